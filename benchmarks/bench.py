@@ -23,7 +23,7 @@ from mien.classifiers.specs import ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index, name_distinct_units
 from mien.ingest.run import run_ingest
 from mien.prepare import splits
-from mien.prepare.frames import run_preprocess
+from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.runs.spec import read_spec
 from mien.runs.store import Store

@@ -29,7 +29,7 @@ from idle import nothing
 from mien.classifiers.speed import NetworkTiming, Speed
 from mien.faces import Faces, make_index
 from mien.ingest.run import run_ingest
-from mien.prepare.frames import run_preprocess
+from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec
 from mien.published import CLIPS_PER_CLASS, TABLE_1
 from mien.runs.engine import run_jobs

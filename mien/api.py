@@ -27,7 +27,7 @@ from mien.generators import generate, presets, train
 from mien.ingest.run import find_fitting_readers, run_ingest
 from mien.pages.escape import unescape_cell
 from mien.pictures import Filter
-from mien.prepare import frames as prepared
+from mien.prepare import preprocess as prepared
 from mien.prepare import splits
 from mien.prepare.specs import PreprocessSpec, SplitSpec, Unit
 from mien.report import programs, write

@@ -10,7 +10,7 @@ from mien.generators.generate import generate_database, order_database
 from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest
 from mien.prepare import splits
-from mien.prepare.frames import run_preprocess
+from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.report.terminal import print_table
 from mien.report.write import write_report

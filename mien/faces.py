@@ -404,7 +404,7 @@ def _draw_strip(images: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def first_known(table: pd.DataFrame, *columns: str) -> pd.Series:
+def find_first_known(table: pd.DataFrame, *columns: str) -> pd.Series:
     """Return for each row the first of `columns` that is not empty, or else the last of them."""
     *larger, smallest = columns
     names = table[smallest]
@@ -420,7 +420,7 @@ def name_units(table: pd.DataFrame, unit: OwnerUnit) -> pd.Series:
     the image stands for a clip that is not known, as a photograph's.
     """
     columns = list(OWNER_COLUMNS.values())
-    return first_known(table, *columns[columns.index(OWNER_COLUMNS[unit]) :])
+    return find_first_known(table, *columns[columns.index(OWNER_COLUMNS[unit]) :])
 
 
 def name_distinct_units(table: pd.DataFrame, unit: OwnerUnit) -> np.ndarray:

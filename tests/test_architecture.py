@@ -41,7 +41,7 @@ ONLY_IN = {
     "sklearn": ("classifiers/baselines.py", "audit"),
     "cv2": ("toy", "ingest", "prepare", "pictures.py", "audit"),
     "jinja2": ("pages/html.py", "publish/card.py"),
-    "huggingface_hub": ("publish", "classifiers/weights.py"),
+    "huggingface_hub": ("publish", "classifiers/weight_files.py"),
     "c2pa": ("publish",),
     "matplotlib": ("pages/charts.py",),
     "typer": ("cli",),

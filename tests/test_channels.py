@@ -17,7 +17,7 @@ from mien.audit.leakage.sides import ComparedSides
 from mien.audit.part import make_empty_side
 from mien.faces import Faces
 from mien.prepare import inputs, joins, splits, views
-from mien.prepare.frames import preprocess, run_preprocess
+from mien.prepare.preprocess import preprocess, run_preprocess
 from mien.prepare.specs import JoinSpec, PreprocessSpec
 from mien.runs.store import Store
 from mien.study.controls import permute_labels

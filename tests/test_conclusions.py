@@ -181,7 +181,7 @@ def test_classifiers_are_pooled_into_one_estimate(store: Store):
 def test_one_pair_is_the_comparison_of_its_cells(store: Store):
     found = study(store, "pair", skilled(both=0.8))
     (single,) = found.compare("both_to_real")
-    cells = [found.scored_cell(name, "tiny") for name in ("both_to_real", "real_to_real")]
+    cells = [found.find_scored_cell(name, "tiny") for name in ("both_to_real", "real_to_real")]
     gap, p = pool_pairs([(cells[0], cells[1])])  # pyright: ignore[reportArgumentType]
     assert gap == single.gap and p == single.p
 

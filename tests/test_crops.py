@@ -15,7 +15,7 @@ from mien.faces import Faces, make_index
 from mien.ingest.run import run_ingest
 from mien.pictures import FacePlace, crop
 from mien.prepare.crops import FaceFinder, find_all, read_options
-from mien.prepare.frames import preprocess
+from mien.prepare.preprocess import preprocess
 from mien.prepare.specs import CropSpec, PreprocessSpec
 from mien.runs.spec import read_spec
 from mien.runs.store import Store

@@ -63,9 +63,12 @@ def test_jobs_are_done_once_what_they_need_is_there_and_come_out_the_same(tmp_pa
     [
         (
             "segfault",
-            r"crashed in native code \(SIGSEGV\); what it said is in work/letter-000000000000\.log",
+            r"crashed in native code \(SIGSEGV\); its output is in work/letter-000000000000\.log",
         ),
-        ("killed", r"was killed \(SIGKILL\), by hand, or by the system because memory was full"),
+        (
+            "killed",
+            r"was killed \(SIGKILL\): by a person, or by the system because memory was full",
+        ),
         ("exit", "ended with exit code 7"),
         ("memory", "MemoryError: no room for another face"),
     ],
@@ -152,7 +155,7 @@ def test_workers_see_their_share_of_the_cards(store: Store, monkeypatch: pytest.
         (("local", -1), "must be 0 .this process. or more; given: -1"),
         (("local", 1, 0.0), "share of a card must be above 0"),
         (("local", 1, 1.5), "or a whole number; given: 1.5"),
-        (("ray", 0), "there must be one worker or more; given: 0"),
+        (("ray", 0), "a cluster needs one worker or more; given: 0"),
     ],
 )
 def test_an_engine_that_cannot_be_is_refused(arguments: tuple[Any, ...], message: str):

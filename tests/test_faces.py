@@ -12,7 +12,7 @@ from mien.faces import (
     EMOTIONS,
     Faces,
     concatenate,
-    first_known,
+    find_first_known,
     make_index,
     name_distinct_units,
 )
@@ -104,7 +104,7 @@ def test_an_image_belongs_to_its_subject_else_to_its_clip_else_to_itself():
     assert list(faces.units("subject")) == ["s", "d", "k2", "s"]
     assert list(faces.units("clip")) == ["c", "d", "k2", "k3"]
     assert list(faces.units("image")) == ["k0", "k1", "k2", "k3"]
-    assert list(first_known(faces.index, "subject", "key")) == ["s", "k1", "k2", "s"]
+    assert list(find_first_known(faces.index, "subject", "key")) == ["s", "k1", "k2", "s"]
 
 
 def test_no_clip_is_taken_for_a_subject_of_the_same_name():

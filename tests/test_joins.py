@@ -14,8 +14,8 @@ from mien.errors import DataError, LeakageError, SpecError
 from mien.faces import Faces, make_index
 from mien.ingest.run import run_ingest
 from mien.prepare import splits
-from mien.prepare.frames import run_preprocess
 from mien.prepare.joins import join, run_join
+from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import JoinSpec, PreprocessSpec, SplitSpec
 from mien.runs.spec import Spec, read_spec
 from mien.runs.store import Run, Store

@@ -16,14 +16,14 @@ from mien.faces import CLASS_SETS, EMOTIONS, Faces, make_index
 from mien.pages.sheets import draw_class_sheet, draw_grid
 from mien.pictures import decode
 from mien.prepare.classes import merge_classes
-from mien.prepare.frames import (
+from mien.prepare.inputs import compute_hog, compute_onset_difference
+from mien.prepare.preprocess import (
     find_clips_without_apex,
     preprocess,
     read_frames,
     read_input,
     run_preprocess,
 )
-from mien.prepare.inputs import compute_hog, compute_onset_difference
 from mien.prepare.specs import PreprocessSpec
 from mien.published import CLIPS_PER_CLASS, TABLE_1
 from mien.runs.spec import Spec, read_spec

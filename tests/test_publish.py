@@ -34,7 +34,7 @@ from mien.generators.train import train_generator
 from mien.hashes import compute_perceptual_hash
 from mien.ingest.run import run_ingest
 from mien.prepare import joins
-from mien.prepare.frames import run_preprocess
+from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import JoinSpec, PreprocessSpec
 from mien.publish import (
     card,
@@ -844,7 +844,7 @@ def test_a_mark_is_read_back_and_leaves_the_pixels_alone(channels: int):
         2**62,
         "fear",
         "cc-by-4.0",
-        marks.pixel_digest(array)[:16],
+        marks.hash_pixels(array)[:16],
     )
     data = marks.encode_png(array, mark, "mien edm", "0.1.0")
     seen = marks.read_picture(data, "x")

@@ -13,7 +13,7 @@ from release_world import World, answer, world
 
 from mien.errors import GateRefused, UsageError
 from mien.publish import checking, lineage, release
-from mien.publish.names import collect_names, walk_texts
+from mien.publish.name_search import collect_names, walk_texts
 from mien.publish.origin import trace_origin
 
 

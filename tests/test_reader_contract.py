@@ -9,7 +9,7 @@ from trees import WRITERS, Tree
 from mien.errors import DataError
 from mien.faces import EMOTIONS, PHASES, Faces
 from mien.ingest.emotions import LEFT_OUT
-from mien.ingest.folders import glance
+from mien.ingest.folders import look_at
 from mien.ingest.reader import Listing
 from mien.ingest.readers import READERS
 from mien.ingest.run import (
@@ -154,11 +154,11 @@ def test_the_layout_is_recognised_and_taken_for_no_other(name: str, trees: dict[
 
 @each
 def test_other_folders_are_not_recognised(name: str, tmp_path: Path):
-    assert READERS[name].recognise(glance(tmp_path)) is None
+    assert READERS[name].recognise(look_at(tmp_path)) is None
     for path in ("photos/2019/img1.jpg", "notes.txt", "table.xlsx"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"x")
-    assert READERS[name].recognise(glance(tmp_path)) is None
+    assert READERS[name].recognise(look_at(tmp_path)) is None
 
 
 @each

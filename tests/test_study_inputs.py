@@ -20,8 +20,8 @@ from mien.errors import DataError, LeakageError, SpecError
 from mien.faces import Faces, make_index
 from mien.pages.sheets import draw_side_by_side
 from mien.prepare import joins
-from mien.prepare.frames import preprocess, run_preprocess
 from mien.prepare.inputs import compute_onset_difference
+from mien.prepare.preprocess import preprocess, run_preprocess
 from mien.prepare.specs import JoinSpec, PreprocessSpec
 from mien.prepare.views import make_view
 from mien.report.write import write_report

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from mien.classifiers import pretrained, weights
+from mien.classifiers import pretrained, weight_files
 from mien.classifiers.networks import build_network
 from mien.classifiers.predict import start_network
 from mien.classifiers.specs import ClassifierSpec
@@ -70,7 +70,7 @@ def test_safetensors_are_known_whatever_the_length_of_their_header(
         data = save(tensors, {"pad": "x" * pad})
         lengths[data[0]] = data
     (tmp_path / called).write_bytes(lengths[low])
-    assert torch.equal(weights.read(tmp_path / called)["a.weight"], tensors["a.weight"])
+    assert torch.equal(weight_files.read(tmp_path / called)["a.weight"], tensors["a.weight"])
 
 
 @pytest.mark.parametrize("old", [True, False])
@@ -81,7 +81,7 @@ def test_what_torch_saves_is_known_in_both_of_its_forms(tmp_path: Path, old: boo
         path,
         _use_new_zipfile_serialization=not old,
     )
-    assert torch.equal(weights.read(path)["b"], torch.ones(2))
+    assert torch.equal(weight_files.read(path)["b"], torch.ones(2))
 
 
 class Evil:
@@ -175,9 +175,9 @@ def test_what_is_not_a_file_at_all_is_said(tmp_path: Path):
     assert "name a file in it, such as" in refusal(tmp_path) and "good.pth" in refusal(tmp_path)
     assert "gone.pth, which does not exist" in refusal(tmp_path / "link.pth")
     assert "a device or a pipe" in refusal(tmp_path / "pipe")
-    assert list(weights.read(tmp_path / "good.pth")) == ["a"]
+    assert list(weight_files.read(tmp_path / "good.pth")) == ["a"]
     with pytest.raises(WeightsError, match=r"looked for .*one/w.pth and .*two/w.pth"):
-        weights.find(Path("w.pth"), (tmp_path / "one", tmp_path / "two"))
+        weight_files.find(Path("w.pth"), (tmp_path / "one", tmp_path / "two"))
 
 
 # Numbers
@@ -286,7 +286,7 @@ def test_half_precision_is_taken(tmp_path: Path):
 )
 def test_weights_that_were_really_trained_are_taken_and_refused_for_another_network():
     kept = loaded(REAL, "tf_efficientnet_lite0")
-    assert torch.equal(kept["conv_stem.weight"], weights.read(REAL)["conv_stem.weight"])
+    assert torch.equal(kept["conv_stem.weight"], weight_files.read(REAL)["conv_stem.weight"])
     assert "looks like tf_efficientnet_lite0" in refusal(REAL, "efficientnet_b0")
 
 
@@ -295,7 +295,7 @@ def test_a_copy_in_the_store_is_called_as_the_file_was(tmp_path: Path):
     save_file(state(), path)
     spec = ClassifierSpec(name="resnet18", size=32, weights=pretrained.import_weights(path, store))
     kept = pretrained.find_imported_weights(spec, store)
-    assert kept is not None and weights.get_display_name(kept) == "mine.safetensors"
+    assert kept is not None and weight_files.get_display_name(kept) == "mine.safetensors"
     assert json.loads(kept.with_name("summary.json").read_text())["file"] == "mine.safetensors"
     assert start_network(spec, ("fear",), 0, kept).origin.startswith(
         "file (mine.safetensors, sha256"

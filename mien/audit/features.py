@@ -38,7 +38,7 @@ from mien.errors import WeightsError
 from mien.faces import Faces
 from mien.generators import scaling
 from mien.pictures import Colour, Filter
-from mien.prepare.frames import reform
+from mien.prepare.preprocess import reform
 from mien.runs import devices
 from mien.runs.progress import count_of, say, track
 from mien.runs.store import Run, RunSummary, Store

@@ -16,7 +16,7 @@ from torch.nn import functional
 from mien.classifiers.networks import build_network
 from mien.classifiers.pretrained import find_weights, load_into
 from mien.classifiers.specs import ClassifierSpec
-from mien.classifiers.weights import get_display_name, read
+from mien.classifiers.weight_files import get_display_name, read
 from mien.errors import DataError
 from mien.faces import Faces
 from mien.runs import checkpoints, devices

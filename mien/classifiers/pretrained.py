@@ -18,7 +18,7 @@ from mien.classifiers.networks import (
     require_size,
 )
 from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec, WeightsSpec
-from mien.classifiers.weights import (
+from mien.classifiers.weight_files import (
     fetch_from_hub,
     find,
     find_faults,

@@ -148,7 +148,7 @@ class ClassifierSpec(Strict):
         return weights
 
     @model_validator(mode="after")
-    def _fits(self) -> "ClassifierSpec":
+    def _require_consistency(self) -> "ClassifierSpec":
         if self.name in BASELINES:
             raise ValueError(
                 f"{self.name} is no network and has no fields; list it under this name, without a "

@@ -210,7 +210,7 @@ def read_set_options(texts: list[str]) -> dict[str, Any]:
     """
     import tomllib
 
-    given: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for path, text in read_pairs(texts, "--set").items():
         # Read the value: TOML, or plain text where it is not TOML.
         try:
@@ -224,7 +224,7 @@ def read_set_options(texts: list[str]) -> dict[str, Any]:
 
         # Put it into the nested table that the dots lead to.
         *tables, field = path.split(".")
-        target = given
+        target = fields
         for table in tables:
             target = target.setdefault(table, {})
             if not isinstance(target, dict):
@@ -232,7 +232,7 @@ def read_set_options(texts: list[str]) -> dict[str, Any]:
                     f"--set {path}: '{table}' was given a value already, and cannot have fields"
                 )
         target[field] = value
-    return given
+    return fields
 
 
 def show_run(run: "Run", alias: str | None) -> None:

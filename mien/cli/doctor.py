@@ -72,12 +72,12 @@ def examine(store: Path) -> dict[str, Any]:
     try:
         cards = machine.list_cards()
     except Exception as error:  # a broken installation raises errors of any kind
-        torch_fault = _first_line(error)
+        torch_fault = _read_first_line(error)
     folders = {"store": store.expanduser(), "temporary": Path(tempfile.gettempdir())}
     disks = {
         name: {
             "path": str(path),
-            "free": machine.free_bytes(path),
+            "free": machine.measure_free_bytes(path),
             "fault": _find_folder_fault(path),
         }
         for name, path in folders.items()
@@ -223,7 +223,7 @@ def _check_memory(memory: "Memory") -> Iterator[Problem]:
         is_least = memory.free < LEAST_MEMORY
         yield Problem(
             "fail" if is_least else "warning",
-            f"{_gigabytes(memory.free)} of memory are free",
+            f"{_format_gigabytes(memory.free)} of memory are free",
             "`mien demo` needs 1.3 GB, and stops without it"
             if is_least
             else "Studies with large networks, or several workers, may not fit",
@@ -246,7 +246,7 @@ def _check_disks(disks: dict[str, Any]) -> Iterator[Problem]:
         elif disk["free"] is not None and disk["free"] < ENOUGH_DISK:
             yield Problem(
                 "fail" if disk["free"] < LEAST_DISK else "warning",
-                f"{title}, {disk['path']}, has {_gigabytes(disk['free'])} of free disk",
+                f"{title}, {disk['path']}, has {_format_gigabytes(disk['free'])} of free disk",
                 "A run that fills the disk stops; the same command continues when there is space",
                 f"Free some space. Or: {remedy[0].lower()}{remedy[1:]}",
             )
@@ -277,7 +277,7 @@ def _find_timm_fault() -> str:
     try:
         load_timm()
     except Exception as error:  # a broken installation raises errors of any kind
-        return _first_line(error)
+        return _read_first_line(error)
     return ""
 
 
@@ -324,7 +324,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     # What the machine has
     allowed, memory, store = facts["cores_allowed"], facts["memory"], facts["disks"]["store"]
     limit = f", of which {allowed:g} may be busy" if allowed < facts["cores"] else ""
-    cards = [f"{card['name']} ({_gigabytes(card['memory'])})" for card in facts["cards"]]
+    cards = [f"{card['name']} ({_format_gigabytes(card['memory'])})" for card in facts["cards"]]
     cached = [name for name, path in facts["weights"].items() if path is not None]
 
     lines = {
@@ -333,20 +333,20 @@ def _print_facts(facts: dict[str, Any]) -> None:
         "packages": ", ".join(main) or "not known",
         "extras": ", ".join(sorted(extras - incomplete)) or "none",
         "cores": f"{facts['cores']}{limit}",
-        "memory": f"{_gigabytes(memory['free'])} of {_gigabytes(memory['total'])} are free",
+        "memory": f"{_format_gigabytes(memory['free'])} of {_format_gigabytes(memory['total'])} are free",
         "GPUs": ", ".join(cards) or "none that torch can use",
-        "store": f"{store['path']}, {_gigabytes(store['free'])} of free disk",
+        "store": f"{store['path']}, {_format_gigabytes(store['free'])} of free disk",
         "weights": ", ".join(cached) or "none in the cache",
     }
     for title, text in lines.items():
         print_wrapped(title.ljust(LABEL_WIDTH), text)
 
 
-def _gigabytes(count: int | None) -> str:
+def _format_gigabytes(count: int | None) -> str:
     """Return a number of bytes for people: 3.1 GB."""
     return "an unknown amount" if count is None else f"{count / 1e9:.1f} GB"
 
 
-def _first_line(error: Exception) -> str:
+def _read_first_line(error: Exception) -> str:
     """Return the type of an error and the first line of its message."""
     return f"{type(error).__name__}: {error}".partition("\n")[0]

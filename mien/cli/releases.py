@@ -78,7 +78,7 @@ def publish_build(
     from mien.publish.signing import Signer
 
     if (certificate is None) != (key is None):
-        raise UsageError("--certificate and --key must be given together")
+        raise UsageError("--certificate and --key must be given together; give both or neither")
     signer = Signer(certificate, key) if certificate and key else None
     folder = build(
         synthetic,

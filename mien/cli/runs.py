@@ -70,9 +70,9 @@ def list_runs(
     for name in home.list_names():
         run = Run(name, home.root / "runs" / name)
         if stage is None or run.stage == stage:
-            made = str(run.about.get("made", ""))[:16].replace("T", " ")
+            finished_at = str(run.about.get("made", ""))[:16].replace("T", " ")
             table.add_row(
-                separator.join(aliases_of.get(name, [])), name, made, describe_content(run)
+                separator.join(aliases_of.get(name, [])), name, finished_at, describe_content(run)
             )
     print_table(table)
 
@@ -323,10 +323,13 @@ def _verify_one(name: str, home: "Store", as_json: bool) -> None:
     from mien.errors import StoreError
 
     if not home.is_done(name):
-        raise StoreError(f"{name} must be a finished run in {home.root}, and is not")
+        raise StoreError(
+            f"{name} must be a finished run in {home.root}, and is not; `mien ls` lists the "
+            "finished runs"
+        )
     state = _read_state(name, home)
     if as_json:
-        print_json(_state_facts([state], {}, []))
+        print_json(_list_state_facts([state], {}, []))
     else:
         print(state.describe())
     if state.faults:
@@ -354,7 +357,7 @@ def _verify_all(home: "Store", as_json: bool) -> None:
         aliases[alias] = f"{fault}; delete it from {home.root / 'aliases'}"
     foreign = home.find_foreign_files()
     if as_json:
-        print_json(_state_facts(states, aliases, foreign))
+        print_json(_list_state_facts(states, aliases, foreign))
     else:
         for alias, fault in aliases.items():
             print(f"alias {alias}: {fault}")
@@ -369,7 +372,7 @@ def _verify_all(home: "Store", as_json: bool) -> None:
         raise StoreError("\n".join([f"{count} {be} not as made.", *todo]))
 
 
-def _state_facts(
+def _list_state_facts(
     states: Sequence[RunState], aliases: dict[str, str], foreign: list[str]
 ) -> dict[str, Any]:
     """Return what `mien verify --json` prints of runs."""

@@ -324,7 +324,7 @@ def preprocess(
 ) -> None:
     """Choose frames of each clip, crop faces, resize, map classes, and choose input channels."""
     from mien.prepare.crops import read_options
-    from mien.prepare.frames import read_frames, read_input, run_preprocess
+    from mien.prepare.preprocess import read_frames, read_input, run_preprocess
     from mien.prepare.specs import PreprocessSpec
     from mien.runs.spec import read_spec
 

@@ -172,6 +172,6 @@ def _encode_png(image: UInt8[np.ndarray, "c h w"], row: dict[Hashable, Any], run
         seed=int(row["seed"]),
         label=str(row["emotion"]),
         licence=str(row["licence"]),
-        pixels=marks.pixel_digest(image)[: marks.MARK_DIGITS],
+        pixels=marks.hash_pixels(image)[: marks.MARK_DIGITS],
     )
     return marks.encode_png(image, mark, "mien", __version__)

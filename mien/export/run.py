@@ -18,8 +18,8 @@ from mien.errors import UsageError
 from mien.export.revealed_faces import MeanFaceOwners, find_owners, select_trained
 from mien.faces import EMOTIONS
 from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.samplers import Denoiser
-from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.diffusion.unet import NO_LABEL
 from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.sampler_table import SAMPLERS

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from mien.generators.diffusion.draw import draw_images, guide_denoiser
 from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.samplers import (
     SOLVERS,
@@ -42,7 +43,6 @@ from mien.generators.diffusion.samplers import (
     make_karras_levels,
     repeat_level,
 )
-from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.specs import SamplerSpec, TrainSpec, count_steps
 

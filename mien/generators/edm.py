@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mien.generators.diffusion.draw import draw_images, guide_denoiser
 from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.samplers import (
     SOLVERS,
@@ -22,7 +23,6 @@ from mien.generators.diffusion.samplers import (
     broadcast_over_images,
     make_karras_levels,
 )
-from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import SamplerSpec, TrainSpec, count_steps

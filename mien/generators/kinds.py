@@ -16,9 +16,9 @@ from mien.generators import resampling
 from mien.generators.base import Generator
 from mien.generators.diffusion.fit import count_workload, fit_diffusion, measure_training_speed
 from mien.generators.diffusion.model import Diffusion, load_diffusion, save_diffusion, summarise
+from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.samplers import Denoiser
-from mien.generators.diffusion.schedules import NoiseSchedule
 from mien.generators.specs import (
     KIND_FACTS,
     GeneratorSpec,

@@ -58,7 +58,7 @@ class FolderGlance:
         return next((name for name in self.names if matches(name)), None)
 
 
-def glance(root: Path, depth: int = 7) -> FolderGlance:
+def look_at(root: Path, depth: int = 7) -> FolderGlance:
     """Return a look at `root`: all names at the top, and a few of each kind in the folders
     below.
 

@@ -13,18 +13,18 @@ import pandas as pd
 from mien.errors import DataError, SpecError
 from mien.faces import EMOTIONS, Faces
 from mien.findings import Finding, first_few
-from mien.ingest import accounting, depths, facs, persons
+from mien.ingest import accounting, depths, facs, subject_names
 from mien.ingest.accounting import Ledger
 from mien.ingest.decoding import choose_thread_count, find_faces, read_listing
 from mien.ingest.emotions import ALIASES
-from mien.ingest.folders import glance, make_dataset_name, require_folder
+from mien.ingest.folders import look_at, make_dataset_name, require_folder
 from mien.ingest.reader import Listing
 from mien.ingest.readers import READERS
 from mien.ingest.specs import IngestSpec
 from mien.ingest.terms import make_terms_json
 from mien.outside import expand_home
 from mien.pages.escape import write_csv
-from mien.prepare.frames import summarise_faces, write_with_sheet
+from mien.prepare.preprocess import summarise_faces, write_with_sheet
 from mien.runs.files import hash_file
 from mien.runs.progress import say, track
 from mien.runs.spec import read_spec, suggest
@@ -86,7 +86,9 @@ def scan_folder(spec: IngestSpec, root: Path) -> Listing:
     """
     require_reader_options(spec)
     about = READERS[spec.reader].READER
-    listing = persons.merge_spellings(READERS[spec.reader].scan(require_folder(root), spec), spec)
+    listing = subject_names.merge_spellings(
+        READERS[spec.reader].scan(require_folder(root), spec), spec
+    )
     listing = accounting.check_listing(listing, require_folder(root), about)
     other_parts = [part for part in about.parts if part != listing.part]
     if not other_parts or any(finding.kind == "part" for finding in listing.findings):
@@ -102,7 +104,7 @@ def find_fitting_readers(root: Path) -> dict[str, str]:
     Readers of any folder are included only if no other reader fits. Only the names of files and
     folders are read; no image is opened. Raises DataError if `root` is not a folder.
     """
-    look = glance(require_folder(root))
+    look = look_at(require_folder(root))
     reasons = {name: module.recognise(look) for name, module in READERS.items()}
     fitting = {name: reason for name, reason in reasons.items() if reason}
     return {

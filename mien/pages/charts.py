@@ -135,14 +135,14 @@ def _set_axes(axes: Axes, title: str, groups: Sequence[str]) -> None:
 
 def draw_loss_curves(
     title: str,
-    what: str,
+    varied_quantity: str,
     seen: Sequence[float],
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     chosen: float | None,
 ) -> str:
     """Return loss curves over images seen as SVG: one plot for each of `curves`.
 
-    Each of `curves` is (training, held out). `what` names the quantity that distinguishes the
+    Each of `curves` is (training, held out). `varied_quantity` names the quantity that distinguishes the
     plots; a vertical line marks `chosen`.
     """
     with mpl.rc_context(MATPLOTLIB_SETTINGS):
@@ -158,7 +158,7 @@ def draw_loss_curves(
             axes.plot(seen, held, color=COLOURS["subject"], label="held-out people")
             if chosen is not None:
                 axes.axvline(chosen, color="black", linewidth=0.8, linestyle=":", label="chosen")
-            axes.set_title(f"{what} {name}", fontsize=9, loc="left")
+            axes.set_title(f"{varied_quantity} {name}", fontsize=9, loc="left")
             axes.set_ylim(bottom=0)
             axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
             axes.spines[["top", "right"]].set_visible(False)

@@ -10,7 +10,7 @@ import pandas as pd
 from mien.errors import DataError
 from mien.faces import Faces, concatenate
 from mien.prepare.classes import FOLDED_CLASSES, merge_classes
-from mien.prepare.frames import summarise_faces, write_with_sheet
+from mien.prepare.preprocess import summarise_faces, write_with_sheet
 from mien.prepare.specs import ClassRule, JoinSpec
 from mien.runs.progress import say
 from mien.runs.spec import list_parents

@@ -5,7 +5,7 @@ from typing import Any
 from mien.errors import DataError
 from mien.faces import Faces
 from mien.prepare import joins
-from mien.prepare.frames import run_preprocess
+from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import JoinSpec, PreprocessSpec
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store

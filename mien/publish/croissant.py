@@ -252,7 +252,7 @@ def _describe_images(split: str) -> dict[str, Any]:
     }
 
 
-def _describe_field(name: str, column: str, kind: str, split: str) -> dict[str, Any]:
+def _describe_field(name: str, column: str, column_type: str, split: str) -> dict[str, Any]:
     """Return a field of the record set `name` that reads a column of the Parquet file."""
     source: dict[str, Any] = {
         "fileObject": {"@id": ReleaseLayout(Path()).name_parquet(split).name},
@@ -263,7 +263,7 @@ def _describe_field(name: str, column: str, kind: str, split: str) -> dict[str, 
         "@id": f"{name}/{column}",
         "name": f"{name}/{column}",
     }
-    data_type: Any = "sc:ImageObject" if column == "image" else DATA_TYPES[kind]
+    data_type: Any = "sc:ImageObject" if column == "image" else DATA_TYPES[column_type]
     if column == "image":
         source["transform"] = {"jsonPath": "bytes"}
     if column == "label":

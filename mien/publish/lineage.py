@@ -1,4 +1,4 @@
-"""Lineage: the entry of each run behind a release, without private fields.
+"""lineage.json: what a release states of each run behind it; no private field.
 
 A spec holds what its author typed: patterns with people's names, columns, labels, names of files.
 So a release states only the fields that are listed here, and of these only values that are numbers

@@ -71,7 +71,7 @@ class MarkedPicture:
         return self.mark is not None and self.pixels.startswith(self.mark.pixels)
 
 
-def pixel_digest(image: UInt8[np.ndarray, "c h w"]) -> str:
+def hash_pixels(image: UInt8[np.ndarray, "c h w"]) -> str:
     """Return the sha256 of an image's pixels, as the index of Faces holds it."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
@@ -124,7 +124,7 @@ def read_picture(data: bytes, name: str) -> MarkedPicture:
     )
     declared = bool(_DECLARED.search(str(texts.get(XMP_KEYWORD, ""))))
     return MarkedPicture(
-        image, pixel_digest(image), parse_mark(str(texts.get(MARK_KEYWORD, ""))), declared
+        image, hash_pixels(image), parse_mark(str(texts.get(MARK_KEYWORD, ""))), declared
     )
 
 

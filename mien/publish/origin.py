@@ -14,7 +14,7 @@ from mien.audit.memorisation.copies import find_copies
 from mien.errors import UsageError
 from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.licences import Terms
-from mien.publish.names import Names, collect_names
+from mien.publish.name_search import Names, collect_names
 from mien.runs.progress import count_of
 from mien.runs.store import Run, Store
 from mien.study.sources import INDEX_FILE, find_ancestors, find_licence, read_terms

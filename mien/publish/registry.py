@@ -135,7 +135,7 @@ def _identify_by_registry(
     for column, value, reason in (
         ("sha256", hashlib.sha256(path.read_bytes()).hexdigest(), "the same file, byte for byte"),
         ("pixels_sha256", seen.pixels, same_pixels),
-        ("pixels_sha256", marks.pixel_digest(seen.image[:1]) if seen.grey else "", same_pixels),
+        ("pixels_sha256", marks.hash_pixels(seen.image[:1]) if seen.grey else "", same_pixels),
     ):
         matches = table.loc[table[column] == value]
         if len(matches):

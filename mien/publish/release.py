@@ -24,7 +24,7 @@ from mien.publish import (
     gates,
     lineage,
     marks,
-    names,
+    name_search,
     questions,
     registry,
     signing,
@@ -291,7 +291,7 @@ def encode_marked(
     version: str,
 ) -> tuple[bytes, str]:
     """Return an image as a PNG file marked by mien `version`, and the sha256 of its pixels."""
-    pixels = marks.pixel_digest(image)
+    pixels = marks.hash_pixels(image)
     mark = Mark(name, run, seed, label, answers.dataset.licence, pixels[: marks.MARK_DIGITS])
     return marks.encode_png(image, mark, f"mien {generator.spec['kind']}", version), pixels
 
@@ -439,7 +439,7 @@ def _refuse_real_people(folder: Path, origin: Origin, rows: pd.DataFrame) -> Non
     # Names in text files; the columns of the other files have no text from the sources
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix not in (".png", ".tar", ".parquet"):
-            found_names = names.find_in_file(path, origin.names, free=path.parent != folder)
+            found_names = name_search.find_in_file(path, origin.names, free=path.parent != folder)
             if found_names:
                 _refuse_name(path.relative_to(folder).as_posix(), found_names)
 
@@ -478,7 +478,7 @@ def _refuse_names(origin: Origin, answers: Answers, titles: Sequence[str]) -> No
             source.citation,
         ]
     for where, content in written.items():
-        for key, text in names.walk_texts(content):
+        for key, text in name_search.walk_texts(content):
             found_names = [*origin.names.find(text), *origin.names.find_in_field(key, text)]
             if found_names:
                 _refuse_name(f"{where} ({key})" if key else where, found_names)

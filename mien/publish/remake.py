@@ -119,7 +119,7 @@ def _explain_difference(
 ) -> str:
     """Return why the bytes of an image differ from those in the release."""
     # Only the file differs
-    if marks.pixel_digest(generated) == row["pixels_sha256"]:
+    if marks.hash_pixels(generated) == row["pixels_sha256"]:
         if facts["signed"]:
             return (
                 "the pixels are equal; the file is signed with C2PA, and a signature holds a time "

@@ -100,7 +100,7 @@ def _ask_if_synthetic_helps(study: StudyResults) -> list[Conclusion]:
         return [_leave_open(study, "synthetic", reason)]
     pairs = [
         (cell, study.find_cell("real_to_real", cell.classifier, cell.level, cell.ablation))
-        for cell in _main_cells(study, "both_to_real")
+        for cell in _list_main_cells(study, "both_to_real")
     ]
     complete = [(cell, base) for cell, base in pairs if base is not None]
     what = "adding synthetic faces to the real ones"
@@ -124,7 +124,7 @@ def _ask_if_more_than_copies(study: StudyResults) -> list[Conclusion]:
     pairs = {
         name: [
             (cell, control)
-            for cell in _main_cells(study, "both_to_real")
+            for cell in _list_main_cells(study, "both_to_real")
             for control in study.find_controls("both_to_real", cell.level)
             if (control.control, control.classifier) == (name, cell.classifier)
         ]
@@ -159,9 +159,9 @@ def _leave_open(study: StudyResults, question: Question, reason: str) -> Conclus
     return Conclusion(question, "cannot tell", sentence, describe_design(study), study=study.title)
 
 
-def _main_cells(study: StudyResults, setting: str) -> list[ResultCell]:
+def _list_main_cells(study: StudyResults, setting: str) -> list[ResultCell]:
     """Return the cells of a setting in the first ablation, by clip where clips are scored."""
-    cells = [study.scored_cell(setting, name) for name in study.classifiers]
+    cells = [study.find_scored_cell(setting, name) for name in study.classifiers]
     return [cell for cell in cells if cell is not None]
 
 
@@ -308,7 +308,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
         if study.plan.settings[setting].test == "real"
         for name in study.classifiers
         for ablation in study.ablations
-        if (cell := study.scored_cell(setting, name, ablation)) is not None and cell.whole
+        if (cell := study.find_scored_cell(setting, name, ablation)) is not None and cell.whole
     ]
     margins = [margin for cell in cells if (margin := _measure_margin(study, cell)) is not None]
     if not margins:
@@ -361,7 +361,7 @@ def _measure_margin(study: StudyResults, cell: ResultCell) -> _Margin | None:
 
     To be above all controls the cell must be above each of them, so p is the largest of theirs.
     """
-    controls = study.compared_controls(cell)
+    controls = study.list_compared_controls(cell)
     if any(not control.whole for _, control in controls):
         return None
     gaps = [(name, *pool_pairs([(cell, control)])) for name, control in controls]

@@ -113,7 +113,7 @@ def limit_cores(count: int | None) -> Iterator[None]:
     Raises UsageError for a count below 1.
     """
     if count is not None and count < 1:
-        raise UsageError(f"there must be at least one worker; given: {count}")
+        raise UsageError(f"the number of workers must be 1 or more; given: {count}")
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

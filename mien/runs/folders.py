@@ -34,18 +34,18 @@ def require_free(out: Path) -> Path:
     return out
 
 
-def require_fillable(out: Path, what: str = "--out") -> Path:
+def require_fillable(out: Path, option: str = "--out") -> Path:
     """Return the absolute path of a folder to be made or added to.
 
     Raises UsageError unless it can be written.
     """
     out = _make_absolute(out)
     if _stat(out) and not out.is_dir():
-        raise UsageError(f"{what} must be a folder, and {out} is a file; give another path")
+        raise UsageError(f"{option} must be a folder, and {out} is a file; give another path")
     if out.is_dir():
-        _require_writable(out, "", what)
+        _require_writable(out, "", option)
     else:
-        _require_writable(out.parent, out.name, what)
+        _require_writable(out.parent, out.name, option)
     return out
 
 
@@ -103,22 +103,22 @@ def _stat(out: Path) -> os.stat_result | None:
         raise UsageError(f"--out must be a path that can be written; {reason}") from None
 
 
-def _require_writable(parent: Path, name: str, what: str = "--out") -> None:
+def _require_writable(parent: Path, name: str, option: str = "--out") -> None:
     """Raise UsageError unless a file can be made in `parent`; nothing of the trial is left."""
-    made = [place for place in (parent, *parent.parents) if not place.exists()]
+    new_folders = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     trial = parent / f".{name}.{uuid.uuid4().hex}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         trial.mkdir()
     except OSError as error:
         raise UsageError(
-            f"{what} must be a path that can be written; "
+            f"{option} must be a path that can be written; "
             f"{describe_system_error(error, parent / name)}"
         ) from None
     finally:
-        for place in (trial, *made):
+        for folder in (trial, *new_folders):
             with suppress(OSError):
-                place.rmdir()
+                folder.rmdir()
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def write_whole_folder(out: Path) -> Iterator[Path]:
     After an error nothing of it is left.
     """
     # A hidden folder, locked for as long as this process lives
-    made = [place for place in out.parents if not place.exists()]
+    new_folders = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(out)
@@ -156,9 +156,9 @@ def write_whole_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if held is not None:
             os.close(held)
-        for place in made:
+        for parent in new_folders:
             with suppress(OSError):
-                place.rmdir()  # if nothing came to lie in it
+                parent.rmdir()  # if nothing came to lie in it
 
 
 def _lock(folder: Path) -> int | None:

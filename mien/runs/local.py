@@ -205,13 +205,13 @@ def note_death(job: Job, store: Store, code: int | None) -> Outcome:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         why = {
-            "SIGKILL": "was killed (SIGKILL), by hand, or by the system because memory was full",
+            "SIGKILL": "was killed (SIGKILL): by a person, or by the system because memory was full",
             "SIGSEGV": "crashed in native code (SIGSEGV)",
             "SIGBUS": "crashed in native code, or on a full disk (SIGBUS)",
         }.get(name, f"was ended by {name}")
     else:
         why = f"ended with exit code {code}"
-    log_note = f"; what it said is in work/{job.run}.log" if read_log(store, job.run) else ""
+    log_note = f"; its output is in work/{job.run}.log" if read_log(store, job.run) else ""
     error = WorkerDied(f"its process {why}{log_note}. The same command tries it again")
     return Outcome(job.run, error=note_failure(store, job.run, error))
 

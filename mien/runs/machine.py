@@ -87,7 +87,7 @@ def read_memory(file: Path = MEMORY_FILE, group: Path = CONTROL_GROUP) -> Memory
     return Memory(total, free)
 
 
-def free_bytes(path: Path) -> int | None:
+def measure_free_bytes(path: Path) -> int | None:
     """Return the free bytes on the disk of `path`, or of its first parent that exists."""
     with suppress(OSError, ValueError, RuntimeError):
         absolute = path.expanduser().absolute()

@@ -61,9 +61,9 @@ class Tracker:
         elif now - self._last >= LINE_EVERY_S and not _muted[-1]:
             self._last = now
             rate = (done - self._first) / (now - self._began)
-            left = f", {format_duration((self.total - done) / rate)} left" if rate > 0 else ""
+            time_left = f", {format_duration((self.total - done) / rate)} left" if rate > 0 else ""
             print(
-                f"{self.label}: {done}/{self.total}{left}{'  ' + note if note else ''}",
+                f"{self.label}: {done}/{self.total}{time_left}{'  ' + note if note else ''}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -34,7 +34,9 @@ class Ray:
     ) -> None:
         require_share(gpus)
         if workers is not None and workers < 1:
-            raise UsageError(f"on a cluster there must be one worker or more; given: {workers}")
+            raise UsageError(
+                f"a cluster needs one worker or more; given: {workers}. Give --workers 1 or more"
+            )
         self._ray = import_ray()
         self._address, self._workers, self._gpus, self._device = address, workers, gpus, device
         self._task: Any = None
@@ -110,14 +112,14 @@ class Ray:
         except (
             errors.RayTaskError
         ) as error:  # before the job began: mien is not there, or another one
-            told = f"the worker could not begin: {type(error.cause).__name__}: {error.cause}"
-            return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(told)))
+            message = f"the worker could not begin: {type(error.cause).__name__}: {error.cause}"
+            return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(message)))
         except errors.RayError as error:
-            told = (
+            message = (
                 f"its worker was lost {RAY_RETRIES + 1} times ({type(error).__name__}). The same "
                 "command tries it again"
             )
-            return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(told)))
+            return Outcome(job.run, error=note_failure(store, job.run, WorkerDied(message)))
 
     def stop(self, now: bool) -> None:
         """End all jobs: after they have saved their state, or now."""
@@ -147,8 +149,8 @@ def _perform_on_cluster(job: Job, root: str) -> Outcome:
     local.begin(job, store)
     while True:
         try:
-            found = local.collect_ended(POLL_S)
-            if found:
-                return found[0]
+            outcomes = local.collect_ended(POLL_S)
+            if outcomes:
+                return outcomes[0]
         except KeyboardInterrupt:
             local.stop(now=False)

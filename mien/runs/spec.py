@@ -69,27 +69,29 @@ class Strict(BaseModel):
     @field_validator("*", mode="wrap")
     @classmethod
     def _refuse_conversion(cls, value: Any, read: Callable[[Any], Any]) -> Any:
-        found = read(value)
-        if not _has_same_type(value, found):
-            kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
-                type(found).__name__
+        converted = read(value)
+        if not _has_same_type(value, converted):
+            noun = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
+                type(converted).__name__
             )
             raise ValueError(
-                f"must be {kind}"
-                if kind
+                f"must be {noun}"
+                if noun
                 else "must not have texts, true or false in place of numbers"
             )
-        return found
+        return converted
 
 
-def _has_same_type(given: Any, read: Any) -> bool:
+def _has_same_type(given: Any, converted: Any) -> bool:
     """Whether texts were read as texts, true and false as such, and numbers as numbers."""
-    if isinstance(given, list | tuple) and isinstance(read, list | tuple):
-        return all(_has_same_type(one, other) for one, other in zip(given, read, strict=True))
-    if isinstance(given, dict) and isinstance(read, dict):
-        return all(_has_same_type(one, read[name]) for name, one in given.items() if name in read)
-    if isinstance(given, str | bool) or isinstance(read, bool):
-        return type(given) is type(read)
+    if isinstance(given, list | tuple) and isinstance(converted, list | tuple):
+        return all(_has_same_type(one, other) for one, other in zip(given, converted, strict=True))
+    if isinstance(given, dict) and isinstance(converted, dict):
+        return all(
+            _has_same_type(one, converted[name]) for name, one in given.items() if name in converted
+        )
+    if isinstance(given, str | bool) or isinstance(converted, bool):
+        return type(given) is type(converted)
     return True
 
 
@@ -127,13 +129,13 @@ def digest_of(fields: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStrict:
+def read_spec(spec_class: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStrict:
     """Return the record that `data` describes.
 
     Raises SpecError, with a line for each fault that begins with `where`, a file or an option.
     """
     try:
-        return kind.model_validate(data)
+        return spec_class.model_validate(data)
     except SpecError as error:
         raise SpecError(f"{where}: {error}") from None
     except ValidationError as error:
@@ -143,31 +145,31 @@ def read_spec(kind: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStr
 def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
     """Return one line per error of pydantic: where, what must hold, and what was given."""
     # Group the faults by the value that they are about
-    found: dict[str, list[ErrorDetails]] = {}
+    faults_by_path: dict[str, list[ErrorDetails]] = {}
     for fault in error.errors():
         if fault["type"] == "too_short" and len(fault["input"]) >= fault.get("ctx", {}).get(
             "min_length", 0
         ):
             # it is long enough, and only seems short without the items that are at fault themselves
             continue
-        found.setdefault(_format_path(fault, data), []).append(fault)
+        faults_by_path.setdefault(_format_path(fault, data), []).append(fault)
 
     # One line for each value
     lines = []
-    for place, faults in found.items():
-        last = place.rpartition(".")[2]
+    for value_path, faults in faults_by_path.items():
+        last = value_path.rpartition(".")[2]
         text = " or ".join(dict.fromkeys(_describe_requirement(fault) for fault in faults)).replace(
             " or must be ", " or "
         )
-        given = (
+        given_text = (
             ""
-            if faults[0]["type"] == "missing" or not place
+            if faults[0]["type"] == "missing" or not value_path
             else f" (given: {faults[0]['input']!r})"
         )
         if last and text.startswith(f"{last} "):  # it says its own name already
-            place = place.removesuffix(last)
+            value_path = value_path.removesuffix(last)
         lines.append(
-            f"{where}: {place}{': ' if place and not place.endswith('.') else ''}{text}{given}"
+            f"{where}: {value_path}{': ' if value_path and not value_path.endswith('.') else ''}{text}{given_text}"
         )
     return "\n".join(lines)
 
@@ -175,26 +177,26 @@ def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
 def _format_path(fault: ErrorDetails, data: Any) -> str:
     """Return the path of a faulty value in `data`, without pydantic's names of types."""
     path, value = [], data
-    for part in fault["loc"]:
-        if isinstance(value, dict) and (part in value or fault["type"] == "missing"):
-            path, value = [*path, str(part)], value.get(part)
-        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
-            path, value = [*path, str(part)], value[part]
+    for key in fault["loc"]:
+        if isinstance(value, dict) and (key in value or fault["type"] == "missing"):
+            path, value = [*path, str(key)], value.get(key)
+        elif isinstance(value, list | tuple) and isinstance(key, int) and key < len(value):
+            path, value = [*path, str(key)], value[key]
     return ".".join(path)
 
 
 def _describe_requirement(fault: ErrorDetails) -> str:
     """Return what must hold, in plain words."""
-    kind, more = fault["type"], fault.get("ctx", {})
-    if kind == "literal_error":
+    fault_type, more = fault["type"], fault.get("ctx", {})
+    if fault_type == "literal_error":
         names = re.findall("'([^']*)'", more["expected"])
         return f"must be {more['expected']}.{suggest(str(fault['input']), names)}".removesuffix(".")
     for name, sign in BOUNDS.items():
-        if name in more and kind.startswith(("greater", "less")):
+        if name in more and fault_type.startswith(("greater", "less")):
             return f"must be {sign.format(more[name])}"
-    if kind == "too_short":
+    if fault_type == "too_short":
         return f"must have {more['min_length']} or more"
-    return REQUIREMENTS.get(kind, fault["msg"].removeprefix("Value error, "))
+    return REQUIREMENTS.get(fault_type, fault["msg"].removeprefix("Value error, "))
 
 
 def list_parents(data: Any) -> list[str]:

@@ -166,7 +166,7 @@ class Run:
         """Return the path of a file of this run; raises StoreError if it has no such file."""
         if name not in self.manifest["files"]:
             files = ", ".join(sorted(self.manifest["files"]))
-            raise StoreError(f"{self.name} has no file {name}; it has {files}")
+            raise StoreError(f"{self.name} must have the file {name}, and has only {files}")
         return self.path / name
 
     def json(self, name: str) -> Any:
@@ -191,12 +191,12 @@ class Store:
     def list_names(self) -> list[str]:
         """Return the names of all finished runs, oldest first."""
         runs = [path for path in self._list_entries("runs") if RUN_NAME.match(path.name)]
-        made = {
+        finished_at = {
             path.name: time
             for path in runs
             if (time := _read_modified_ns(path / MANIFEST)) is not None
         }
-        return sorted(made, key=lambda name: (made[name], name))
+        return sorted(finished_at, key=lambda name: (finished_at[name], name))
 
     def read_aliases(self) -> dict[str, str]:
         """Return the run of each alias; files that name no run are those of

@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mien.classifiers import pretrained, weights
+from mien.classifiers import pretrained, weight_files
 from mien.classifiers.baselines import BASELINES
 from mien.classifiers.specs import AnyClassifier, ClassifierSpec, WeightsSpec, select_networks
 from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsError
 from mien.faces import CLASS_SETS, Faces
 from mien.generators import presets
 from mien.prepare import splits, views
-from mien.prepare.frames import run_preprocess
+from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, Unit
 from mien.runs.progress import say
 from mien.runs.spec import Strict, read_spec, read_toml, suggest
@@ -576,7 +576,7 @@ def _name_weights_by_digest(
         or file_name.startswith("file:")
     ):
         return data
-    path = weights.find(Path(file_name), (folder, Path()))
+    path = weight_files.find(Path(file_name), (folder, Path()))
     digest = pretrained.hash_file_name(path)
     files[digest] = path
     return {**data, "weights": digest}

@@ -302,12 +302,12 @@ class StudyResults:
         if key not in self._verdicts:
             verdicts = [
                 Verdict(name, estimate_gap(cell, control, metric) if control.whole else None)
-                for name, control in (self.compared_controls(cell) if cell.whole else [])
+                for name, control in (self.list_compared_controls(cell) if cell.whole else [])
             ]
             self._verdicts[key] = (cell, verdicts)
         return list(self._verdicts[key][1])
 
-    def compared_controls(self, cell: ResultCell) -> list[tuple[str, ResultCell]]:
+    def list_compared_controls(self, cell: ResultCell) -> list[tuple[str, ResultCell]]:
         """Return the controls that a cell with a finished trial is compared with, and their names.
 
         They are the constant answer, then those of its setting that are of the same classifier, or
@@ -362,7 +362,7 @@ class StudyResults:
         It is by clip where clips are scored; there is one per classifier and ablation.
         """
         cells = [
-            self.scored_cell(setting, name, ablation)
+            self.find_scored_cell(setting, name, ablation)
             for name in self.classifiers
             for ablation in self.ablations
         ]
@@ -377,7 +377,7 @@ class StudyResults:
         """Return the comparison of a setting with itself under a control, by classifier."""
         comparisons = []
         for name in self.classifiers:
-            cell = self.scored_cell(setting, name)
+            cell = self.find_scored_cell(setting, name)
             others = [
                 other
                 for other in self.find_controls(setting, cell.level if cell else "")
@@ -387,7 +387,7 @@ class StudyResults:
                 comparisons.append(compare_cells(cell, others[0]))
         return comparisons
 
-    def scored_cell(
+    def find_scored_cell(
         self, setting: str, classifier: str, ablation: str | None = None
     ) -> ResultCell | None:
         """Return a cell by clip if clips are scored, else by image, or None if there is none.

@@ -22,7 +22,7 @@ from mien.outside import expand_home
 from mien.pages.escape import unescape_cell, write_csv
 from mien.pages.html import encode_picture, render_html
 from mien.pages.sheets import make_picture
-from mien.prepare.frames import summarise_faces, write_with_sheet
+from mien.prepare.preprocess import summarise_faces, write_with_sheet
 from mien.runs.folders import require_free_file
 from mien.runs.progress import count_of, say
 from mien.runs.spec import list_parents, suggest

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 
-from mien.faces import Faces, first_known
+from mien.faces import Faces, find_first_known
 from mien.hashes import NEAR_DUPLICATE_BITS, compute_hamming_distances, compute_perceptual_hash
 
 DUPLICATE_BLOCK_IMAGES = 512  # pictures or pairs that are compared together
@@ -236,7 +236,7 @@ def _average_face(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
     """Return the mean face of the people, weighted equally; black if they are too few."""
     sums: dict[str, tuple[np.ndarray, int]] = {}
     for faces in (test, train):
-        people = first_known(faces.index, "subject", "key").to_numpy()
+        people = find_first_known(faces.index, "subject", "key").to_numpy()
         for first in range(0, len(faces), DUPLICATE_BLOCK_IMAGES):
             looks = _read_standardised(
                 faces, np.arange(first, min(first + DUPLICATE_BLOCK_IMAGES, len(faces))), False

@@ -15,7 +15,7 @@ from mien.classifiers.baselines import Nearest
 from mien.errors import DataError
 from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.findings import Finding, first_few
-from mien.prepare.frames import preprocess
+from mien.prepare.preprocess import preprocess
 from mien.prepare.specs import PreprocessSpec, Unit
 from mien.prepare.splits import find_shared
 from mien.runs.progress import count_of

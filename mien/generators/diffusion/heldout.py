@@ -195,7 +195,7 @@ class HeldOutWatch:
             for first in range(0, len(x0), PROBE_BATCH)
         ]
 
-        def piece_loss(job: tuple[str, int, int]) -> float:
+        def compute_loss(job: tuple[str, int, int]) -> float:
             name, number, first = job
             x0, labels, noise = (probe[first : first + PROBE_BATCH] for probe in self.probes[name])
             levels = self.levels[number].to(x0).expand(len(x0))
@@ -209,7 +209,7 @@ class HeldOutWatch:
 
         # Their sums, in the order of the jobs
         sums = {name: np.zeros(NOISE_LEVELS) for name in self.probes}
-        for (name, number, _), loss in zip(jobs, pool.map(piece_loss, jobs), strict=True):
+        for (name, number, _), loss in zip(jobs, pool.map(compute_loss, jobs), strict=True):
             sums[name][number] += loss
         return {name: totals / len(self.probes[name][0]) for name, totals in sums.items()}
 

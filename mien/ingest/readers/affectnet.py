@@ -126,7 +126,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             Finding("note", "official partition", ".", f"{message}; each key begins with it")
         )
     return make_listing(
-        root, rows, findings, spec, READER, [root / path for path in used], read=read
+        root, rows, findings, spec, READER, [root / path for path in used], annotation_rows=read
     )
 
 

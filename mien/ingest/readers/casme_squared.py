@@ -156,8 +156,10 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
     # Find the frames of each clip.
     images, other_files = walk(tree)
-    homes, strays = group_by_folder(images, PATH_PATTERN, _format_subject, "s15/VIDEO/...N.suffix")
-    coded, doubled = _index_by_code(homes)
+    frames_by_folder, strays = group_by_folder(
+        images, PATH_PATTERN, _format_subject, "s15/VIDEO/...N.suffix"
+    )
+    coded, doubled = _index_by_code(frames_by_folder)
     frames, clip_faults = join_clips_and_frames(
         clips, coded, {}, f"{tree} and {sheet}", shared=True, sure=spec.numbers == "sheet"
     )
@@ -302,11 +304,11 @@ def _report_unknown_offsets(
 # The tree
 
 
-def _index_by_code(homes: ClipFolders) -> tuple[ClipFolders, list[Finding]]:
+def _index_by_code(frames_by_folder: ClipFolders) -> tuple[ClipFolders, list[Finding]]:
     """Return the folders by video code (15_0101NAME is #0101), without codes used twice."""
     # Group the folders of each subject by video code.
     coded: dict[tuple[str, str], list[Frames]] = {}
-    for (subject, folder), frames in homes.items():
+    for (subject, folder), frames in frames_by_folder.items():
         video = _VIDEO_PATTERN.match(folder)
         coded.setdefault((subject, f"#{video['code']}" if video else folder), []).append(frames)
 

@@ -143,7 +143,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         *_report_foreign_files(texts),
     ]
     return make_listing(
-        root, rows, findings, spec, READER, [root / path for path in used], read=read
+        root, rows, findings, spec, READER, [root / path for path in used], annotation_rows=read
     )
 
 

@@ -186,7 +186,9 @@ def scan_release(
     clips, doubts, clip_rows = read_clips(sheet.name, rows, clip, row_repairs or {})
     images, passed_over = walk(tree)
     images, others = leave_out_others(images, layout.beside)
-    homes, strays = group_by_folder(images, layout.folder_pattern, layout.subject, layout.form)
+    frames_by_folder, strays = group_by_folder(
+        images, layout.folder_pattern, layout.subject, layout.form
+    )
 
     # Bring the two together, and report where they differ.
     sure = (
@@ -195,7 +197,12 @@ def scan_release(
         or _rank_folder(root, tree.relative_to(root).as_posix()) == RECORDINGS_RANK
     )
     frames, differences = join_clips_and_frames(
-        clips, homes, row_repairs or {}, f"{tree} and {sheet}", shared=layout.shared, sure=sure
+        clips,
+        frames_by_folder,
+        row_repairs or {},
+        f"{tree} and {sheet}",
+        shared=layout.shared,
+        sure=sure,
     )
     labelled, unlabelled = label_rows(frames, spec, reader, str(sheet))
     findings += [choice, *notes, *doubts, *passed_over, *others, *strays]
@@ -272,7 +279,7 @@ def group_by_folder(
     `folder_pattern` has the groups subject and clip; `subject` normalises the subject.
     """
     # Sort the images into folders, without copies and images in other places.
-    homes: dict[tuple[str, str], dict[int, list[str]]] = {}
+    frames_by_folder: dict[tuple[str, str], dict[int, list[str]]] = {}
     stray, repeated = [], []
     doubles = find_copies(images)
     for path in images:
@@ -284,11 +291,11 @@ def group_by_folder(
             stray.append(path)
             continue
         home = (subject(match["subject"]), match["clip"].lower())
-        homes.setdefault(home, {}).setdefault(frame, []).append(path)
+        frames_by_folder.setdefault(home, {}).setdefault(frame, []).append(path)
 
     # Of several files with one number, choose the one that is named as most of the folder's are.
     chosen: ClipFolders = {}
-    for home, numbered in homes.items():
+    for home, numbered in frames_by_folder.items():
         usual = Counter(_name_series(path) for paths in numbered.values() for path in paths)
         ordered = {
             frame: sorted(paths, key=lambda path: -usual[_name_series(path)])
@@ -456,7 +463,7 @@ def parse_clip_row(values: dict[str, str], subject: str | None) -> SheetClip:
 
 def join_clips_and_frames(
     clips: Sequence[SheetClip],
-    homes: ClipFolders,
+    frames_by_folder: ClipFolders,
     row_repairs: RowRepairs,
     where: str,
     shared: bool = False,
@@ -476,7 +483,9 @@ def join_clips_and_frames(
     rows: list[dict[str, object]] = []
     used: set[tuple[str, str]] = set()
     for clip in clips:
-        home = next((home for home in _list_candidate_folders(clip) if home in homes), None)
+        home = next(
+            (home for home in _list_candidate_folders(clip) if home in frames_by_folder), None
+        )
         if home is None:
             message = "in the sheet, not on the disk; left out"
             findings.append(
@@ -485,7 +494,11 @@ def join_clips_and_frames(
             continue
         used.add(home)
         own_folder = not shared or home[1] == clip.name.lower()
-        frames, renumbered = _renumber(clip, homes[home], sure) if own_folder else (homes[home], [])
+        frames, renumbered = (
+            _renumber(clip, frames_by_folder[home], sure)
+            if own_folder
+            else (frames_by_folder[home], [])
+        )
         if not frames:
             findings += renumbered
             continue
@@ -495,11 +508,11 @@ def join_clips_and_frames(
 
     # Report frames of no clip, frames of several clips, and unreadable action units.
     findings += _report_unused_folders(
-        [frames for home, frames in homes.items() if home not in used], shared
+        [frames for home, frames in frames_by_folder.items() if home not in used], shared
     )
     listed = pd.DataFrame(rows)
     if shared:
-        findings += _report_between_clips(listed, homes, used)
+        findings += _report_between_clips(listed, frames_by_folder, used)
     if len(listed):
         findings += _report_overlaps(listed)
     findings += _report_unread_units(clips)
@@ -654,12 +667,15 @@ def _report_unused_folders(folders: Sequence[Frames], shared: bool) -> list[Find
 
 
 def _report_between_clips(
-    listed: pd.DataFrame, homes: ClipFolders, used: set[tuple[str, str]]
+    listed: pd.DataFrame, frames_by_folder: ClipFolders, used: set[tuple[str, str]]
 ) -> list[Finding]:
     """Return a finding about the frames of shared folders that are in none of their clips."""
     in_clips = set(listed["path"]) if len(listed) else set()
     pictures = tuple(
-        path for home in sorted(used) for path in homes[home].values() if path not in in_clips
+        path
+        for home in sorted(used)
+        for path in frames_by_folder[home].values()
+        if path not in in_clips
     )
     if not pictures:
         return []

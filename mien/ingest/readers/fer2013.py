@@ -165,8 +165,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         READER,
         unpack=unpack,
         part=part,
-        read=read,
-        held=held,
+        annotation_rows=read,
+        picture_positions=held,
     )
 
 

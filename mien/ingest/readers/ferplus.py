@@ -137,7 +137,15 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         held = {}
     findings += [*more_findings, *nameless]
     return make_listing(
-        root, rows, findings, spec, READER, [root / votes], fer2013.unpack, read=read, held=held
+        root,
+        rows,
+        findings,
+        spec,
+        READER,
+        [root / votes],
+        fer2013.unpack,
+        annotation_rows=read,
+        picture_positions=held,
     )
 
 

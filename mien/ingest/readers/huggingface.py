@@ -158,8 +158,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         READER,
         [*readme, *(root / path for path in used)],
         take,
-        read=read,
-        held=held,
+        annotation_rows=read,
+        picture_positions=held,
     )
     return result if licence is None else Listing(**{**vars(result), "licence": licence})
 
@@ -429,12 +429,12 @@ def _read_table(
     path: str,
     columns: TableColumns,
     files: set[str],
-    read: dict[str, str],
-    held: dict[str, Sequence[int]],
+    annotation_rows: dict[str, str],
+    picture_positions: dict[str, Sequence[int]],
 ) -> tuple[list[ImageRow], list[Finding]]:
     """Return the rows of a table that have a label, and findings about the others.
 
-    A picture that the table only points to must be below the root. `read` and `held` are
+    A picture that the table only points to must be below the root. `annotation_rows` and `picture_positions` are
     extended by this table's rows, as in Listing.
     """
     schema = _read_schema(root / path)
@@ -464,7 +464,7 @@ def _read_table(
             target = next(pointers)
             key = f"{stem}/{place}"
             row_name = f"{path}, row {place}"
-            read[row_name] = key
+            annotation_rows[row_name] = key
             if target is not None:
                 outside.add(place)
             if code is None:
@@ -478,7 +478,7 @@ def _read_table(
                 faults.setdefault("row without file", []).append(f"{key} ({target})")
                 losses.add("row without file", [f"{path}#{place}"], [row_name])
             place += 1
-    held[path] = [number for number in range(place) if number not in outside]
+    picture_positions[path] = [number for number in range(place) if number not in outside]
     return rows, report_faults(faults, FAULT_MESSAGES, losses=losses)
 
 

@@ -170,7 +170,14 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     # Account for every line of the list.
     read = {line.row: _make_key(line.name) for line in lines or ()}
     return make_listing(
-        root, rows, findings, spec, READER, [root / path for path in lists], part=part, read=read
+        root,
+        rows,
+        findings,
+        spec,
+        READER,
+        [root / path for path in lists],
+        part=part,
+        annotation_rows=read,
     )
 
 

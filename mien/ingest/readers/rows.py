@@ -78,8 +78,8 @@ def make_listing(
     annotations: Sequence[Path] = (),
     unpack: Unpack | None = None,
     part: str | None = None,
-    read: Mapping[str, str] | None = None,
-    held: Mapping[str, Sequence[int]] | None = None,
+    annotation_rows: Mapping[str, str] | None = None,
+    picture_positions: Mapping[str, Sequence[int]] | None = None,
 ) -> Listing:
     """Return the rows as a Listing, sorted by clip and frame, with unique keys and emotions for
     labels.
@@ -128,8 +128,8 @@ def make_listing(
         about.licence,
         part,
         unpack,
-        annotation_rows=read or {},
-        picture_positions=held or {},
+        annotation_rows=annotation_rows or {},
+        picture_positions=picture_positions or {},
     )
 
 

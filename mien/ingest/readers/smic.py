@@ -174,7 +174,7 @@ def _scan_trimmed_clips(root: Path, spec: IngestSpec, part: str) -> Listing:
     tree, findings = find_tree(root, folder_pattern, READER, f"has no {part}")
     images, other_files = walk(tree)
     micro, non_micro = leave_out_others(images, "/non_micro/")
-    homes, strays = group_by_folder(
+    frames_by_folder, strays = group_by_folder(
         micro,
         re.compile(_TRIMMED_PATTERN, re.IGNORECASE),
         _format_subject,
@@ -182,9 +182,13 @@ def _scan_trimmed_clips(root: Path, spec: IngestSpec, part: str) -> Listing:
     )
 
     # Read each folder as a clip, and label its frames.
-    clips, contradictions = _read_folders(homes)
+    clips, contradictions = _read_folders(frames_by_folder)
     frames, clip_faults = join_clips_and_frames(
-        list(clips), {home: homes[home] for home in clips.values()}, {}, str(tree), apexes=False
+        list(clips),
+        {home: frames_by_folder[home] for home in clips.values()},
+        {},
+        str(tree),
+        apexes=False,
     )
     labelled, left_out = label_rows(frames, spec, READER, str(tree))
     return Listing(
@@ -197,11 +201,13 @@ def _scan_trimmed_clips(root: Path, spec: IngestSpec, part: str) -> Listing:
     )
 
 
-def _read_folders(homes: ClipFolders) -> tuple[dict[SheetClip, tuple[str, str]], list[Finding]]:
+def _read_folders(
+    frames_by_folder: ClipFolders,
+) -> tuple[dict[SheetClip, tuple[str, str]], list[Finding]]:
     """Return a clip for each folder whose name and label agree, and a warning about the others."""
     # A clip's name has a code for its label, which must be that of its folder.
     clips, contradictory, lost_images = {}, [], []
-    for (subject, name), frames in homes.items():
+    for (subject, name), frames in frames_by_folder.items():
         labels = {path.split("/")[-3] for path in frames.values()}
         coded = re.fullmatch(r"s0*([0-9]+)_([a-z]+)_[0-9]+", name)
         agree = (
@@ -254,14 +260,14 @@ def _scan_long_videos(root: Path, spec: IngestSpec, part: str) -> Listing:
 
     # Find the frames of each clip, and label them.
     images, other_files = walk(tree)
-    homes, strays = group_by_folder(
+    frames_by_folder, strays = group_by_folder(
         images,
         re.compile(_LONG_PATTERN, re.IGNORECASE),
         _format_subject,
         "s03/s3_sur_01/...N.suffix",
     )
     frames, clip_faults = join_clips_and_frames(
-        clips, homes, {}, f"{tree} and {sheet}", shared=True, apexes=False
+        clips, frames_by_folder, {}, f"{tree} and {sheet}", shared=True, apexes=False
     )
     labelled, left_out = label_rows(frames, spec, READER, str(sheet))
     findings += [

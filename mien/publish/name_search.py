@@ -1,4 +1,4 @@
-"""Names of people: whether a text names a person of the sources, in any form.
+"""Search for names of people: whether a text names a person of the sources.
 
 Names are compared by their letters and digits only, without case, accents or separators: `S 01`,
 `s01` and `S-01` are one name, and `Müller` is `muller`. Names that are too short or too common to
@@ -55,7 +55,7 @@ class Names:
     after_person_word: dict[str, str] = field(default_factory=dict)
     as_written: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, whole: str) -> None:
+    def add(self, name: str, shown_name: str) -> None:
         """Add a name of a subject or clip, which the source writes as `whole`."""
         normal = normalise_name(name)
         letters = normal.isalpha()
@@ -64,25 +64,25 @@ class Names:
 
         # The shorter or more common a name is, the narrower the search for it
         if normal.isdigit() or len(normal) == 1:
-            self.after_person_word.setdefault(normal.lstrip("0") or "0", whole)
+            self.after_person_word.setdefault(normal.lstrip("0") or "0", shown_name)
         elif letters and name.isascii() and normal in collect_vocabulary():
-            self.after_person_word.setdefault(normal, whole)
+            self.after_person_word.setdefault(normal, shown_name)
             if name != name.lower() and normal not in EMOTIONS:
-                self.as_written.setdefault(name, whole)
+                self.as_written.setdefault(name, shown_name)
         elif len(normal) <= (3 if letters and name.isascii() else 2):
-            self.short.setdefault(normal, whole)
+            self.short.setdefault(normal, shown_name)
         else:
-            self.plain.setdefault(normal, whole)
+            self.plain.setdefault(normal, shown_name)
 
         # A first name and a family name: in either order, and each on its own
         words = [
             word for word in re.findall(r"[^\W\d_]+", name) if word[0].isupper() and len(word) > 3
         ]
         if letters and len(words) > 1:
-            self.plain.setdefault(normalise_name("".join(reversed(words))), whole)
+            self.plain.setdefault(normalise_name("".join(reversed(words))), shown_name)
             for word in words:
                 if normalise_name(word) not in collect_vocabulary():
-                    self.as_written.setdefault(word, whole)
+                    self.as_written.setdefault(word, shown_name)
 
     def find(self, text: str, free: bool = True) -> list[str]:
         """Return the names in a text, as the sources write them; `free`: a person wrote
@@ -123,17 +123,17 @@ class Names:
                 }
         return list(found)
 
-    def _find_at(self, words: list[str], place: int, free: bool) -> Iterator[str]:
+    def _find_at(self, words: list[str], position: int, free: bool) -> Iterator[str]:
         """Yield the names that begin at a word."""
         joined = ""
-        for word in words[place : place + MAX_NAME_WORDS]:
+        for word in words[position : position + MAX_NAME_WORDS]:
             joined += word
             if joined in self.plain:
                 yield self.plain[joined]
             if free and joined in self.short:
                 yield self.short[joined]
-        if free and words[place] in PERSON_WORDS and place + 1 < len(words):
-            after = words[place + 1]
+        if free and words[position] in PERSON_WORDS and position + 1 < len(words):
+            after = words[position + 1]
             after = (after.lstrip("0") or "0") if after.isdigit() else after
             if after in self.after_person_word:
                 yield self.after_person_word[after]
@@ -142,10 +142,10 @@ class Names:
         """Return the name, if any, that the field `key` of a subject or clip holds."""
         if key.lower() not in NAME_FIELDS:
             return []
-        said = normalise_name(value)
-        said = (said.lstrip("0") or "0") if said.isdigit() else said
+        normal = normalise_name(value)
+        normal = (normal.lstrip("0") or "0") if normal.isdigit() else normal
         known = {**self.plain, **self.short, **self.after_person_word}
-        return [known[said]] if said in known else []
+        return [known[normal]] if normal in known else []
 
 
 def collect_names(rows: Iterable[tuple[str, str, str, str]]) -> Names:

@@ -1,4 +1,4 @@
-"""People in a listing: the spellings of one name become one name."""
+"""Subjects in a listing: the spellings of one name become one name."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The noise schedule of a trained network, for programs other than mien."""
+"""The noise schedule of a trained network, as other programs need it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
