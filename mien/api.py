@@ -38,7 +38,7 @@ from mien.study import file, run
 from mien.study.results import StudyResults
 from mien.toy import dataset
 
-DEFAULT_STORE = "mien-store"
+STORE_FOLDER = "mien-store"
 
 FEW_IMAGES = 3000  # images below which starting workers takes longer than the work
 
@@ -233,7 +233,7 @@ def open_store(store: StoreLike | None = None) -> Store:
     """Return a store: the given one or its folder, else MIEN_STORE, else mien-store."""
     if isinstance(store, Store):
         return store
-    return Store(store or os.environ.get("MIEN_STORE") or DEFAULT_STORE)
+    return Store(store or os.environ.get("MIEN_STORE") or STORE_FOLDER)
 
 
 def load_faces(name: FacesLike, *, store: StoreLike | None = None) -> Faces:

@@ -9,7 +9,7 @@ from worlds import ALL_CONTROLS, FIVE_SETTINGS, blobs, keep, more_blobs, written
 from mien.faces import Faces
 from mien.report.conclusions import (
     MIN_PEOPLE,
-    QUESTIONS,
+    STUDY_QUESTIONS,
     Conclusion,
     Question,
     correct_by_holm,
@@ -52,7 +52,7 @@ def answer(studies: list[StudyResults], question: Question) -> Conclusion:
 
 def test_every_question_has_an_answer_in_order(store: Store):
     found = draw_conclusions([study(store, "plain")])
-    assert [one.question for one in found] == list(QUESTIONS)
+    assert [one.question for one in found] == list(STUDY_QUESTIONS)
     for one in found[:3]:
         assert one.estimate is not None and one.n == 8 and one.unit == "subject"
         assert "8 held-out people" in one.sentence and "95 % interval" in one.sentence

@@ -492,9 +492,9 @@ def find_faults(
         if key in wanted and wanted[key].is_floating_point() and not given[key].is_floating_point()
     ]
     if kinds:
-        kind = str(given[kinds[0]].dtype).removeprefix("torch.")
+        dtype_name = str(given[kinds[0]].dtype).removeprefix("torch.")
         clauses.append(
-            f"{first_few(kinds, 3)} {'holds' if len(kinds) == 1 else 'hold'} {kind}, and must hold "
+            f"{first_few(kinds, 3)} {'holds' if len(kinds) == 1 else 'hold'} {dtype_name}, and must hold "
             "floating-point numbers"
         )
 

@@ -184,9 +184,9 @@ def _show_release(folder: Path) -> None:
     release = json.loads((folder / "provenance" / "release.json").read_text(encoding="utf-8"))
     total = sum(sum(counts.values()) for counts in release["counts"].values())
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    kind = " (private: not to be passed on)" if release["private"] else ""
+    privacy_note = " (private: not to be passed on)" if release["private"] else ""
     print(
-        f"{folder}: {release['name']} {release['version']}{kind}, {count_of(total, 'image')}, "
+        f"{folder}: {release['name']} {release['version']}{privacy_note}, {count_of(total, 'image')}, "
         f"{size / 1e6:.1f} MB"
     )
     for gate in json.loads((folder / "provenance" / "gates.json").read_text(encoding="utf-8")):

@@ -85,7 +85,7 @@ def find_emotion(
     if (
         plain not in known
         and "+" in plain
-        and all(find_emotion(part, names, labels) for part in plain.split("+"))
+        and all(find_emotion(word, names, labels) for word in plain.split("+"))
     ):
         return LEFT_OUT
     emotion = known.get(plain, plain)

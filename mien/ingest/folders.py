@@ -142,7 +142,7 @@ def escape_unprintable(path: str) -> str:
     """Return a path in printable form: parts that cannot be printed are escaped."""
     if path.isprintable():
         return path
-    return "/".join(part if part.isprintable() else ascii(part)[1:-1] for part in path.split("/"))
+    return "/".join(name if name.isprintable() else ascii(name)[1:-1] for name in path.split("/"))
 
 
 def _report_passed_over(
@@ -268,9 +268,9 @@ def is_store(folder: Path) -> bool:
     """Return whether a folder is a store of mien's: its `runs` or `work` holds names of
     runs.
     """
-    for part in ("runs", "work"):
+    for folder_name in ("runs", "work"):
         try:
-            with os.scandir(folder / part) as entries:
+            with os.scandir(folder / folder_name) as entries:
                 if any(RUN_NAME.match(entry.name.removesuffix(".claim")) for entry in entries):
                     return True
         except OSError:

@@ -29,24 +29,24 @@ DatasetOrigin = tuple[str, str]
 
 
 def join(
-    parts: Sequence[Faces], classes: ClassRule = "common", readers: dict[str, str] | None = None
+    sets: Sequence[Faces], classes: ClassRule = "common", readers: dict[str, str] | None = None
 ) -> Faces:
-    """Return the images of all `parts` whose emotions `classes` keeps.
+    """Return the images of all `sets` whose emotions `classes` keeps.
 
     `readers` has the reader of each dataset, because MEGC 2019 folds the emotions of each dataset
     in its own way. Sets that already show negative, positive and surprise keep these.
 
-    Raises DataError if sizes or channels differ, an image is in two parts, no emotion is common,
+    Raises DataError if sizes or channels differ, an image is in two sets, no emotion is common,
     real images and generated ones without the training images of their generator are mixed, or no
     image is left.
     """
     if classes == "megc2019":
-        parts = [_merge_as_megc(part, readers or {}) for part in parts]
+        sets = [_merge_as_megc(faces, readers or {}) for faces in sets]
 
     # An image must be in one set only.
     shared = [
         key
-        for key, count in Counter(key for part in parts for key in set(part.index["key"])).items()
+        for key, count in Counter(key for faces in sets for key in set(faces.index["key"])).items()
         if count > 1
     ]
     if shared:
@@ -57,29 +57,29 @@ def join(
         )
 
     # Generated pictures need a record of what their generator has seen, next to real ones.
-    synthetic = [bool((part.index["source"] != "real").any()) for part in parts]
+    synthetic = [bool((faces.index["source"] != "real").any()) for faces in sets]
     if (
         any(synthetic)
         and any(
-            is_synthetic and part.seen is None
-            for is_synthetic, part in zip(synthetic, parts, strict=True)
+            is_synthetic and faces.seen is None
+            for is_synthetic, faces in zip(synthetic, sets, strict=True)
         )
         and not all(synthetic)
     ):
         number = synthetic.index(True)
         raise DataError(
             "joining real and synthetic pictures needs a record of what the generator has seen, "
-            f"and set {number + 1} of {len(parts)}, such as a release, holds generated pictures "
+            f"and set {number + 1} of {len(sets)}, such as a release, holds generated pictures "
             "without it; join sets of real pictures"
         )
 
     # Keep the common classes, if these are asked for.
-    joined = concatenate(parts)
+    joined = concatenate(sets)
     if classes != "common":
         return joined
-    common = set.intersection(*(set(part.classes) for part in parts))
+    common = set.intersection(*(set(faces.classes) for faces in sets))
     if not common:
-        shown = "; ".join(", ".join(part.classes) for part in parts)
+        shown = "; ".join(", ".join(faces.classes) for faces in sets)
         raise DataError(
             f"the sets must have some class in common, and have none: {shown}; use classes = "
             "'union'"
@@ -100,13 +100,13 @@ def run_join(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
         raise DataError(f"sets to be joined must be different runs; given: {', '.join(spec.faces)}")
 
     # Join the sets, each person under one name.
-    parts = [Faces.load(run.path) for run in runs]
-    origins = [_find_origins(run, part, store) for run, part in zip(runs, parts, strict=True)]
+    sets = [Faces.load(run.path) for run in runs]
+    origins = [_find_origins(run, faces, store) for run, faces in zip(runs, sets, strict=True)]
     _require_unique_names(origins)
     readers = {name: origin[0] for run_origins in origins for name, origin in run_origins.items()}
-    joined = join(parts, spec.classes, readers)
+    joined = join(sets, spec.classes, readers)
     joined, subject_names = _unify_names(joined, spec)
-    _print_summary(parts, joined, subject_names)
+    _print_summary(sets, joined, subject_names)
 
     def build(out: Path, scratch: Path) -> RunSummary:
         table = joined.index.groupby("dataset")["emotion"].value_counts().unstack(fill_value=0)
@@ -114,17 +114,17 @@ def run_join(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
         return {
             **summarise_faces(joined),
             "datasets": table.to_dict("index"),
-            "left_out": sum(map(len, parts)) - len(joined),
+            "left_out": sum(map(len, sets)) - len(joined),
         }
 
     return store.make(spec, build, alias)
 
 
-def _merge_as_megc(part: Faces, readers: dict[str, str]) -> Faces:
-    """Return the faces of a part in the classes of MEGC 2019, which differ by dataset."""
+def _merge_as_megc(whole_set: Faces, readers: dict[str, str]) -> Faces:
+    """Return a set in the classes of MEGC 2019, which differ by dataset."""
     folded = []
-    for name in sorted(set(part.index["dataset"])):
-        faces = part.select((part.index["dataset"] == name).to_numpy(dtype=bool))
+    for name in sorted(set(whole_set.index["dataset"])):
+        faces = whole_set.select((whole_set.index["dataset"] == name).to_numpy(dtype=bool))
         # SMIC and 4DME already have these classes; the other classes of 4DME are left out.
         if set(faces.classes) & FOLDED_CLASSES:
             faces = faces.select(faces.index["emotion"].isin(MEGC_CLASSES).to_numpy(dtype=bool))
@@ -196,14 +196,14 @@ def _rename_subjects(table: pd.DataFrame, subject_names: SubjectNames) -> pd.Dat
     )
 
 
-def _print_summary(parts: Sequence[Faces], joined: Faces, subject_names: SubjectNames) -> None:
+def _print_summary(sets: Sequence[Faces], joined: Faces, subject_names: SubjectNames) -> None:
     """Print the images left out, names of one person or of similar look, and shared pictures."""
     # Count the images that were left out, by class.
     keys = set(joined.index["key"])
     left_out = Counter(
         emotion
-        for part in parts
-        for key, emotion in zip(part.index["key"], part.index["emotion"], strict=True)
+        for faces in sets
+        for key, emotion in zip(faces.index["key"], faces.index["emotion"], strict=True)
         if key not in keys
     )
     if left_out:

@@ -28,7 +28,7 @@ Question = Literal["synthetic", "copies", "controls", "split"]
 
 Answer = Literal["yes", "no", "cannot tell"]
 
-QUESTIONS: dict[Question, str] = {
+STUDY_QUESTIONS: dict[Question, str] = {
     "synthetic": "Do synthetic faces help, added to real ones?",
     "copies": "Do they help more than copies of the real faces?",
     "controls": "Is any result above its controls?",
@@ -41,7 +41,7 @@ QUESTIONS: dict[Question, str] = {
 class Conclusion:
     """The answer of studies to one question.
 
-    - `question` is its key in QUESTIONS, and `asked` the question in words.
+    - `question` is its key in STUDY_QUESTIONS, and `asked` the question in words.
     - `answer` is yes, no, or cannot tell; the sentence then says why.
     - `sentence` says the answer with the estimate, its interval, and the number of people.
     - `basis` says which study, classifiers, trials, protocol and seed the sentence rests on.
@@ -63,11 +63,11 @@ class Conclusion:
     @property
     def asked(self) -> str:
         """The question in words."""
-        return QUESTIONS[self.question]
+        return STUDY_QUESTIONS[self.question]
 
 
 def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
-    """Return the answers to QUESTIONS, in their order; at least one for each.
+    """Return the answers to STUDY_QUESTIONS, in their order; at least one for each.
 
     The first three are answered by each study with held-out people, the last by each study whose
     frames were split at random, compared with the first study with held-out people. An answer

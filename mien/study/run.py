@@ -154,10 +154,10 @@ def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
         "" if has_fixed_settings(study, row.classifier, row.control) else f", trial {row.trial + 1}"
     )
     fold = "" if study.protocol == "frame" else f", fold {row.fold}"
-    kind = row.ablation if len(study.ablations) > 1 else ""
-    kind += " with labels permuted" if permutes_labels(row.control) else ""
+    ablation_name = row.ablation if len(study.ablations) > 1 else ""
+    ablation_name += " with labels permuted" if permutes_labels(row.control) else ""
     label = (
-        f"{f'{row.classifier} {kind.strip()}'.strip()} trained on "
+        f"{f'{row.classifier} {ablation_name.strip()}'.strip()} trained on "
         f"{row.spec.train.replace('_', ' and ')}{trial}{fold}"
     )
 

@@ -142,7 +142,7 @@ def describe_trial(study: StudyResults, trial: TrialRecord) -> str:
     fold = "" if study.protocol == "frame" else f", fold {trial.fold}"
     shared = sum(other.run == trial.run for other in study.trials) > 1
     number = "" if shared else f", trial {trial.trial + 1}"
-    kind = f" {trial.ablation}" if trial.ablation and len(study.ablations) > 1 else ""
+    ablation_note = f" {trial.ablation}" if trial.ablation and len(study.ablations) > 1 else ""
     control = f" ({trial.control})" if trial.control else ""
     train = trial.train.replace("_", " and ")
-    return f"{trial.classifier}{kind}{control} trained on {train}{number}{fold}"
+    return f"{trial.classifier}{ablation_note}{control} trained on {train}{number}{fold}"

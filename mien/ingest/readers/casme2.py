@@ -86,7 +86,7 @@ LAYOUT = ClipLayout(
     subject=lambda number: f"sub{int(number):02d}",
 )
 
-SUBJECT_CELL = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})(?:\.0+)?$", re.IGNORECASE)
+_SUBJECT_PATTERN = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})(?:\.0+)?$", re.IGNORECASE)
 
 
 def recognise(look: FolderGlance) -> str | None:
@@ -114,7 +114,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = SUBJECT_CELL.match(values["subject"])
+    subject = _SUBJECT_PATTERN.match(values["subject"])
     return parse_clip_row(values, LAYOUT.subject(subject[1]) if subject else None)
 
 

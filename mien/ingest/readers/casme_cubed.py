@@ -78,7 +78,7 @@ _COLUMNS: ColumnSpellings = {
     "emotion": ("emotion",),
 }
 
-_SUBJECT_CELL = re.compile(r"^(?:spno\.?)?0*([0-9]{1,4})$", re.IGNORECASE)
+_SUBJECT_PATTERN = re.compile(r"^(?:spno\.?)?0*([0-9]{1,4})$", re.IGNORECASE)
 
 
 def _make_layout(short: str, other: str, usual: str) -> ClipLayout:
@@ -118,7 +118,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = _SUBJECT_CELL.match(values["subject"])
+    subject = _SUBJECT_PATTERN.match(values["subject"])
     clip = parse_clip_row(values, f"spNO.{int(subject[1])}" if subject else None)
     if not re.fullmatch("[A-Za-z]", clip.name):
         raise ValueError(f"the video must be a letter, and is '{clip.name}'")

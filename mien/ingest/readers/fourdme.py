@@ -73,7 +73,7 @@ LAYOUT = ClipLayout(
     counted=True,
 )
 
-_SUBJECT_CELL = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
+_SUBJECT_PATTERN = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
 
 
 def recognise(look: FolderGlance) -> str | None:
@@ -93,7 +93,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = _SUBJECT_CELL.match(values["subject"])
+    subject = _SUBJECT_PATTERN.match(values["subject"])
     clip = parse_clip_row(values, LAYOUT.subject(subject[1]) if subject else None)
     marks = {name for name in _EMOTION_COLUMNS if values.get(name, "") not in ("", "0")}
     named = {

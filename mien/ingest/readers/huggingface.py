@@ -379,14 +379,14 @@ def _leave_out_copied_tables(
     return [row for row in rows if name_picture(row) not in copied], [finding]
 
 
-def _is_picture_struct(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and any(
-        kind.field(index).name == "bytes" for index in range(kind.num_fields)
+def _is_picture_struct(data_type: pa.DataType) -> bool:
+    return pa.types.is_struct(data_type) and any(
+        data_type.field(index).name == "bytes" for index in range(data_type.num_fields)
     )
 
 
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+def _is_binary(data_type: pa.DataType) -> bool:
+    return pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type)
 
 
 def _choose_column(
@@ -484,9 +484,9 @@ def _read_table(
 
 def _iterate_targets(path: Path, image: str, schema: pa.Schema) -> Iterator[str | None]:
     """Yield for each row the file that it points to, None if it holds the bytes itself."""
-    kind = schema.field(image).type
-    linked = pa.types.is_struct(kind) and any(
-        kind.field(index).name == "path" for index in range(kind.num_fields)
+    data_type = schema.field(image).type
+    linked = pa.types.is_struct(data_type) and any(
+        data_type.field(index).name == "path" for index in range(data_type.num_fields)
     )
     if not linked or _holds_all_bytes(path, image):
         yield from repeat(None)

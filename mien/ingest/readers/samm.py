@@ -61,7 +61,7 @@ LAYOUT = ClipLayout(
     subject=lambda number: f"{int(number):03d}",
 )
 
-SUBJECT_CELL = re.compile(r"^0*([0-9]{1,3})$")
+_SUBJECT_PATTERN = re.compile(r"^0*([0-9]{1,3})$")
 
 
 def recognise(look: FolderGlance) -> str | None:
@@ -76,7 +76,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = SUBJECT_CELL.match(values["subject"])
+    subject = _SUBJECT_PATTERN.match(values["subject"])
     clip = parse_clip_row(values, LAYOUT.subject(subject[1]) if subject else None)
     if not re.match(rf"0*{int(clip.subject)}_", clip.name):
         raise ValueError(f"subject {clip.subject} and clip {clip.name} must be of one person")
