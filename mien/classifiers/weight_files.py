@@ -494,7 +494,8 @@ def find_faults(
     if kinds:
         dtype_name = str(given[kinds[0]].dtype).removeprefix("torch.")
         clauses.append(
-            f"{first_few(kinds, 3)} {'holds' if len(kinds) == 1 else 'hold'} {dtype_name}, and must hold "
+            f"{first_few(kinds, 3)} {'holds' if len(kinds) == 1 else 'hold'} {dtype_name}, and "
+            "must hold "
             "floating-point numbers"
         )
 

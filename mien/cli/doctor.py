@@ -333,7 +333,9 @@ def _print_facts(facts: dict[str, Any]) -> None:
         "packages": ", ".join(main) or "not known",
         "extras": ", ".join(sorted(extras - incomplete)) or "none",
         "cores": f"{facts['cores']}{limit}",
-        "memory": f"{_format_gigabytes(memory['free'])} of {_format_gigabytes(memory['total'])} are free",
+        "memory": (
+            f"{_format_gigabytes(memory['free'])} of {_format_gigabytes(memory['total'])} are free"
+        ),
         "GPUs": ", ".join(cards) or "none that torch can use",
         "store": f"{store['path']}, {_format_gigabytes(store['free'])} of free disk",
         "weights": ", ".join(cached) or "none in the cache",

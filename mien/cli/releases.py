@@ -186,7 +186,8 @@ def _show_release(folder: Path) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     privacy_note = " (private: not to be passed on)" if release["private"] else ""
     print(
-        f"{folder}: {release['name']} {release['version']}{privacy_note}, {count_of(total, 'image')}, "
+        f"{folder}: {release['name']} {release['version']}{privacy_note}, "
+        f"{count_of(total, 'image')}, "
         f"{size / 1e6:.1f} MB"
     )
     for gate in json.loads((folder / "provenance" / "gates.json").read_text(encoding="utf-8")):

@@ -142,8 +142,8 @@ def draw_loss_curves(
 ) -> str:
     """Return loss curves over images seen as SVG: one plot for each of `curves`.
 
-    Each of `curves` is (training, held out). `varied_quantity` names the quantity that distinguishes the
-    plots; a vertical line marks `chosen`.
+    Each of `curves` is (training, held out). `varied_quantity` names the quantity that
+    distinguishes the plots; a vertical line marks `chosen`.
     """
     with mpl.rc_context(MATPLOTLIB_SETTINGS):
         # A grid of at most three columns

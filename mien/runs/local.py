@@ -205,7 +205,9 @@ def note_death(job: Job, store: Store, code: int | None) -> Outcome:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         why = {
-            "SIGKILL": "was killed (SIGKILL): by a person, or by the system because memory was full",
+            "SIGKILL": (
+                "was killed (SIGKILL): by a person, or by the system because memory was full"
+            ),
             "SIGSEGV": "crashed in native code (SIGSEGV)",
             "SIGBUS": "crashed in native code, or on a full disk (SIGBUS)",
         }.get(name, f"was ended by {name}")

@@ -168,9 +168,8 @@ def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
         )
         if last and text.startswith(f"{last} "):  # it says its own name already
             value_path = value_path.removesuffix(last)
-        lines.append(
-            f"{where}: {value_path}{': ' if value_path and not value_path.endswith('.') else ''}{text}{given_text}"
-        )
+        separator = "" if not value_path or value_path.endswith(".") else ": "
+        lines.append(f"{where}: {value_path}{separator}{text}{given_text}")
     return "\n".join(lines)
 
 

@@ -434,8 +434,8 @@ def _read_table(
 ) -> tuple[list[ImageRow], list[Finding]]:
     """Return the rows of a table that have a label, and findings about the others.
 
-    A picture that the table only points to must be below the root. `annotation_rows` and `picture_positions` are
-    extended by this table's rows, as in Listing.
+    A picture that the table only points to must be below the root. `annotation_rows` and
+    `picture_positions` are extended by this table's rows, as in Listing.
     """
     schema = _read_schema(root / path)
     if columns.label is None:
