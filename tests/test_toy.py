@@ -294,3 +294,25 @@ def test_senseless_arguments_are_refused(tmp_path: Path) -> None:
         draw_face(invent_identity(0, 1), {"99": 1.0})
     with pytest.raises(UsageError, match="Action units must"):
         parse_drawn_units("6+smile")
+
+
+def test_a_window_draws_the_same_pictures_as_the_whole_clips_and_fewer(tmp_path: Path):
+    dataset.draw(tmp_path / "whole", 5, 8, seed=3, workers=1)
+    cut = dataset.draw(tmp_path / "cut", 5, 8, seed=3, workers=1, window=1)
+    whole, few = contents(tmp_path / "whole"), contents(tmp_path / "cut")
+    pictures = [name for name in few if name.endswith(".jpg")]
+    assert len(pictures) == cut.images == 8 * 3
+    assert all(few[name] == whole[name] for name in pictures)
+
+
+def test_the_sheet_of_cut_clips_names_their_first_and_last_frames(tmp_path: Path):
+    dataset.draw(tmp_path, 3, 6, workers=1, window=2)
+    for subject, clip, _, onset, _, offset, *_ in rows(tmp_path)[1:]:
+        files = (tmp_path / f"Cropped/sub{subject}/{clip}").iterdir()
+        numbers = sorted(int(path.stem.removeprefix("reg_img")) for path in files)
+        assert numbers == list(range(int(str(onset)), int(str(offset)) + 1))
+
+
+def test_a_window_below_zero_is_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match="window must be 0 or more, not -1"):
+        dataset.draw(tmp_path, 3, 6, workers=1, window=-1)

@@ -14,7 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -112,6 +112,23 @@ class ToyClip:
     sheet_apex: int | str  # the sheet's value: the apex, or the planted flaws "/" and the onset
     action_units: str
     emotion: str
+    window: int | None = None  # only so many frames on either side of the apex are drawn
+
+    @property
+    def drawn(self) -> range:
+        """Return the numbers of the frames that are drawn, each as a file."""
+        if self.window is None:
+            return range(self.onset, self.last + 1)
+        first = max(self.onset, self.apex - self.window)
+        return range(first, min(self.last, self.apex + self.window) + 1)
+
+    @property
+    def sheet_frames(self) -> tuple[int, int | str, int]:
+        """Return the sheet's onset, apex and offset; those of a cut clip are its first and last."""
+        if self.window is None:
+            return self.onset, self.sheet_apex, self.offset
+        first, last = self.drawn[0], self.drawn[-1]
+        return first, first if self.sheet_apex == self.onset else self.sheet_apex, last
 
     @property
     def folder(self) -> str:
@@ -121,7 +138,7 @@ class ToyClip:
     @property
     def files(self) -> list[str]:
         """Return the names of the clip's image files, in the order of time."""
-        return [f"reg_img{number}.jpg" for number in range(self.onset, self.last + 1)]
+        return [f"reg_img{number}.jpg" for number in self.drawn]
 
 
 def plan_clips(subjects: int, clips: int, seed: int, balance: str) -> list[ToyClip]:
@@ -161,9 +178,14 @@ def draw(
     workers: int | None = None,
     balance: str = "casme2",
     progress: Callable[[int, int], None] | None = None,
+    window: int | None = None,
 ) -> ToyCounts:
     """Write a toy dataset below `root` in CASME II's layout, flaws included, and return its
     counts.
+
+    With a `window`, each clip has only the apex and up to so many frames on either side of it,
+    the same pictures as in the whole clip; the sheet calls the first and the last of them onset
+    and offset.
 
     The same arguments give the same bytes, whatever the number of `workers` (processes; None
     is one per core). A folder that an interrupted call with the same arguments has left is
@@ -173,10 +195,14 @@ def draw(
     """
     # Claim the folder before any work is done.
     planned = plan_clips(subjects, clips, seed, balance)
+    if window is not None and window < 0:
+        raise UsageError(f"window must be 0 or more, not {window}; omit it to draw whole clips.")
+    if window is not None:
+        planned = [replace(clip, window=window) for clip in planned]
     root = Path(root)
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be 1 or more, not {workers}; omit it to use every core.")
-    _claim_folder(root, _write_readme_text(subjects, clips, seed, balance))
+    _claim_folder(root, _write_readme_text(subjects, clips, seed, balance, window))
 
     # Draw the clips that an interrupted call has not finished.
     missing = [clip for clip in planned if not _is_complete(root, clip)]
@@ -279,12 +305,16 @@ def _plan_clip(subject: int, name: str, emotion: str, seed: int) -> ToyClip:
 # Files
 
 
-def _write_readme_text(subjects: int, clips: int, seed: int, balance: str) -> str:
+def _write_readme_text(
+    subjects: int, clips: int, seed: int, balance: str, window: int | None = None
+) -> str:
+    cut = "" if window is None else f", window {window}"
     return (
         "Drawn faces of nobody, made by mien (mien.ingest.toy) in the layout of CASME II.\n"
         "They show no person and are dedicated to the public domain (CC0 1.0).\n"
         "The action units are drawn large: this is for trying things, not for measuring people.\n\n"
-        f"subjects {subjects}, clips {clips}, seed {seed}, balance {balance}, drawing {_VERSION}\n"
+        f"subjects {subjects}, clips {clips}, seed {seed}, balance {balance}{cut}, "
+        f"drawing {_VERSION}\n"
     )
 
 
@@ -339,10 +369,9 @@ def _make_workbook(clips: list[ToyClip]) -> bytes:
     )
     page.append([*head, "Estimated Emotion"])
     for clip in clips:
-        frames = (clip.onset, clip.sheet_apex, clip.offset)
-        page.append(
-            [f"{clip.subject:02d}", clip.name, None, *frames, None, clip.action_units, clip.emotion]
-        )
+        subject = f"{clip.subject:02d}"
+        facts = (clip.action_units, clip.emotion)
+        page.append([subject, clip.name, None, *clip.sheet_frames, None, *facts])
     book.properties.created = datetime(2014, 5, 8)
     raw = io.BytesIO()
     book.save(raw)
@@ -455,15 +484,19 @@ def _draw_frames(clip: ToyClip, seed: int) -> Iterable[Array]:
 
     # Blend the two nearest key poses; each is drawn once, when it is first needed.
     keys: dict[int, Array] = {}
-    for frame in range(clip.last - clip.onset + 1):
+    for frame in (number - clip.onset for number in clip.drawn):
         below = min(int(course[frame]), _KEY_POSE_COUNT - 2)
-        for key in (below, below + 1):
-            if key not in keys:
-                keys[key] = head.draw(
-                    {unit: value * key / (_KEY_POSE_COUNT - 1) for unit, value in units.items()}
-                )
         weight = float(course[frame]) - below
-        blended = cv2.addWeighted(keys[below], 1 - weight, keys[below + 1], weight, 0)
+        weights = {below: 1 - weight, below + 1: weight}
+        for key in (key for key in weights if weights[key] and key not in keys):
+            strength = key / (_KEY_POSE_COUNT - 1)
+            keys[key] = head.draw({unit: value * strength for unit, value in units.items()})
+        shown = [key for key in weights if weights[key]]
+        blended = keys[shown[0]]
+        if len(shown) > 1:
+            blended = cv2.addWeighted(
+                keys[below], weights[below], keys[below + 1], weights[below + 1], 0
+            )
         x, y, angle, scale = home + drift[frame]
         image = apply_pose(blended, Pose(float(x), float(y), float(angle), 1 + float(scale)), size)
         down, right = shifts[frame]
