@@ -6,7 +6,7 @@ COUNT ?= 500
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: setup develop demo test lint pyright pytest slow chaos gpu check format docs notebooks site lock clean
+.PHONY: setup develop demo readme test lint pyright pytest slow chaos gpu check format docs notebooks site lock clean
 
 setup: .venv/ready        # what running mien needs
 develop: .venv/ready-dev  # what tests and documentation need besides
@@ -35,6 +35,10 @@ develop: .venv/ready-dev  # what tests and documentation need besides
 
 demo: setup
 	$(BIN)/mien demo
+
+# after `make demo`: its findings and its picture go into README.md
+readme: develop
+	$(BIN)/python tools/readme.py
 
 # pyright takes one core for a while, beside the tests
 test: lint

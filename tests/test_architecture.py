@@ -27,7 +27,7 @@ LAYERS = [
     {"study"},
     {"report"},
     {"publish"},
-    {"export", "demo"},
+    {"export"},
     {"api"},
     {"cli"},
     {"__main__"},

@@ -1,13 +1,11 @@
-"""Write docs/toy.png and docs/demo.png; the second from the store that `make demo` leaves."""
+"""Write docs/toy.png, which shows drawn people with each expression."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.faces import Faces
-from mien.pages.sheets import draw_grid, draw_side_by_side
-from mien.runs.store import Store
+from mien.pages.sheets import draw_grid
 from mien.toy.head import draw_face, invent_identity
 
 ROOT = Path(__file__).parent.parent
@@ -57,14 +55,5 @@ def toy() -> Image.Image:
     return sheet
 
 
-def demo(folder: Path) -> Image.Image:
-    """Return the training faces of the demo beside those that it generated."""
-    store = Store(folder / "store")
-    real, synthetic = (Faces.load(store.run(name).path) for name in ("train", "synthetic"))
-    return draw_side_by_side(real, synthetic, per_class=6, scale=2)
-
-
 if __name__ == "__main__":
     toy().save(ROOT / "docs" / "toy.png", optimize=True)
-    if (ROOT / "mien-demo" / "store").exists():
-        demo(ROOT / "mien-demo").save(ROOT / "docs" / "demo.png", optimize=True)

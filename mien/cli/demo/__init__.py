@@ -1,0 +1,1 @@
+"""The demo: the whole pipeline on drawn faces, up to findings and a report."""
