@@ -56,14 +56,14 @@ def test_every_question_has_an_answer_in_order(store: Store):
     for one in found[:3]:
         assert one.estimate is not None and one.n == 8 and one.unit == "subject"
         assert "8 held-out people" in one.sentence and "95 % interval" in one.sentence
-        assert one.basis.startswith("tiny; 32 clips; study plain, protocol subject, 2 folds, ")
-        assert "2 trials, seed " in one.basis
+        assert one.basis == "tiny, 32 clips"
+        assert one.design.startswith("study plain, protocol subject, 2 folds, 2 trials, seed ")
 
 
 @pytest.mark.parametrize(
     ("both", "expected", "lead"),
     [
-        (0.95, "yes", "Yes: adding synthetic faces to the real ones changes the accuracy"),
+        (0.95, "yes", "Yes: adding synthetic faces to the real ones changes accuracy by clip by +"),
         (0.1, "no", "No, it is worse: adding synthetic faces"),
         (0.5, "cannot tell", "Cannot tell: adding synthetic faces"),
     ],
@@ -96,17 +96,17 @@ def test_synthetic_faces_are_compared_with_copies(
 def test_a_result_above_its_controls_is_found_and_named(store: Store):
     one = answer([study(store, "above", skilled(both=0.95, real=0.3, synthetic=0.3))], "controls")
     assert one.answer == "yes"
-    assert one.sentence.startswith("Yes: 1 of 3 results on real faces is above all controls")
-    assert "real + synthetic → real, tiny, differs from " in one.sentence
+    assert one.sentence.startswith("Yes: 1 of 3 results on real faces; the clearest, ")
+    assert "real + synthetic → real by tiny, differs from " in one.sentence
 
 
 def test_chance_is_not_above_its_controls(store: Store):
     chance = skilled(both=0.25, real=0.25, synthetic=0.25)
     one = answer([study(store, "chance", chance)], "controls")
-    assert one.answer == "cannot tell" and "0 of 3 results" in one.sentence
+    assert one.answer == "cannot tell" and "0 of 3 results on real faces" in one.sentence
     worse = skilled(both=0.0, real=0.0, synthetic=0.0)
     one = answer([study(store, "worse", worse)], "controls")
-    assert one.answer == "no" and "0 of 3 results" in one.sentence
+    assert one.answer == "no" and "0 of 3 results on real faces" in one.sentence
 
 
 def test_few_people_cannot_answer_anything(store: Store):
@@ -115,7 +115,7 @@ def test_few_people_cannot_answer_anything(store: Store):
     for one in draw_conclusions([found])[:3]:
         assert one.answer == "cannot tell" and one.n == 3
         assert "3 held-out people" in one.sentence
-        assert f"at least {MIN_PEOPLE} are needed" in one.sentence
+        assert f"fewer than {MIN_PEOPLE} cannot give p below 0.05" in one.sentence
 
 
 def test_without_names_of_people_nothing_can_be_told(tmp_path: Path):
@@ -132,8 +132,8 @@ def test_a_random_split_is_compared_with_people_held_out(store: Store):
     one = answer([leaky, honest], "split")
     assert one.answer == "yes" and one.estimate is not None and one.estimate.low > 0.4
     assert "a random split of frames gives real → real 9" in one.sentence
-    assert "8 held-out people give " in one.sentence
-    assert "study leaky, protocol frame" in one.basis and "study held, protocol" in one.basis
+    assert "by image and 8 held-out people " in one.sentence
+    assert "study leaky, protocol frame" in one.design and "study held, protocol" in one.design
     # the other three questions are answered by the people who were held out
     assert {one.study for one in draw_conclusions([leaky, honest])[:3]} == {"held"}
 
@@ -154,7 +154,7 @@ def test_what_was_left_out_is_said_with_the_way_to_get_it(store: Store):
     assert 'set `protocol = "frame"`' in found["split"] and "file of bare" in found["split"]
     uncopied = study(store, "uncopied", controls=["nearest"])
     assert "the control copycat; add it to `controls`" in answer([uncopied], "copies").sentence
-    assert "controls not run: majority class" in answer([uncopied], "controls").basis
+    assert "without these controls: majority class" in answer([uncopied], "controls").basis
 
 
 def test_a_study_that_has_only_begun_cannot_tell(store: Store):

@@ -260,14 +260,25 @@ def report(
             show_default=False,
         ),
     ] = None,
+    face_map: Annotated[
+        bool,
+        typer.Option(
+            "--map/--no-map",
+            help=(
+                "Map real and synthetic faces in the plane; the first time, this trains a small "
+                "classifier."
+            ),
+        ),
+    ] = True,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write the report of one or more studies: HTML, Markdown, LaTeX and CSV.
 
-    It covers the trials done so far, also while a study runs. The HTML file opens without a
-    network. For the same study under several protocols, the report compares them with each other
-    and with the published numbers.
+    It begins with what was found. It covers the trials done so far, also while a study runs. The
+    HTML file opens without a network. For the same study under several protocols, the report
+    compares them with each other and with the published numbers.
     """
+    from mien.report.maps import map_faces
     from mien.report.terminal import print_table
     from mien.report.write import write_report
     from mien.runs.folders import require_fillable
@@ -276,7 +287,7 @@ def report(
         require_fillable(out)
     home = open_store(store)
     names = [_resolve_study(name, home) for name in studies]
-    page = write_report(names, home, out, real_faces)
+    page = write_report(names, home, out, real_faces, map_faces if face_map else None)
     for name in names:
         print_table(name, home)
     print(page)

@@ -1,5 +1,6 @@
-"""Charts as SVG: bars of accuracies, and numbers with their intervals."""
+"""Charts as SVG: bars, intervals, curves and points, in the colours of the page."""
 
+import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,6 +23,10 @@ COLOURS = {
 }
 
 SPARE_COLOURS = ("#009e73", "#cc79a7", "#d55e00", "#f0e442")
+
+LINE_COLOURS = (COLOURS["subject"], COLOURS["frame"], *SPARE_COLOURS[:3])
+
+PLOT_INCHES = (4.3, 3.4)  # of a plot whose text can still be read on a telephone
 
 MARKERS = ("_", "o", "^", "v", "s", "D", "P", "X")
 
@@ -36,7 +43,46 @@ MATPLOTLIB_SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "text.color": "#1d2430",
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#1d2430"),
 }
+
+# the colours of charts: the variable of mien's pages for each, and its values in light and dark
+THEME = {
+    "#1d2430": ("ink", "#1d2430", "#e4e8ee"),
+    "#000000": ("ink", "#1d2430", "#e4e8ee"),
+    "#ffffff": ("paper", "#ffffff", "#14181e"),
+    "#d9dee5": ("line", "#d9dee5", "#333c48"),
+    "#5b6675": ("soft", "#5b6675", "#a3aebc"),
+    "#9aa0a8": ("gray", "#7d848d", "#9aa0a8"),
+    "#0072b2": ("blue", "#0072b2", "#4aa3df"),
+    "#e69f00": ("orange", "#b87a00", "#e69f00"),
+    "#009e73": ("green", "#00805d", "#35b98f"),
+    "#d55e00": ("red", "#c25300", "#f07f2e"),
+    "#cc79a7": ("pink", "#b55a8e", "#d98fb8"),
+    "#56b4e9": ("sky", "#2a8cc4", "#56b4e9"),
+}
+
+
+def follow_theme(svg: str) -> str:
+    """Return a chart whose colours are variables of mien's pages, light or dark as the page is."""
+    for colour, (name, *_) in THEME.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg
+
+
+def embed(svg: str) -> str:
+    """Return a chart as the address of an `img` element; it is dark where the reader prefers it."""
+    light, dark = (
+        "; ".join(f"--{entry[0]}: {entry[side]}" for entry in THEME.values()) for side in (1, 2)
+    )
+    style = (
+        f"<style>:root {{ {light} }} @media screen and (prefers-color-scheme: dark) "
+        f"{{ :root {{ {dark} }} }}</style>"
+    )
+    themed = follow_theme(svg[svg.index("<svg") :])
+    end = themed.index(">") + 1
+    data = base64.b64encode(f"{themed[:end]}{style}{themed[end:]}".encode()).decode()
+    return f"data:image/svg+xml;base64,{data}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +105,7 @@ def draw_bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
     markers = {name: MARKERS[number % len(MARKERS)] for number, name in enumerate(names)}
     spare_colours = iter(SPARE_COLOURS * len(series))
     with mpl.rc_context(MATPLOTLIB_SETTINGS):
-        figure = Figure(figsize=(5.8, 3.6), layout="constrained")
+        figure = Figure(figsize=PLOT_INCHES, layout="constrained")
         axes = figure.add_subplot()
 
         # The bars of each series, next to each other within a group
@@ -78,7 +124,7 @@ def draw_bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
                 [], [], marker, color="white", markeredgecolor="black", markersize=5, label=name
             )
         _set_axes(axes, title, groups)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
         return _render_svg(figure)
 
 
@@ -94,9 +140,7 @@ def _draw_bar(
 ) -> None:
     """Draw one bar with its standard deviation, its number, and the markers of its controls."""
     if bar is None:
-        axes.text(
-            x, 1.5, "not run", rotation=90, ha="center", va="bottom", fontsize=8, color="#5b6675"
-        )
+        axes.text(x, 1.5, "\u2013", ha="center", va="bottom", fontsize=8, color="#5b6675")
         return
     spread = None if math.isnan(bar.sd) else bar.sd
     axes.bar(x, bar.height, width, yerr=spread, color=colour, error_kw={"lw": 1, "capsize": 2})
@@ -173,6 +217,65 @@ def draw_loss_curves(
             frameon=False,
         )
         return _render_svg(figure)
+
+
+def draw_curves(
+    title: str,
+    x_label: str,
+    y_label: str,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+) -> str:
+    """Return curves as SVG in one plot; each of `curves` is (x, y), and y begins at zero."""
+    with mpl.rc_context(MATPLOTLIB_SETTINGS):
+        figure, axes = _start_plot(title, x_label, y_label)
+        for number, (name, (xs, ys)) in enumerate(curves.items()):
+            axes.plot(
+                xs,
+                ys,
+                MARKERS[1 + number % (len(MARKERS) - 1)] + "-",
+                color=LINE_COLOURS[number % len(LINE_COLOURS)],
+                markersize=3,
+                linewidth=1.2,
+                label=name,
+            )
+        axes.set_ylim(bottom=0)
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        return _render_svg(figure)
+
+
+def draw_points(
+    title: str, x_label: str, y_label: str, groups: Mapping[str, Float[np.ndarray, "n 2"]]
+) -> str:
+    """Return the points of each group in one plot as SVG, all axes in the same scale."""
+    with mpl.rc_context(MATPLOTLIB_SETTINGS):
+        figure, axes = _start_plot(title, x_label, y_label)
+        for number, (name, points) in enumerate(groups.items()):
+            axes.plot(
+                points[:, 0],
+                points[:, 1],
+                MARKERS[1 + number],
+                color=LINE_COLOURS[number],
+                markersize=3,
+                markerfacecolor="none",
+                markeredgewidth=0.7,
+                label=name,
+            )
+        axes.set_aspect("equal", "datalim")
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        return _render_svg(figure)
+
+
+def _start_plot(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    """Return a figure that can be read at the width of a telephone, and its axes."""
+    figure = Figure(figsize=PLOT_INCHES, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=9, loc="left", wrap=True)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(color="#d9dee5", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 @dataclass(frozen=True)

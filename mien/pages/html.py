@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image
 
 from mien.runs.progress import count_of
@@ -27,7 +28,19 @@ def render_html(template: str, content: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.globals["many"] = count_of
+    environment.filters["code"] = mark_code
     return environment.get_template(template).render(content)
+
+
+def mark_code(text: str) -> Markup:
+    """Return a text as HTML in which what stands between backticks is code."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part
+        for number, part in enumerate(parts)
+    )
 
 
 def encode_picture(image: Image.Image, colours: int | None = None) -> str:

@@ -36,7 +36,8 @@ LATEX_ESCAPES = {
 class TableCell:
     """A cell of a table: `text`, with `small` print next to it.
 
-    `mark` says why the number is not to be trusted; `hole`: there is no number.
+    `mark` says why the number is not to be trusted; `hole`: there is no number. `share`, from 0 to
+    1, colours the cell in a heat map.
     """
 
     text: str
@@ -44,6 +45,7 @@ class TableCell:
     mark: str = ""
     published: str = ""
     hole: bool = False
+    share: float | None = None
 
     @property
     def plain(self) -> str:

@@ -182,15 +182,15 @@ def make_recall_table(study: StudyResults) -> ReportTable | None:
             counts = of_setting[0].sum_confusions().sum(axis=1) // len(of_setting[0].done)
             rows.append(
                 make_row(
-                    SETTINGS[setting].label,
-                    *(count_of(int(n), "image") if n else EMPTY_CELL for n in counts),
+                    f"{SETTINGS[setting].label}, images",
+                    *(f"{int(n):,}" if n else EMPTY_CELL for n in counts),
                     kind="total",
                 )
             )
             rows += [
                 make_row(
                     format_cell_name(study, cell),
-                    *(format_score(share, "accuracy") for share in cell.compute_recall()),
+                    *(_make_recall_entry(share) for share in cell.compute_recall()),
                 )
                 for cell in of_setting
             ]
@@ -205,6 +205,13 @@ def make_recall_table(study: StudyResults) -> ReportTable | None:
         tuple(rows),
         note,
     )
+
+
+def _make_recall_entry(share: float) -> TableCell:
+    """Return a recall in per cent, with the share that colours it."""
+    if math.isnan(share):
+        return EMPTY_ENTRY
+    return TableCell(format_score(share, "accuracy"), share=float(share))
 
 
 def make_dataset_tables(study: StudyResults) -> list[ReportTable]:

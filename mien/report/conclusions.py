@@ -29,10 +29,10 @@ Question = Literal["synthetic", "copies", "controls", "split"]
 Answer = Literal["yes", "no", "cannot tell"]
 
 STUDY_QUESTIONS: dict[Question, str] = {
-    "synthetic": "Do synthetic faces help, added to real ones?",
-    "copies": "Do they help more than copies of the real faces?",
+    "synthetic": "Does adding synthetic faces help?",
+    "copies": "Does it help more than copies?",
     "controls": "Is any result above its controls?",
-    "split": "Would a random split of frames have looked better?",
+    "split": "Would a random split look better?",
 }
 """The questions in the order in which reports answer them."""
 
@@ -44,7 +44,8 @@ class Conclusion:
     - `question` is its key in STUDY_QUESTIONS, and `asked` the question in words.
     - `answer` is yes, no, or cannot tell; the sentence then says why.
     - `sentence` says the answer with the estimate, its interval, and the number of people.
-    - `basis` says which study, classifiers, trials, protocol and seed the sentence rests on.
+    - `basis` says on which classifiers and tests the sentence rests, and `design` on which study,
+      protocol, folds, trials and seed.
     - `estimate` is a difference in accuracy, as a share from -1 to 1, with its 95 % interval over
       tested people; None if nothing was measured.
     - `n` is the number of tested people, or of clips or images (`unit`) if people are unknown.
@@ -55,6 +56,7 @@ class Conclusion:
     answer: Answer
     sentence: str
     basis: str = ""
+    design: str = ""
     estimate: Interval | None = None
     n: int = 0
     unit: str = "subject"
@@ -156,7 +158,8 @@ def _find_seen_people(study: StudyResults, question: Question) -> Conclusion | N
 def _leave_open(study: StudyResults, question: Question, reason: str) -> Conclusion:
     """Return that a study has no numbers for a question, with the reason."""
     sentence = f"Cannot tell: {reason}."
-    return Conclusion(question, "cannot tell", sentence, describe_design(study), study=study.title)
+    design = describe_design(study)
+    return Conclusion(question, "cannot tell", sentence, design=design, study=study.title)
 
 
 def _list_main_cells(study: StudyResults, setting: str) -> list[ResultCell]:
@@ -180,9 +183,11 @@ def _conclude_from_pairs(
     gap, p = pool_pairs(finished)
     first = finished[0][0]
     answer, reason = _decide(gap, p, first)
-    tests = f"accuracy by {first.level[:-1]} on {_describe_people(study, first)}"
     lead = {"yes": "Yes: ", "no": "No, it is worse: ", "cannot tell": "Cannot tell: "}[answer]
-    sentence = f"{lead}{what} changes the {tests} by {format_gap(gap, p)}{reason}."
+    sentence = (
+        f"{lead}{what} changes accuracy by {first.level[:-1]} by {format_gap(gap, p)} "
+        f"({_describe_people(study, first)}{reason})."
+    )
 
     # Classifiers that were pooled, each with its own difference
     names = [
@@ -195,6 +200,7 @@ def _conclude_from_pairs(
         answer,
         sentence,
         _describe_basis(study, first, names if len(names) > 1 else []),
+        describe_design(study),
         gap,
         len(first.units),
         first.grouped,
@@ -239,16 +245,13 @@ def _count_right(cell: ResultCell) -> np.ndarray:
 def _decide(gap: Interval, p: float, cell: ResultCell) -> tuple[Answer, str]:
     """Return the answer of a difference, and the reason if it cannot be told."""
     if cell.grouped != "subject":
-        return "cannot tell", ", and it is not known which images are of one person"
+        return "cannot tell", "; it is not known which images are of one person"
     if len(cell.units) < MIN_PEOPLE:
-        return "cannot tell", (
-            f", and so few people cannot give p below {SIGNIFICANT_P}: at least {MIN_PEOPLE} are "
-            "needed"
-        )
+        return "cannot tell", f"; fewer than {MIN_PEOPLE} cannot give p below {SIGNIFICANT_P}"
     if gap.low <= 0 <= gap.high or math.isnan(gap.low):
-        return "cannot tell", ", and the interval includes zero"
+        return "cannot tell", "; the interval includes zero"
     if not p < SIGNIFICANT_P:
-        return "cannot tell", f", and p is not below {SIGNIFICANT_P}"
+        return "cannot tell", f"; p is not below {SIGNIFICANT_P}"
     return ("yes" if gap.low > 0 else "no"), ""
 
 
@@ -262,10 +265,10 @@ def _describe_people(study: StudyResults, cell: ResultCell) -> str:
 
 
 def _describe_basis(study: StudyResults, cell: ResultCell, classifiers: Iterable[str] = ()) -> str:
-    """Return the classifiers, tests, trials, protocol and seed of a conclusion."""
+    """Return the classifiers and the tests of a conclusion."""
     pooled = list(classifiers)
     who = f"mean of {', '.join(pooled)}" if pooled else format_classifier(study, cell.classifier)
-    return f"{who}; {count_of(cell.n, cell.level[:-1])}; {describe_design(study)}"
+    return f"{who}, {count_of(cell.n, cell.level[:-1])}"
 
 
 def describe_design(study: StudyResults) -> str:
@@ -328,26 +331,28 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
 
     # The sentence: how many are above, and the clearest of them
     number = f"{len(clear)} of {count_of(len(margins), 'result')} on real faces"
-    verb = "is" if len(clear) == 1 else "are"
-    lead = {"yes": "Yes: ", "no": "No: ", "cannot tell": "Cannot tell: "}[answer]
+    count, which = {
+        "yes": (f"Yes: {number}", "clearest"),
+        "no": (f"No: {number}", "nearest"),
+        "cannot tell": (f"Cannot tell: {number} for certain", "nearest"),
+    }[answer]
     _, reason = _decide(best.gap, best.p, best.cell)
     if answer == "cannot tell" and not reason:
-        reason = f", and p is not below {SIGNIFICANT_P} after Holm's correction for all results"
-    named = (
-        f"{SETTINGS[best.cell.setting].label}, {format_cell_name(study, best.cell)}, differs from "
-        f"{best.control}, its strongest control, by {format_gap(best.gap, best.p)}"
-    )
+        reason = f"; p is not below {SIGNIFICANT_P} after Holm's correction for all results"
     sentence = (
-        f"{lead}{number} {verb} above all controls; the clearest, {named} "
-        f"({_describe_people(study, best.cell)}){reason if answer == 'cannot tell' else ''}."
+        f"{count}; the {which}, {SETTINGS[best.cell.setting].label} by "
+        f"{format_cell_name(study, best.cell)}, differs from {best.control}, its strongest "
+        f"control, by {format_gap(best.gap, best.p)} ({_describe_people(study, best.cell)}"
+        f"{reason if answer == 'cannot tell' else ''})."
     )
     missing = study.missing_controls
-    without = [f"controls not run: {', '.join(missing)}"] if missing else []
+    without = [f"without these controls: {', '.join(missing)}"] if missing else []
     found = Conclusion(
         "controls",
         answer,
         sentence,
-        "; ".join([_describe_basis(study, best.cell), *without]),
+        ", ".join([_describe_basis(study, best.cell), *without]),
+        describe_design(study),
         best.gap,
         len(best.cell.units),
         best.cell.grouped,
@@ -395,9 +400,9 @@ def _ask_about_random_splits(
     if not by_frame:
         name = held_out[0].title if held_out else "the study"
         sentence = (
-            "Cannot tell: no study with such a split is in this report. To run one, copy the file "
-            f'of {name}, set `protocol = "frame"` and another `name`, run it with '
-            "`mien study run`, and give both names to `mien report`."
+            "Cannot tell: this report has no study with such a split. To run one, copy the file of "
+            f'{name}, set `protocol = "frame"` and another `name`, and give both names to '
+            "`mien report`."
         )
         return [Conclusion("split", "cannot tell", sentence)]
     return [_compare_split(study, held_out[0] if held_out else None) for study in by_frame]
@@ -431,15 +436,17 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
     lead = {"yes": "Yes: ", "no": "No: ", "cannot tell": "Cannot tell: "}[answer]
     reason = "" if told else _decide(gap, math.nan, people)[1]
     sentence = (
-        f"{lead}{alone} by image, and {_describe_people(other, shared[0][1])} give "
-        f"{format_score(held, 'accuracy')} %, a difference of {format_points(gap)}{reason}."
+        f"{lead}{alone} by image and {_describe_people(other, shared[0][1])} "
+        f"{format_score(held, 'accuracy')} %, a difference of {format_points(gap)}"
+        f"{f' ({reason[2:]})' if reason else ''}."
     )
     names = ", ".join(format_classifier(study, cell.classifier) for cell, _ in shared)
     return Conclusion(
         "split",
         answer,
         sentence,
-        f"{names}; {describe_design(study)}; {describe_design(other)}",
+        names,
+        f"{describe_design(study)}; {describe_design(other)}",
         gap,
         len(people.units),
         people.grouped,

@@ -10,23 +10,52 @@ from mien.pages.tables import ReportTable, make_row
 
 
 def write_markdown(content: dict[str, Any]) -> str:
-    """Return the report as Markdown: the same sentences and tables, without images."""
+    """Return the report as Markdown: its sentences and tables in their order, without images."""
+    # The top: what must be read before any number, then what was found
     lines = [f"# {_escape(content['title'])}", ""]
+    for section in content["studies"]:
+        if section["alarms"]:
+            alarms = _escape(" ".join(section["alarms"]))
+            lines += [f"> **Leak alarm.** {alarms} {section['alarm']}", ""]
+    for section in content["studies"]:
+        lines += [f"{section['notice']['title']} ({_escape(section['design'])}). "]
+        lines += [section["state"], ""]
+    lines += ["## What was found", ""]
+    for one in content["conclusions"]:
+        basis = "; ".join(text for text in (one.basis, one.design) if text)
+        lines += [
+            f"- **{one.asked}** {_escape(one.sentence)}{f' ({_escape(basis)})' * bool(basis)}"
+        ]
+
+    # The tables of all studies, of each study, and those of the preprint
+    lines.append("")
     for sheet in content["side"]:
         lines += ["## Side by side", "", *tables.format_markdown(sheet)]
-    if content["preprint"]:
-        lines += ["## The preprint's tables", "", _note_published(content), ""]
-        for sheet in [*content["preprint"], *content["others"], *content["counts"]]:
-            lines += tables.format_markdown(sheet)
     for section in content["studies"]:
         lines += _render_section(section, alone=len(content["studies"]) == 1)
+    if content["preprint"]:
+        lines += ["## The preprint's tables", "", _note_published(content), ""]
+        for sheet in _list_preprint_tables(content):
+            lines += tables.format_markdown(sheet)
     return "\n".join(lines)
+
+
+def _list_preprint_tables(content: dict[str, Any]) -> list[ReportTable]:
+    """Return the preprint's tables and the numbers of its figures."""
+    figures = [chart["numbers"] for chart in content["charts"]]
+    return [*content["preprint"], *figures, *content["others"], *content["counts"]]
+
+
+def _list_chart_tables(section: dict[str, Any]) -> list[ReportTable]:
+    """Return the numbers of a study's learning curves and map."""
+    charts = [*section["curves"], *([section["map"]] if section["map"] else [])]
+    return [chart["numbers"] for chart in charts]
 
 
 def _note_published(content: dict[str, Any]) -> str:
     return (
         f"Published: {content['source']}, on {content['dataset']} under random frames. All numbers "
-        "in per cent."
+        f"in per cent. {content['left_out']}"
     )
 
 
@@ -36,17 +65,19 @@ def _render_section(section: dict[str, Any], alone: bool) -> list[str]:
     head = "##" if alone else "###"
 
     # What must be read before any number
-    lines += [section["state"], ""]
-    if section["alarms"]:
-        lines += [
-            f"> **Leak alarm.** {_escape(' '.join(section['alarms']))} {section['alarm']}",
-            "",
-        ]
     lines += [f"> **{section['notice']['title']}.** {section['notice']['text']}", ""]
     if section["synthetic_test"]:
         lines += [section["synthetic_test"], ""]
     if section["restricted"]:
         lines += [f"The faces are under this licence: {_escape(section['licence'])}.", ""]
+
+    lines += [_escape(section["without"]), ""] if section["without"] else []
+
+    # Tables; the note of a level goes under the heading of its first one
+    for level in section["levels"]:
+        for index, sheet in enumerate(level["sheets"]):
+            table = tables.format_markdown(sheet, f"{head}#")
+            lines += [*table[:2], _escape(level["note"]), "", *table[2:]] if index == 0 else table
 
     # Sentences
     if section["findings"]:
@@ -70,24 +101,18 @@ def _render_section(section: dict[str, Any], alone: bool) -> list[str]:
             *(f"- {_escape(text)}" for text in section["low"]),
             "",
         ]
-    lines += [_escape(section["without"]), ""] if section["without"] else []
 
-    # Tables; the note of a level goes under the heading of its first one
-    for level in section["levels"]:
-        for index, sheet in enumerate(level["sheets"]):
-            table = tables.format_markdown(sheet, f"{head}#")
-            lines += [*table[:2], _escape(level["note"]), "", *table[2:]] if index == 0 else table
-    for sheet in (*section["datasets"], section["recall"], section["counts"]):
+    # Classes, curves, the map, and the numbers of images
+    sheets = [
+        *section["datasets"],
+        section["recall"],
+        *map(_make_confusion_table, section["confusions"]),
+        *_list_chart_tables(section),
+        section["counts"],
+        section["failures"],
+    ]
+    for sheet in sheets:
         lines += tables.format_markdown(sheet, f"{head}#") if sheet else []
-    for confusion in section["confusions"]:
-        lines += tables.format_markdown(_make_confusion_table(confusion), f"{head}#")
-    if section["failed"]:
-        rows = tuple(
-            make_row(trial["where"], trial["run"], trial["error"]) for trial in section["failed"]
-        )
-        lines += tables.format_markdown(
-            ReportTable("Failed trials", ("trial", "run", "first error"), rows), f"{head}#"
-        )
 
     return [
         *lines,
@@ -118,20 +143,28 @@ def write_latex(content: dict[str, Any]) -> str:
     lines = ["% Tables of " + content["title"] + ". Needs \\usepackage{booktabs,graphicx}.", ""]
     label = tables.LatexLabels()
 
-    # The tables of each study, with its title in the caption
+    # The tables of all studies together, then of each, with its title in the caption
+    for sheet in content["side"]:
+        lines += tables.format_latex(sheet, label("all", sheet.caption))
     for section in content["studies"]:
         title = section["title"]
         for level in section["levels"]:
             for sheet in level["sheets"]:
                 titled = replace(sheet, caption=f"{title}. {sheet.caption}", note=level["note"])
                 lines += tables.format_latex(titled, label(title, sheet.caption))
-        others = [*section["datasets"], section["recall"], section["counts"]]
-        for sheet in [*others, *map(_make_confusion_table, section["confusions"])]:
+        sheets = [
+            *section["datasets"],
+            section["recall"],
+            *map(_make_confusion_table, section["confusions"]),
+            *_list_chart_tables(section),
+            section["counts"],
+        ]
+        for sheet in sheets:
             if sheet:
                 titled = replace(sheet, caption=f"{title}. {sheet.caption}")
                 lines += tables.format_latex(titled, label(title, sheet.caption))
 
-    # The tables of all studies together
-    for sheet in [*content["side"], *content["preprint"], *content["others"], *content["counts"]]:
+    # The tables beside the preprint
+    for sheet in _list_preprint_tables(content):
         lines += tables.format_latex(sheet, label("all", sheet.caption))
     return "\n".join(lines)

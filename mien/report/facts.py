@@ -143,6 +143,8 @@ def _describe_generators(study: StudyResults) -> str:
     scope = (
         "one, trained on all images"
         if study.spec["protocol"] == "frame"
+        else "one for its fold"
+        if number == 1
         else f"one for each of {number} folds"
     )
     runs = ", ".join(database.generator for database in study.plan.databases)

@@ -1,12 +1,13 @@
 """The preprint's tables and figures, with our results under each protocol."""
 
-import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mien import published
 from mien.pages import charts
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, TableRow, make_row
+from mien.report.plots import draw_picture
 from mien.report.words import (
     count_images,
     format_classifier,
@@ -44,49 +45,69 @@ def _find_cells(
 
 
 def _list_protocols(studies: Iterable[StudyResults]) -> list[str]:
-    """Return the protocols that the tables show: frame and subject, and others if they were run."""
+    """Return the protocols of the studies, in the order of the tables."""
     run = {study.protocol for study in studies}
-    return [
-        name
-        for name in ("frame", "clip", "subject", "dataset")
-        if name in ("frame", "subject") or name in run
+    return [name for name in ("frame", "clip", "subject", "dataset") if name in run]
+
+
+def _find_run_cells(
+    studies: Iterable[StudyResults], protocol: str, setting: str, ablation: str, model: str
+) -> list[tuple[StudyResults, ResultCell]]:
+    """Return those of `_find_cells` that have a finished trial."""
+    found = _find_cells(studies, protocol, setting, ablation, model)
+    return [(study, cell) for study, cell in found if cell.done]
+
+
+def count_left_out(studies: list[StudyResults]) -> str:
+    """Return how many of the preprint's results the studies have under each protocol, in words."""
+    results = [(*key, model) for key in published.TABLE_NUMBERS for model in published.MODELS]
+    counts = [
+        f"{sum(bool(_find_run_cells(studies, protocol, *key)) for key in results)} by {protocol}"
+        for protocol in _list_protocols(studies)
     ]
+    return (
+        f"Of the preprint's {len(results)} results these studies have {', '.join(counts)}; rows, "
+        "tables and figures without a result are left out."
+    )
 
 
 def make_tables_3_to_14(studies: list[StudyResults]) -> list[ReportTable]:
-    """Return Tables 3 to 14: trials and averages, as published and as run here per protocol."""
-    return [
+    """Return Tables 3 to 14: trials and averages, as published and as run here per protocol.
+
+    Networks and tables without a finished trial of ours are left out.
+    """
+    sheets = [
         _make_table(studies, setting, ablation) for setting, ablation in published.TABLE_NUMBERS
     ]
+    return [sheet for sheet in sheets if sheet is not None]
 
 
-def _make_table(studies: list[StudyResults], setting: str, ablation: str) -> ReportTable:
-    """Return the table of one setting and ablation."""
+def _make_table(studies: list[StudyResults], setting: str, ablation: str) -> ReportTable | None:
+    """Return the table of one setting and ablation, or None if nothing of it was run."""
     width = max(PUBLISHED_TRIALS, *(study.spec["trials"] for study in studies))
     rows: list[TableRow] = []
 
-    # For each network the published row, then a row per protocol and study
+    # For each network that was run the published row, then a row per protocol and study
     for model, name in published.MODELS.items():
+        cells = [
+            (protocol, study, cell)
+            for protocol in _list_protocols(studies)
+            for study, cell in _find_run_cells(studies, protocol, setting, ablation, model)
+        ]
+        if not cells:
+            continue
         old = published.ACCURACY[setting, ablation][model]
-        rows.append(make_row(name, kind="group"))
-        rows.append(
-            make_row(
-                "published",
-                *_pad([f"{accuracy:.2f}" for accuracy in old.trials], width),
-                f"{old.average:.2f}",
-            )
-        )
-        for protocol in _list_protocols(studies):
-            cells = _find_cells(studies, protocol, setting, ablation, model)
-            rows += [
+        accuracies = _pad([f"{accuracy:.2f}" for accuracy in old.trials], width)
+        rows += [
+            make_row(name, kind="group"),
+            make_row("published", *accuracies, f"{old.average:.2f}"),
+            *(
                 _make_trials_line(study, cell, f"{protocol} ({study.title})", width)
-                for study, cell in cells
-            ]
-            rows += (
-                [make_row(protocol, *_pad([], width), TableCell("not run", hole=True))]
-                if not cells
-                else []
-            )
+                for protocol, study, cell in cells
+            ),
+        ]
+    if not rows:
+        return None
 
     # The controls of all studies that have this setting
     with_setting = [study for study in studies if setting in study.settings]
@@ -153,55 +174,69 @@ def _make_trials_line(study: StudyResults, cell: ResultCell, name: str, width: i
     )
 
 
-def make_figures(studies: list[StudyResults]) -> list[dict[str, str]]:
-    """Return the bar charts of Figures 12 to 23, with their texts for screen readers."""
+def make_figures(studies: list[StudyResults]) -> list[dict[str, Any]]:
+    """Return the bar charts of Figures 12 to 23 that have a bar of ours, with their numbers."""
     entries = []
     for (setting, ablation), number in published.FIGURE_NUMBERS.items():
+        # Only networks that were run
+        models = [
+            model
+            for model in published.MODELS
+            if any(
+                _find_run_cells(studies, protocol, setting, ablation, model)
+                for protocol in _list_protocols(studies)
+            )
+        ]
+        if not models:
+            continue
+
         # The published bars, then a series per protocol and study
         old = published.ACCURACY[setting, ablation]
         series: dict[str, list[charts.Bar | None]] = {
-            "published": [
-                charts.Bar(old[model].average, math.nan, {}) for model in published.MODELS
-            ]
+            "published": [charts.Bar(old[model].average, math.nan, {}) for model in models]
         }
         for protocol in _list_protocols(studies):
             for index, name in enumerate(_name_series(studies, protocol)):
                 by_model = [
-                    _find_cells(studies, protocol, setting, ablation, model)
-                    for model in published.MODELS
+                    _find_cells(studies, protocol, setting, ablation, model) for model in models
                 ]
                 series[name] = [
                     _make_bar(*cells[index]) if len(cells) > index else None for cells in by_model
                 ]
 
-        # The chart as a file, as part of the page, and as text
+        # The chart and its numbers
         caption = (
             f"Figure {number}. {SETTINGS[setting].label}, {published.ABLATION_CAPTIONS[ablation]}"
         )
-        svg = charts.draw_bars(caption, list(published.MODELS.values()), series)
-        data = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-        alt = (
-            f"{caption}, accuracy in per cent of {', '.join(published.MODELS.values())}: "
-            f"{_describe_chart(series)}."
-        )
-        entries.append(
-            {"name": f"figure-{number}", "caption": caption, "svg": svg, "image": data, "alt": alt}
-        )
+        names = [published.MODELS[model] for model in models]
+        svg = charts.draw_bars(caption, names, series)
+        numbers = _tabulate_bars(caption, names, series)
+        entries.append(draw_picture(f"figure-{number}", caption, svg, numbers))
     return entries
+
+
+def _tabulate_bars(
+    caption: str, names: Sequence[str], series: Mapping[str, Sequence[charts.Bar | None]]
+) -> ReportTable:
+    """Return the bars of a chart as a table: a row per network and series."""
+    rows: list[TableRow] = []
+    for place, name in enumerate(names):
+        rows.append(make_row(name, kind="group"))
+        for label, bars in series.items():
+            bar = bars[place]
+            if bar is not None:
+                spread = "" if math.isnan(bar.sd) else f"± {bar.sd:.2f}"
+                controls = "; ".join(f"{name} {value:.2f}" for name, value in bar.controls.items())
+                mean = TableCell(f"{bar.height:.2f}", spread)
+                rows.append(make_row(label, mean, controls or EMPTY_CELL))
+    head = ("network", "accuracy, %", "controls, %")
+    return ReportTable(f"{caption}: numbers", head, tuple(rows))
 
 
 def _name_series(studies: list[StudyResults], protocol: str) -> list[str]:
     """Return the names of a protocol's bars; they name the study only if there are several."""
     names = [study.title for study in studies if study.protocol == protocol]
     return [protocol] if len(names) < 2 else [f"{protocol} ({name})" for name in names]
-
-
-def _describe_chart(series: Mapping[str, Sequence[charts.Bar | None]]) -> str:
-    """Return the numbers of a chart as text."""
-    return "; ".join(
-        f"{name} " + ", ".join("not run" if bar is None else f"{bar.height:.1f}" for bar in values)
-        for name, values in series.items()
-    )
 
 
 def _make_bar(study: StudyResults, cell: ResultCell) -> charts.Bar | None:
@@ -247,7 +282,7 @@ def make_table_15(studies: list[StudyResults]) -> ReportTable:
         )
 
         # A row per setting and classifier
-        for cell in (cell for cell in cells if cell.setting in TABLE_15_SETTINGS):
+        for cell in (cell for cell in cells if cell.setting in TABLE_15_SETTINGS and cell.done):
             uf1 = format_score(cell.average_trials("uf1"), "uf1") if cell.whole else EMPTY_CELL
             mark = list_missed_controls(study, cell, "accuracy")
             rows.append(

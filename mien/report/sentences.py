@@ -113,7 +113,7 @@ def describe_missing(study: StudyResults) -> str:
     if not study.missing_controls:
         return ""
     names = ", ".join(study.missing_controls)
-    return f"These controls were not run, so no cell is compared with them: {names}."
+    return f"The study has no trials of these controls, so no cell is compared with them: {names}."
 
 
 def _format_scores(cell: ResultCell) -> str:

@@ -1,0 +1,62 @@
+"""Maps: real and synthetic faces of a study as points in the plane, by a judge's features."""
+
+import numpy as np
+
+from mien.audit import features
+from mien.errors import DataError
+from mien.faces import Faces
+from mien.report.plots import FaceMap
+from mien.runs.progress import say
+from mien.runs.store import Store
+from mien.study.results import StudyResults
+
+MAP_POINTS = 300  # points of each group on a map, at most, evenly spaced in the set
+
+
+def map_faces(study: StudyResults, store: Store, device: str = "auto") -> FaceMap | None:
+    """Return the map of the study's first finished database, or None if there is none to draw.
+
+    The judge is a small classifier that learns from the real training faces of that fold only; it
+    is trained once and kept in the store. The axes are those on which these faces vary most.
+    """
+    finished = [one for one in study.plan.databases if store.is_done(one.database)]
+    if not finished:
+        return None
+    database = finished[0]
+    train_run = store.run(database.split or study.spec["faces"])
+
+    # The three groups; real faces that the judge has not seen are held out
+    train, synthetic = Faces.load(train_run.path), Faces.load(store.run(database.database).path)
+    unseen = ~study.faces.index["key"].isin(set(train.index["key"])).to_numpy()
+    groups = {"real training": train}
+    if unseen.any():
+        groups["real held-out"] = study.faces.select(unseen)
+    groups["synthetic"] = synthetic
+    samples = {name: _sample(faces) for name, faces in groups.items()}
+
+    # Their features, and the two axes on which the training faces vary most
+    try:
+        space = features.open_space("judge", train_run, store, device=device)
+    except DataError as error:
+        say(f"no map of {study.title}: {error}")
+        return None
+    vectors = {name: space.extract(faces.images) for name, faces in samples.items()}
+    centre, axes = features.find_principal_axes(vectors["real training"], 2)
+    if axes.shape[1] < 2:
+        return None
+    points = {name: (rows - centre) @ axes for name, rows in vectors.items()}
+    total = float(vectors["real training"].var(axis=0).sum())
+    variances = points["real training"].var(axis=0) / max(total, 1e-12)
+    return FaceMap(
+        points,
+        {name: list(faces.index["emotion"]) for name, faces in samples.items()},
+        (float(variances[0]), float(variances[1])),
+        database.fold,
+    )
+
+
+def _sample(faces: Faces) -> Faces:
+    """Return at most MAP_POINTS of the faces, evenly spaced."""
+    if len(faces) <= MAP_POINTS:
+        return faces
+    return faces.select(np.linspace(0, len(faces) - 1, MAP_POINTS).astype(np.int64))
