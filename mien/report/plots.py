@@ -102,17 +102,21 @@ def _name_units(cells: Sequence[ResultCell]) -> str:
 
 def _make_plot_row(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
     """Return one row of the chart: a cell, its trials, and its controls."""
+    # The scores of the cell; an interval can be missing, or unknown
     mean, bounds, constant = (
         cell.summarise("accuracy"),
         cell.estimate_interval("accuracy"),
         cell.score_constant_answer("accuracy"),
     )
     known = bounds is not None and not math.isnan(bounds.low)
+
+    # Finished controls that answer for this cell; the constant answer has a mark of its own
     controls = [
         (study.label_control(control), round(100 * control.average_trials("accuracy"), 2))
         for control in study.find_controls(cell.setting, "images")
         if control.whole and study.serves(control, cell) and not CONTROLS[control.control].constant
     ]
+
     return {
         "name": format_cell_name(study, cell),
         "done": f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}",
