@@ -1,4 +1,4 @@
-"""Charts as SVG: bars, intervals, curves and points, in the colours of the page."""
+"""Charts as SVG: bars, intervals, curves and points, in light and dark."""
 
 import base64
 import io

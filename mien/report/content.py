@@ -1,4 +1,4 @@
-"""The content of a report: the sentences, charts, faces and tables of its pages, in order."""
+"""The content of a report: sentences, charts, faces and tables, in order."""
 
 from collections.abc import Mapping
 from typing import Any

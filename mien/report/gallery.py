@@ -1,4 +1,4 @@
-"""Real and synthetic faces side by side on a report's page, as strips of each class."""
+"""Real and synthetic faces side by side, as strips of each class."""
 
 from typing import Any
 

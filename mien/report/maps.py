@@ -1,4 +1,4 @@
-"""Maps: real and synthetic faces of a study as points in the plane, by a judge's features."""
+"""Maps of real and synthetic faces in the plane, by a judge's features."""
 
 import numpy as np
 

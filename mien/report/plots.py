@@ -1,4 +1,4 @@
-"""The numbers behind a report's charts; tables for screen readers repeat them."""
+"""The numbers of a report's charts, and the tables that repeat them."""
 
 import math
 from collections.abc import Mapping, Sequence
