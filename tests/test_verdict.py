@@ -5,13 +5,14 @@ strictly.
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mien.audit import verdict
 from mien.audit.parts import PARTS
-from mien.audit.verdict import group_families
+from mien.audit.verdict import ORDER, group_families, judge
 from mien.errors import SpecError
 from mien.stats import Record
 
@@ -249,3 +250,17 @@ def test_parts_that_share_a_question_keep_all_their_families():
     shared = replace(PARTS["labels"], question=PARTS["fidelity"].question)
     families = group_families([PARTS["fidelity"], shared])
     assert families == {shared.question: ("fidelity", "variety", "labels", "nuisance")}
+
+
+@pytest.mark.parametrize("wide", ["cannot tell", "warn", "pass"])
+def test_a_looser_limit_never_makes_a_check_worse(wide: str):
+    random = np.random.default_rng(7)
+    for _ in range(400):
+        value, width = random.uniform(0, 6), random.uniform(0, 3)
+        warn, loose_warn, fail, loose_fail = np.sort(random.uniform(0, 6, 4)).tolist()
+        one = Record("memorisation.x", value, 30, low=value - width, high=value + width)
+        fields = {"side": "above", "wide": wide, "reason": "x", "warn": warn, "fail": fail}
+        (strict,) = judge([one], {"memorisation.x": fields})
+        for change in ({"warn": loose_warn}, {"fail": loose_fail}):
+            (loose,) = judge([one], {"memorisation.x": {**fields, **change}})
+            assert ORDER.index(loose.verdict) <= ORDER.index(strict.verdict), (one, change)

@@ -457,11 +457,15 @@ def _judge_record(
 def _spans_good_and_bad(
     least_beyond: float | None, most_beyond: float | None, limit: Threshold
 ) -> bool:
-    """Return whether an interval reaches from where nothing warns to where the check would fail."""
+    """Return whether an interval reaches from values that do not fail to values that do.
+
+    The warning limit plays no part: else a looser one could turn a warning into "cannot tell".
+    """
     if limit.fail is None:
         return False
-    mild = limit.fail if limit.warn is None else limit.warn
-    return not _is_beyond(least_beyond, mild, limit) and _is_beyond(most_beyond, limit.fail, limit)
+    return not _is_beyond(least_beyond, limit.fail, limit) and _is_beyond(
+        most_beyond, limit.fail, limit
+    )
 
 
 def _require_people(check: Check, limit: Threshold, held_out: HeldOut | None) -> Check:
