@@ -5,14 +5,13 @@ strictly.
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mien.audit import verdict
 from mien.audit.parts import PARTS
-from mien.audit.verdict import ORDER, group_families, judge
+from mien.audit.verdict import ORDER, group_families
 from mien.errors import SpecError
 from mien.stats import Record
 
@@ -35,12 +34,13 @@ def record(
         (record(0.1), "pass"),
         (record(0.15), "warn"),
         (record(0.3), "fail"),
-        (record(0.3, 0.15, 0.45), "warn"),  # the interval reaches below the limit
+        (record(0.3, 0.15, 0.45), "cannot tell"),  # part of the interval does not fail
         (record(0.3, 0.21, 0.45), "fail"),
         (record(0.05, 0.0, 0.15), "pass"),
-        (record(0.05, 0.0, 0.9), "cannot tell"),  # from good to bad
+        (record(0.05, 0.0, 0.9), "cannot tell"),  # part of the interval fails
         (record(0.15, 0.05, 0.9), "cannot tell"),
-        (record(0.15, 0.11, 0.9), "warn"),
+        (record(0.15, 0.11, 0.9), "cannot tell"),
+        (record(0.15, 0.11, 0.2), "warn"),  # the interval ends at the failing limit
         (record(0.3, n=19), "cannot tell"),  # too few to fail
     ],
 )
@@ -48,25 +48,39 @@ def test_the_whole_interval_must_lie_beyond_the_limit_to_fail(one: Record, expec
     assert outcome(one) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     numbers=st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted),
     limits=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
     looser_by=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     n=st.sampled_from([5, 100]),
     wide=st.sampled_from(["cannot tell", "warn", "pass"]),
+    side=st.sampled_from(["above", "below"]),
 )
-def test_looser_limits_let_pass_what_passed_and_fail_nothing_that_did_not_fail(
-    numbers: list[float], limits: list[float], looser_by: tuple[float, float], n: int, wide: str
+def test_a_looser_limit_never_makes_a_check_worse(
+    numbers: list[float],
+    limits: list[float],
+    looser_by: tuple[float, float],
+    n: int,
+    wide: str,
+    side: str,
 ):
+    # Below is the mirror of above: all numbers change their sign
     low, value, high = numbers
     warn, fail = limits
-    looser_warn = warn + looser_by[0]
-    looser_fail = max(fail + looser_by[1], looser_warn)
-    strict = outcome(record(value, low, high, n), warn=warn, fail=fail, wide=wide)
-    loose = outcome(record(value, low, high, n), warn=looser_warn, fail=looser_fail, wide=wide)
-    assert strict != "pass" or loose == "pass"
-    assert loose != "fail" or strict == "fail"
+    looser_warn = min(warn + looser_by[0], fail)
+    looser_fail = fail + looser_by[1]
+    sign = 1 if side == "above" else -1
+    low, high = (low, high) if side == "above" else (-high, -low)
+
+    def judge_with(warn: float, fail: float) -> int:
+        fields = {"side": side, "warn": sign * warn, "fail": sign * fail, "wide": wide}
+        return ORDER.index(outcome(record(sign * value, low, high, n), **fields))
+
+    strict = judge_with(warn, fail)
+    assert judge_with(looser_warn, fail) <= strict
+    assert judge_with(warn, looser_fail) <= strict
+    assert judge_with(looser_warn, looser_fail) <= strict
 
 
 def test_below_is_the_mirror_of_above():
@@ -74,7 +88,7 @@ def test_below_is_the_mirror_of_above():
     assert outcome(record(0.9, 0.85, 0.95), **fields) == "pass"
     assert outcome(record(0.7, 0.6, 0.8), **fields) == "warn"
     assert outcome(record(0.4, 0.3, 0.49), **fields) == "fail"
-    assert outcome(record(0.4, 0.3, 0.51), **fields) == "warn"
+    assert outcome(record(0.4, 0.3, 0.51), **fields) == "cannot tell"
 
 
 def test_limits_may_be_of_a_ratio_or_a_difference_to_another_number():
@@ -95,7 +109,7 @@ def test_chance_is_one_for_a_family_and_all_its_classes():
     one = Record("memorisation.copied.pixels", 0.15, 100, low=0.12, high=0.2, part="fear")
     fields = {"against": "chance", "by": "difference", "warn": 0.0, "each": True}
     assert outcome(one, chance, **{**fields, "fail": 0.01}) == "fail"
-    assert outcome(one, chance, **{**fields, "fail": 0.03}) == "warn"
+    assert outcome(one, chance, **{**fields, "fail": 0.1}) == "warn"
 
 
 def test_each_class_is_a_check_where_the_threshold_says_so():
@@ -250,17 +264,3 @@ def test_parts_that_share_a_question_keep_all_their_families():
     shared = replace(PARTS["labels"], question=PARTS["fidelity"].question)
     families = group_families([PARTS["fidelity"], shared])
     assert families == {shared.question: ("fidelity", "variety", "labels", "nuisance")}
-
-
-@pytest.mark.parametrize("wide", ["cannot tell", "warn", "pass"])
-def test_a_looser_limit_never_makes_a_check_worse(wide: str):
-    random = np.random.default_rng(7)
-    for _ in range(400):
-        value, width = random.uniform(0, 6), random.uniform(0, 3)
-        warn, loose_warn, fail, loose_fail = np.sort(random.uniform(0, 6, 4)).tolist()
-        one = Record("memorisation.x", value, 30, low=value - width, high=value + width)
-        fields = {"side": "above", "wide": wide, "reason": "x", "warn": warn, "fail": fail}
-        (strict,) = judge([one], {"memorisation.x": fields})
-        for change in ({"warn": loose_warn}, {"fail": loose_fail}):
-            (loose,) = judge([one], {"memorisation.x": {**fields, **change}})
-            assert ORDER.index(loose.verdict) <= ORDER.index(strict.verdict), (one, change)

@@ -2,8 +2,8 @@
 
 A check fails if the whole interval of its number is beyond the limit, so that no lack of images
 fails a set; it warns if the number itself is. It cannot tell if the evidence is missing: nothing
-was measured, too few people were held out, or the interval reaches from good to bad. A pass is
-never the absence of evidence.
+was measured, too few people were held out, or part of the interval is beyond the failing limit. A
+pass is never the absence of evidence.
 """
 
 import math
@@ -434,13 +434,13 @@ def _judge_record(
     elif (
         outcome != "fail"
         and limit.wide != "pass"
-        and _spans_good_and_bad(least_beyond, most_beyond, limit)
+        and _spans_failing_limit(least_beyond, most_beyond, limit)
     ):
         outcome, enough = (
             limit.wide,
             "more images and held-out people, so that the interval is narrower",
         )
-        note = "the interval reaches from good to bad"
+        note = "the interval reaches from values that do not fail to values that fail"
 
     relative = value if reference is not None else None
     return _make_check(
@@ -454,10 +454,10 @@ def _judge_record(
     )
 
 
-def _spans_good_and_bad(
+def _spans_failing_limit(
     least_beyond: float | None, most_beyond: float | None, limit: Threshold
 ) -> bool:
-    """Return whether an interval reaches from values that do not fail to values that do.
+    """Return whether an interval reaches from values that do not fail to values that fail.
 
     The warning limit plays no part: else a looser one could turn a warning into "cannot tell".
     """
