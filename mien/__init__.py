@@ -19,20 +19,23 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "EMOTIONS": "mien.faces",
+    "Faces": "mien.faces",
     "MienError": "mien.errors",
     "Run": "mien.runs.store",
     "Store": "mien.runs.store",
     **dict.fromkeys(
         (
             "Audit",
-            "Faces",
             "Leakage",
+            "StoredFaces",
             "Study",
             "audit_faces",
             "draw_toy",
             "export_faces",
             "find_leakage",
             "generate_faces",
+            "ingest_folder",
+            "keep_faces",
             "load_faces",
             "open_store",
             "preprocess_faces",

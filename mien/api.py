@@ -17,12 +17,11 @@ import pandas as pd
 from mien.audit import plain_folders, verdict
 from mien.audit.leakage.run import list_leakage_lines, run_leakage
 from mien.audit.leakage.sides import find_compared_sides
-from mien.audit.run import run_audit
+from mien.audit.run import choose_worker_count, run_audit
 from mien.audit.specs import OFFLINE_SPACES, AuditSpec, SpaceName
 from mien.errors import UsageError
 from mien.export.album import write_album
-from mien.faces import UNKNOWN_SOURCE
-from mien.faces import Faces as BaseFaces
+from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.generators import generate, presets, train
 from mien.ingest.run import find_fitting_readers, run_ingest
 from mien.pages.escape import unescape_cell
@@ -40,75 +39,29 @@ from mien.toy import dataset
 
 STORE_FOLDER = "mien-store"
 
-FEW_IMAGES = 3000  # images below which starting workers takes longer than the work
-
 StoreLike = Store | Path | str
 
 
-class Faces(BaseFaces):
-    """Images with their table; those that a stage has returned also know their run.
+class StoredFaces(Faces):
+    """Faces that a stage returned, which know the run that holds them.
 
-    `mien.faces.Faces` explains the fields.
+    A selection of them is in memory, and its run is None. `mien.faces.Faces` explains the fields.
     """
 
     @property
     def run(self) -> Run | None:
-        """The run that holds these faces, or None if they were made in memory."""
+        """The run that holds these faces, or None for a selection of them."""
         return self.__dict__.get("_run")
 
     @classmethod
-    def of_run(cls, run: Run) -> "Faces":
+    def of_run(cls, run: Run) -> "StoredFaces":
         """Return the faces of a run; raises DataError if it holds none."""
         loaded = cls.load(run.path)
         loaded.__dict__["_run"] = run
         return loaded
 
-    @classmethod
-    def from_folder(
-        cls,
-        folder: Path | str,
-        *,
-        reader: str | None = None,
-        subject_pattern: str | None = None,
-        clip_pattern: str | None = None,
-        synthetic: bool = False,
-        alias: str | None = None,
-        store: StoreLike | None = None,
-        **options: Any,
-    ) -> "Faces":
-        """Return the faces in a folder, read into the store, as `mien ingest` does.
 
-        `reader` is one of `mien readers`; by default the layout of the folder decides, or, if a
-        pattern is given, it is a folder with one folder for each class. Patterns are regular
-        expressions whose first group, searched in the path of each file, is the subject or the
-        clip. `synthetic` images count as made by an unknown generator. `options` are further fields
-        of `mien.ingest.specs.IngestSpec`, such as size=64, colour="rgb" or map={"joy":
-        "happiness"}, and `name`, the dataset's name.
-
-        Raises DataError for a folder that cannot be read.
-        """
-        home = open_store(store)
-        patterns = {"subject_pattern": subject_pattern, "clip_pattern": clip_pattern}
-        given = {name: text for name, text in patterns.items() if text is not None}
-        if reader is None:
-            fitting = [] if given else list(find_fitting_readers(Path(folder)))
-            reader = fitting[0] if len(fitting) == 1 else "auto" if fitting else "folder"
-        expected = {"no subjects"} if synthetic else set()
-        made = run_ingest(
-            reader, Path(folder), home, alias=alias, expected=expected, **given, **options
-        )
-        return cls.of_run(plain_folders.mark_synthetic(made, home) if synthetic else made)
-
-    def keep(self, alias: str | None = None, store: StoreLike | None = None) -> "Faces":
-        """Return these faces as a run of the store, under an alias if one is given."""
-        home = _find_store(store, self)
-        kept = _keep(self, home)
-        if alias is not None:
-            home.set_alias(alias, kept.name)
-        return Faces.of_run(kept)
-
-
-FacesLike = BaseFaces | Run | Path | str
+FacesLike = Faces | Run | Path | str
 
 
 class Audit:
@@ -236,10 +189,61 @@ def open_store(store: StoreLike | None = None) -> Store:
     return Store(store or os.environ.get("MIEN_STORE") or STORE_FOLDER)
 
 
-def load_faces(name: FacesLike, *, store: StoreLike | None = None) -> Faces:
+def ingest_folder(
+    folder: Path | str,
+    *,
+    reader: str | None = None,
+    subject_pattern: str | None = None,
+    clip_pattern: str | None = None,
+    synthetic: bool = False,
+    alias: str | None = None,
+    store: StoreLike | None = None,
+    **options: Any,
+) -> StoredFaces:
+    """Return the faces in a folder, read into the store, as `mien ingest` does.
+
+    `reader` is one of `mien readers`; by default the layout of the folder decides, or, if a
+    pattern is given, it is a folder with one folder for each class. Patterns are regular
+    expressions whose first group, searched in the path of each file, is the subject or the
+    clip. `synthetic` images count as made by an unknown generator. `options` are further fields
+    of `mien.ingest.specs.IngestSpec`, such as size=64, colour="rgb" or map={"joy":
+    "happiness"}, and `name`, the dataset's name.
+
+    Raises DataError for a folder that cannot be read.
+    """
+    home = open_store(store)
+    patterns = {"subject_pattern": subject_pattern, "clip_pattern": clip_pattern}
+    given = {name: text for name, text in patterns.items() if text is not None}
+    if reader is None:
+        fitting = [] if given else list(find_fitting_readers(Path(folder)))
+        reader = fitting[0] if len(fitting) == 1 else "auto" if fitting else "folder"
+    expected = {"no subjects"} if synthetic else set()
+    made = run_ingest(
+        reader, Path(folder), home, alias=alias, expected=expected, **given, **options
+    )
+    return StoredFaces.of_run(plain_folders.mark_synthetic(made, home) if synthetic else made)
+
+
+def keep_faces(
+    faces: FacesLike, alias: str | None = None, *, store: StoreLike | None = None
+) -> StoredFaces:
+    """Return faces as a run of the store, under an alias if one is given.
+
+    Faces whose run is in another store become a run of this one, with the same images and table.
+    """
+    home = _find_store(store, faces)
+    if isinstance(faces, StoredFaces) and faces.run is not None and not _is_inside(faces.run, home):
+        faces = faces[:]
+    kept = _keep(faces, home)
+    if alias is not None:
+        home.set_alias(alias, kept.name)
+    return StoredFaces.of_run(kept)
+
+
+def load_faces(name: FacesLike, *, store: StoreLike | None = None) -> StoredFaces:
     """Return the faces of a run, an alias or a folder."""
     home = _find_store(store, name)
-    return Faces.of_run(_keep(name, home))
+    return StoredFaces.of_run(_keep(name, home))
 
 
 # The stages, in the order of the pipeline
@@ -276,7 +280,7 @@ def preprocess_faces(
     crop: Mapping[str, Any] | None = None,
     alias: str | None = None,
     store: StoreLike | None = None,
-) -> Faces:
+) -> StoredFaces:
     """Return chosen frames of each clip, resized, with classes mapped: `mien preprocess`.
 
     `crop` has fields of `mien.prepare.specs.CropSpec`, such as {"margin": 0.2}; {} crops as usual.
@@ -293,7 +297,7 @@ def preprocess_faces(
         **prepared.read_frames(frames, window),
     }
     spec = read_spec(PreprocessSpec, fields, "preprocess")
-    return Faces.of_run(prepared.run_preprocess(spec, home, alias=alias))
+    return StoredFaces.of_run(prepared.run_preprocess(spec, home, alias=alias))
 
 
 def split_faces(
@@ -305,14 +309,14 @@ def split_faces(
     seed: int = 0,
     alias: str | None = None,
     store: StoreLike | None = None,
-) -> tuple[Faces, Faces]:
+) -> tuple[StoredFaces, StoredFaces]:
     """Return a training side and a test side that share no subject (clip, frame): `mien split`."""
     home = _find_store(store, faces)
     source = _keep(faces, home)
     count = splits.choose_fold_count(Faces.load(source.path), by) if folds is None else folds
     fields = {"faces": source.name, "by": by, "folds": count, "number": number, "seed": seed}
     train_side, test_side = (
-        Faces.of_run(
+        StoredFaces.of_run(
             splits.run_split(
                 read_spec(SplitSpec, {**fields, "side": side}, "split"),
                 home,
@@ -359,7 +363,7 @@ def generate_faces(
     device: str = "auto",
     alias: str | None = None,
     store: StoreLike | None = None,
-) -> Faces:
+) -> StoredFaces:
     """Return a synthetic database with exact counts per class: `mien generate`.
 
     `counts` is like (as many as the training set has), preprint, each:N, balanced:N, or
@@ -377,7 +381,7 @@ def generate_faces(
         guide=guide,
         seed=seed,
     )
-    return Faces.of_run(generate.generate_database(spec, home, alias=alias, device=device))
+    return StoredFaces.of_run(generate.generate_database(spec, home, alias=alias, device=device))
 
 
 def audit_faces(
@@ -414,8 +418,7 @@ def audit_faces(
         **{side: side_run.name for side, side_run in runs.items()},
     }
     spec = read_spec(AuditSpec, request, "audit")
-    images = sum(len(Faces.load(side_run.path)) for side_run in runs.values())
-    count = 0 if workers is None and images < FEW_IMAGES else workers
+    count = choose_worker_count(runs.values(), workers)
     engine = make_engine("local", count, device=device)
     return Audit(run_audit(spec, home, alias=alias, device=device, engine=engine))
 
@@ -505,7 +508,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _find_store(store: StoreLike | None, *given: FacesLike | None) -> Store:
     """Return the given store, else that of the first given run, else the usual one."""
-    runs = [one.run if isinstance(one, Faces) else one for one in given]
+    runs = [one.run if isinstance(one, StoredFaces) else one for one in given]
     first = next((one for one in runs if isinstance(one, Run)), None)
     if store is None and first is not None:
         return Store(first.path.parent.parent)
@@ -514,11 +517,11 @@ def _find_store(store: StoreLike | None, *given: FacesLike | None) -> Store:
 
 def _keep(faces: FacesLike, store: Store) -> Run:
     """Return the run of faces, which are put into the store if they are not there yet."""
-    if isinstance(faces, Faces) and faces.run is not None:
+    if isinstance(faces, StoredFaces) and faces.run is not None:
         faces = faces.run
     if isinstance(faces, Run):
         return _require_inside(faces, store)
-    if isinstance(faces, BaseFaces):
+    if isinstance(faces, Faces):
         return prepared.keep_arrays(faces, store)
     (side,) = plain_folders.find_sides({"train": str(faces)}, plain_folders.Reading(), store)
     return plain_folders.read_sides([side], plain_folders.Reading(), store)["train"]
@@ -531,17 +534,22 @@ def _name(faces: FacesLike, store: Store, synthetic: bool = False) -> str:
     """
     if isinstance(faces, Path | str):
         return str(faces)
-    if isinstance(faces, BaseFaces) and synthetic and (faces.index["source"] == "real").all():
+    if isinstance(faces, Faces) and synthetic and (faces.index["source"] == "real").all():
         index = faces.index.assign(source=UNKNOWN_SOURCE, subject="", clip="")
         faces = replace(faces, index=index)
     return _keep(faces, store).name
 
 
+def _is_inside(run: Run, store: Store) -> bool:
+    """Whether a run belongs to this store."""
+    return run.path.parent.parent.resolve() == store.root.resolve()
+
+
 def _require_inside(run: Run, store: Store) -> Run:
     """Return a run of this store; raises UsageError if it belongs to another."""
-    if run.path.parent.parent.resolve() != store.root.resolve():
+    if not _is_inside(run, store):
         raise UsageError(
             f"{run.name} must be in the store {store.root}, and is in {run.path.parent.parent}; "
-            "give all sets from one store, or load the faces and keep() them in this one"
+            "give all sets from one store, or copy the faces with mien.keep_faces(faces, store=...)"
         )
     return store.run(run.name)

@@ -257,6 +257,57 @@ def test_every_public_function_and_class_says_what_it_is():
     assert without_docstring(silent) == ["f", "C"]
 
 
+def class_names(tree: ast.Module) -> list[str]:
+    """Return the names of the classes that a file defines."""
+    return [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+
+
+def constant_names(tree: ast.Module) -> list[str]:
+    """Return the names of constants and types to which a file gives a value, outside functions and
+    classes.
+    """
+    names = []
+    for node in tree.body:
+        given = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            given = [node.target]
+        for target in given:
+            found = [part.id for part in ast.walk(target) if isinstance(part, ast.Name)]
+            names += [name for name in found if name.lstrip("_")[:1].isupper()]
+    return names
+
+
+def shared_names(trees: Mapping[str, ast.Module], list_names: Callable) -> dict[str, list[str]]:
+    """Return the names that several files define, with these files."""
+    places: dict[str, list[str]] = {}
+    for place, tree in trees.items():
+        for name in sorted(set(list_names(tree))):
+            places.setdefault(name, []).append(place)
+    return {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_no_two_classes_share_a_name():
+    assert shared_names(TREES, class_names) == {}
+    twice = {"a.py": ast.parse("class Faces: ..."), "b.py": ast.parse("class Faces(Base): ...")}
+    assert shared_names(twice, class_names) == {"Faces": ["a.py", "b.py"]}
+
+
+def test_no_two_files_define_a_constant_or_a_type_of_one_name():
+    """A fact is written once, and two facts have two names. Only the name under which a family's
+    table finds its members is the same in each of their files.
+    """
+    shared = shared_names(TREES, constant_names)
+    assert set(shared) == {"PART", "READER"}
+    assert all(place.startswith("ingest/readers/") for place in shared["READER"])
+    assert all(place.startswith("audit/") for place in shared["PART"])
+    twice = {
+        "a.py": ast.parse("FEW, MANY, few = 3, 9, 1"),
+        "b.py": ast.parse("FEW: int = 4\nMANY: int\nfew = 2"),
+        "c.py": ast.parse("def f():\n    FEW = 5"),
+    }
+    assert shared_names(twice, constant_names) == {"FEW": ["a.py", "b.py"]}
+
+
 def test_no_test_imports_a_file_of_tests():
     """What tests share is in worlds.py, drawn.py, notes.py and conftest.py; the scripts that tests
     start are text, so text is searched.

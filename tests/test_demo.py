@@ -7,18 +7,11 @@ from types import ModuleType
 
 import pytest
 
-from mien.cli.demo.findings import (
-    MINUS,
-    ROWS,
-    Change,
-    DemoFindings,
-    Score,
-    list_lines,
-    read_findings,
-)
+from mien.cli.demo.findings import ROWS, Change, DemoFindings, Score, list_lines, read_findings
 from mien.cli.demo.pictures import write_pictures
 from mien.cli.demo.plan import PLAN, DemoPlan
 from mien.cli.demo.run import run
+from mien.report.sentences import MINUS
 from mien.runs.local import Local
 from mien.runs.store import Store
 

@@ -164,29 +164,32 @@ def test_a_notebook_shows_a_small_contact_sheet_that_needs_no_file():
 
 def test_a_folder_is_read_once_and_known_by_its_run(folder: Path, tmp_path: Path):
     read = [
-        mien.Faces.from_folder(str(folder / "FACES"), subject_pattern=r"(s\d+)_", store=tmp_path)
+        mien.ingest_folder(str(folder / "FACES"), subject_pattern=r"(s\d+)_", store=tmp_path)
         for _ in range(2)
     ]
     assert read[0].run == read[1].run and isinstance(read[0].run, Run)
     assert len(read[0]) == 54 and len(read[0].subjects) == 9
     assert read[0][:3].run is None, "a part is not the run"
     assert read[0].run == mien.load_faces(read[0].run.name, store=str(tmp_path)).run
-    made = mien.Faces.from_folder(folder / "FACES", synthetic=True, store=tmp_path)
+    made = mien.ingest_folder(folder / "FACES", synthetic=True, store=tmp_path)
     assert set(made.index["source"]) == {UNKNOWN_SOURCE} and made.subjects == ()
 
 
 def test_faces_in_memory_are_kept_under_their_content(tmp_path: Path):
     faces = mien.Faces.from_arrays(blobs(8).images, ["fear", "anger"] * 4)
-    kept = faces.keep("mine", store=tmp_path)
+    kept = mien.keep_faces(faces, "mine", store=tmp_path)
     assert kept.run == Store(tmp_path).run("mine") and kept.run is not None
-    assert kept.run == faces.keep(store=tmp_path).run
+    assert kept.run == mien.keep_faces(faces, store=tmp_path).run
     assert (kept.run.path / "sheet.png").exists() and np.array_equal(kept.images, faces.images)
     changed = np.array(faces.images)
     changed[0, 0, 0, 0] ^= 1
-    other = mien.Faces(changed, faces.index).keep(store=tmp_path)
+    other = mien.keep_faces(mien.Faces(changed, faces.index), store=tmp_path)
     assert other.run != kept.run
     with pytest.raises(UsageError, match="give all sets from one store"):
         mien.split_faces(kept, by="frame", store=tmp_path / "other")
+    copied = mien.keep_faces(kept, store=tmp_path / "other")
+    assert copied.run is not None and copied.run.path.parts[-3] == "other"
+    assert np.array_equal(copied.images, kept.images)
 
 
 def test_faces_in_memory_and_folders_are_audited_without_a_store_made_by_hand(
@@ -233,7 +236,7 @@ def test_a_type_checker_knows_the_names(tmp_path: Path):
             import mien
             from mien import Faces, audit_faces
 
-            faces: Faces = Faces.from_folder("x")
+            faces: Faces = mien.ingest_folder("x")
             left, right = mien.split_faces(faces)
             wrong: int = audit_faces(left, right).verdict
         """)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 
 from mien import stats
 from mien.audit import distances
-from mien.audit.features import SpaceFeatures, find_principal_axes
+from mien.audit.features import SpaceFeatures, Vectors, find_principal_axes
 from mien.audit.part import Part, PartInput, PartResult
 from mien.faces import Faces
 from mien.seeds import derive_seed, make_rng
@@ -32,11 +32,10 @@ NEIGHBOUR_RANK = 5  # neighbours, for precision, recall, density and coverage
 
 FIDELITY_RESAMPLES = 200  # resamples of a bootstrap
 
-Vectors = Float[np.ndarray, "n d"]
 
 Resampled = Float[np.ndarray, " draws"]
 
-Places = Int[np.ndarray, " _"]
+ImagePlaces = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,17 @@ class OrderedSide:
             order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit))
         )
 
-    def list_images(self, emotion: str) -> Places:
+    def list_images(self, emotion: str) -> ImagePlaces:
         """Return the images of a class in the drawn order; all images for an empty name."""
         return self.order[self.emotion[self.order] == emotion] if emotion else self.order
 
-    def list_one_per_clip(self, emotion: str) -> Places:
+    def list_one_per_clip(self, emotion: str) -> ImagePlaces:
         """Return the first image of each clip in the drawn order, as `list_images` does."""
         places = self.list_images(emotion)
         _, first = np.unique(self.clip[places].astype(str), return_index=True)
         return places[np.sort(first)]
 
-    def resample(self, places: Places, *names: str) -> Float[np.ndarray, "draws _"]:
+    def resample(self, places: ImagePlaces, *names: str) -> Float[np.ndarray, "draws _"]:
         """Return how often each image occurs in each resample of the units, with replacement."""
         units, owner = np.unique(self.unit[places].astype(str), return_inverse=True)
         counts = make_rng("audit", "bootstrap", *names).multinomial(
@@ -208,7 +207,7 @@ def _project_on_axes(vectors: SpaceFeatures) -> SpaceFeatures:
 
 def _make_sample_pairs(
     sides: Sequence[OrderedSide],
-    images: Sequence[Places],
+    images: Sequence[ImagePlaces],
     vectors: SpaceFeatures,
     space: str,
     emotion: str,
@@ -242,7 +241,7 @@ def _make_sample_pairs(
         yield SamplePair(reference, sample, suffix, space, emotion)
 
 
-def _make_sample(side: OrderedSide, places: Places, vectors: Vectors, name: str) -> Sample:
+def _make_sample(side: OrderedSide, places: ImagePlaces, vectors: Vectors, name: str) -> Sample:
     return Sample(np.asarray(vectors[places]), side.resample(places, name))
 
 
@@ -320,7 +319,7 @@ def _measure_variety(pair: SamplePair, centre: Float[np.ndarray, " d"]) -> list[
 
 # The part of an audit
 
-MEANINGS = {
+FIDELITY_MEANINGS = {
     "fidelity.frechet": (
         "Fréchet distance of Gaussians fitted to features: to the 32 axes on which real images "
         "vary most, and to the distance from these axes. 0 means the same."
@@ -359,6 +358,6 @@ PART = Part(
     measure_part,
     question="Is it good?",
     families=("fidelity", "variety"),
-    meanings=MEANINGS,
+    meanings=FIDELITY_MEANINGS,
     needs_spaces=True,
 )

@@ -1,7 +1,7 @@
 """The audit meets the store: parts are measured, and a verdict is given."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 
 AUDIT_SIDES = ("synthetic", "train", "test")
+
+FEW_IMAGES = 3000  # images below which starting workers takes longer than the work
 
 VERDICT_WORDS = {"fail": "failed", "cannot tell": "cannot tell", "warn": "warn", "pass": "passed"}
 
@@ -125,6 +127,17 @@ def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
 
 
 # Runs
+
+
+def choose_worker_count(runs: Iterable[Run], workers: int | None) -> int | None:
+    """Return the number of workers for an audit of these sets, `workers` if it is given.
+
+    It is 0, which means this process, if starting workers would take longer than the work, and else
+    None, which leaves the choice to the engine.
+    """
+    if workers is not None:
+        return workers
+    return 0 if sum(len(Faces.load(run.path)) for run in runs) < FEW_IMAGES else None
 
 
 def run_audit(

@@ -164,7 +164,7 @@ def read_thresholds(file: Path | None = None) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Change:
+class ThresholdChange:
     """A limit that differs from the default: `default` and `given` are None if the field is absent.
 
     `looser` says whether a set could pass with it that would not pass by default.
@@ -191,7 +191,7 @@ class Change:
         return {**asdict(self), "text": self.text}
 
 
-def find_changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+def find_changes(limits: Mapping[str, Mapping[str, Any]]) -> list[ThresholdChange]:
     """Return how `limits` differ from the defaults; changes that make passing easier are first."""
     differences = []
     defaults = read_toml(DEFAULT_THRESHOLDS)
@@ -200,7 +200,7 @@ def find_changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
 
         # A check that was removed
         if given is None:
-            differences.append(Change(metric, "off", False, True, looser=True))
+            differences.append(ThresholdChange(metric, "off", False, True, looser=True))
             continue
 
         # Fields that were changed, of a default or a new check
@@ -209,7 +209,7 @@ def find_changes(limits: Mapping[str, Mapping[str, Any]]) -> list[Change]:
             old, new = (default or {}).get(field), given.get(field)
             if old != new:
                 differences.append(
-                    Change(
+                    ThresholdChange(
                         metric,
                         field,
                         old,

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from mien.audit.specs import SpaceName
 
 
-FEW_IMAGES = 3000  # images below which starting workers takes longer than the work
-
 SHOWN_CHECKS = 12  # the most checks that are printed, the worst first
 
 OUTCOME_COLUMN_WIDTH = 13  # width of the column of outcomes on the terminal, in characters
@@ -97,10 +95,9 @@ def audit_command(
     """
     from mien.audit import plain_folders, verdict
     from mien.audit.features import require_weights
-    from mien.audit.run import run_audit
+    from mien.audit.run import choose_worker_count, run_audit
     from mien.audit.specs import AuditSpec
     from mien.classifiers.pretrained import import_weights
-    from mien.faces import Faces
     from mien.runs.engine import make_engine
     from mien.runs.spec import read_spec
 
@@ -140,9 +137,8 @@ def audit_command(
     spec = read_spec(AuditSpec, {**request, **run_names}, "audit")
 
     # Measure, in this process if starting workers would take longer than the work.
-    few = sum(len(Faces.load(run.path)) for run in runs.values()) < FEW_IMAGES
-    if engine == "local" and workers is None and few:
-        workers = 0
+    if engine == "local":
+        workers = choose_worker_count(runs.values(), workers)
     where = make_engine(engine, workers, device=device)
     run = run_audit(spec, home, alias=alias, device=device, engine=where)
 

@@ -36,7 +36,7 @@ from mien.runs.progress import count_of, say, track
 
 SUMS = "checksums.sha256"
 
-RELEASE, LINEAGE, GATES, ANSWERS, CARD_JSON = (
+RELEASE, LINEAGE, GATE_DECISIONS, ANSWERS, CARD_JSON = (
     f"provenance/{name}.json" for name in ("release", "lineage", "gates", "answers", "card")
 )  # fmt: skip
 
@@ -52,7 +52,7 @@ REQUIRED_PATHS = (
         registry.REGISTRY_FILE,
         SUMS,
     ),
-    *(RELEASE, LINEAGE, GATES, ANSWERS, CARD_JSON, CONTACT_SHEET),
+    *(RELEASE, LINEAGE, GATE_DECISIONS, ANSWERS, CARD_JSON, CONTACT_SHEET),
 )
 
 OPTIONAL_PATHS = re.compile(
@@ -757,7 +757,7 @@ def check_rewritten_documents(
     """
     # The answers agree with release.json
     answers = Answers.model_validate(_read_json(folder / ANSWERS))
-    gates, only_in_documents = _read_json(folder / GATES), _read_json(folder / CARD_JSON)
+    gates, only_in_documents = _read_json(folder / GATE_DECISIONS), _read_json(folder / CARD_JSON)
     for name in ("name", "version", "licence"):
         yield from _compare(
             f"the {name} in {ANSWERS}", release[name], getattr(answers.dataset, name)
@@ -867,7 +867,7 @@ def check_provenance(
 def _check_gates(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     """Yield which gates are shut, or disagree with the release, the answers or the audit."""
     # Each gate once, with an outcome that allows this build
-    decisions = _read_json(folder / GATES)
+    decisions = _read_json(folder / GATE_DECISIONS)
     gates = {decision["gate"]: decision["outcome"] for decision in decisions}
     yield from _compare(
         "gates", {"withdrawn", "sources", "licence", "subjects", "audit"}, set(gates)

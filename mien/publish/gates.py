@@ -11,7 +11,7 @@ from mien.publish.questions import Answers, Override, group_overrides
 from mien.runs.progress import say
 from mien.runs.store import Run, Store
 
-Outcome = Literal["passed", "private", "overridden", "refused"]
+GateOutcome = Literal["passed", "private", "overridden", "refused"]
 
 CHECK_VERDICTS = ("pass", "warn", "cannot tell", "fail")  # of a check of an audit
 
@@ -34,7 +34,7 @@ class Decision:
     """The outcome of a gate, and the override that opened it, if there is one."""
 
     gate: str
-    outcome: Outcome
+    outcome: GateOutcome
     text: str
     override: Override | None = None
 

@@ -30,7 +30,7 @@ UNANSWERED = "[unanswered]"  # the text of an open question in a private build
 
 OTHER = "other"
 
-GATES = ("audit", "licence", "sources", "subjects", "withdrawn")
+GATE_NAMES = ("audit", "licence", "sources", "subjects", "withdrawn")
 """The gates that a written reason can open; none opens a release to real images."""
 
 
@@ -195,8 +195,10 @@ class Override(Strict):
     @field_validator("gate")
     @classmethod
     def _require_gate(cls, name: str) -> str:
-        if name not in GATES:
-            raise ValueError(f"must be one of {', '.join(GATES)}.{suggest(name, list(GATES))}")
+        if name not in GATE_NAMES:
+            raise ValueError(
+                f"must be one of {', '.join(GATE_NAMES)}.{suggest(name, list(GATE_NAMES))}"
+            )
         return name
 
     @field_validator("date")
@@ -363,7 +365,7 @@ def render_template(origin: Origin, alias: str) -> str:
             "card prints all of this:"
         ),
         "# [[override]]",
-        f'# gate = "{GATES[0]}"  # or {", ".join(GATES[1:])}',
+        f'# gate = "{GATE_NAMES[0]}"  # or {", ".join(GATE_NAMES[1:])}',
         '# reason = "..."',
         '# by = "name of the person"',
         '# date = "YYYY-MM-DD"',

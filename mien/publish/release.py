@@ -29,7 +29,15 @@ from mien.publish import (
     registry,
     signing,
 )
-from mien.publish.checking import ANSWERS, CARD_JSON, CONTACT_SHEET, GATES, LINEAGE, RELEASE, SUMS
+from mien.publish.checking import (
+    ANSWERS,
+    CARD_JSON,
+    CONTACT_SHEET,
+    GATE_DECISIONS,
+    LINEAGE,
+    RELEASE,
+    SUMS,
+)
 from mien.publish.formats import ReleaseLayout
 from mien.publish.marks import Mark
 from mien.publish.origin import Origin, find_audits, trace_origin
@@ -400,7 +408,7 @@ def _write_provenance(
         folder / LINEAGE,
         [lineage.make_lineage_entry(run, origin.source_names) for run in origin.lineage],
     )
-    _write_json(folder / GATES, facts["decisions"])
+    _write_json(folder / GATE_DECISIONS, facts["decisions"])
     _write_json(folder / ANSWERS, answers.model_dump(mode="json"))
     _write_json(folder / CARD_JSON, {name: facts[name] for name in card.CARD_ONLY_FACTS})
 

@@ -7,7 +7,7 @@ from mien.audit.labels.measure import Labels, measure_labels
 from mien.audit.part import Part, PartInput, PartResult, list_findings, try_measure
 from mien.stats import Record
 
-MEANINGS = {
+LABEL_MEANINGS = {
     "labels.agreement": (
         "Share of images whose label is the likeliest class, by judges trained on other real "
         "people."
@@ -67,5 +67,5 @@ PART = Part(
     measure_part,
     question="Does it show what its label says?",
     families=("labels", "nuisance"),
-    meanings=MEANINGS,
+    meanings=LABEL_MEANINGS,
 )

@@ -45,8 +45,6 @@ QUEUE_COLUMNS = (
 
 REVIEW_PICTURE_WIDTH = 96  # width of a picture on the page, at least
 
-TEMPLATES = Path(__file__).parents[2] / "pages" / "templates"
-
 
 @dataclass(frozen=True)
 class Decisions:

@@ -43,7 +43,7 @@ MIN_DISTANCE = 1e-9  # smaller distances count as 0
 # share of people divided between two names that must be found, or else none is evidence
 MIN_FOUND_SHARE = 0.5
 
-Places = Int[np.ndarray, " p"]
+PairPlaces = Int[np.ndarray, " p"]
 
 DOUBLE_COLUMNS = {
     "a": "str",
@@ -200,7 +200,7 @@ def _measure_tails(lead: Float[np.ndarray, " n"]) -> list[tuple[float, int]]:
 
 def _measure_pairs(
     rows: Float[np.ndarray, "n k"], units: Units
-) -> tuple[Places, Places, Float[np.ndarray, " p"]]:
+) -> tuple[PairPlaces, PairPlaces, Float[np.ndarray, " p"]]:
     """Return the pairs of names with at least two clips each, and their distances.
 
     The nearest pair is first.

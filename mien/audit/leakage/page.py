@@ -3,7 +3,6 @@
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,6 @@ from mien.stats import Record
 MAX_PICTURES = 24  # pairs of a kind, and pictures of a person, at most
 
 LEAKAGE_PICTURE_WIDTH = 96  # pixels per side that a picture is enlarged to, at least
-
-TEMPLATES = Path(__file__).parents[2] / "pages" / "templates"
 
 WAY_TITLES = {
     "subjects": "subject in training",

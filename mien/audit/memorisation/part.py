@@ -6,7 +6,7 @@ from mien.audit.memorisation.measure import measure_copies, measure_memorisation
 from mien.audit.memorisation.strips import draw_strips
 from mien.audit.part import Part, PartInput, PartResult, try_measure
 
-MEANINGS = {
+MEMORISATION_MEANINGS = {
     "memorisation.copied": (
         "Share of images nearer to one clip, compared with the nearest image of any other clip, "
         "than 99 of 100 images of held-out people are."
@@ -52,7 +52,7 @@ PART = Part(
     measure_part,
     question="Is it new?",
     families=("memorisation",),
-    meanings=MEANINGS,
+    meanings=MEMORISATION_MEANINGS,
     needs_held_out=True,
     measure_alone=measure_copied_images,
     needs_spaces=True,

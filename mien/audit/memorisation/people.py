@@ -21,7 +21,7 @@ NORMAL_DEVIATIONS = 1.96  # standard deviations on either side of a 95 % interva
 
 MAX_NUMBERS = 2**22  # numbers in memory at once
 
-Share = TypeVar("Share", float, np.ndarray)
+ShareOrShares = TypeVar("ShareOrShares", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ImagePeople:
             ),
         )
 
-    def bound_share(self, share: Share) -> Share:
+    def bound_share(self, share: ShareOrShares) -> ShareOrShares:
         """Return the upper bound of the share expected below `estimate_quantile(..., share)`.
 
         It is for images of further people like these. It is more than `share`, since one more

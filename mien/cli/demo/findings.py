@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 from mien.cli.demo.plan import FRAMES_STUDY, PEOPLE_STUDY
 from mien.report.conclusions import Conclusion, draw_conclusions
+from mien.report.sentences import MINUS
 from mien.runs.store import Store
 from mien.stats import Interval
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
 
 LINE_WIDTH = 80  # columns of a terminal, in which each of the eight lines fits
-
-MINUS = "\u2212"
 
 # What an answer to the questions of mien.report.conclusions means in a line
 VERDICTS = {

@@ -38,7 +38,7 @@ STAGE_SECONDS = {  # each stage, and the seconds that its processor time needs o
     "write findings, pictures and report": 9,
 }
 
-Result = TypeVar("Result")
+StageResult = TypeVar("StageResult")
 
 
 class StageClock:
@@ -47,7 +47,7 @@ class StageClock:
     def __init__(self) -> None:
         self.stage_seconds: dict[str, float] = {}
 
-    def run_stage(self, number: int, work: Callable[[], Result]) -> Result:
+    def run_stage(self, number: int, work: Callable[[], StageResult]) -> StageResult:
         """Return the result of `work`, stage `number` (from 1); it is reported and timed."""
         names = list(STAGE_SECONDS)
         name = names[number - 1]

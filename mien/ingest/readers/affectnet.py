@@ -72,7 +72,7 @@ LIST_COLUMNS = (
     "arousal",
 )
 
-FAULT_MESSAGES = {
+AFFECTNET_FAULT_MESSAGES = {
     "row without file": "rows or annotations of images that do not exist: {}",
     "misplaced image": "images not at {{train,val}}_set/images/N.jpg, left out: {}",
     "repeated image": (
@@ -118,7 +118,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         ]
 
     # Report faults, and how many images each official partition has.
-    findings += report_faults(faults, FAULT_MESSAGES, ["repeated row", "other table"], losses)
+    findings += report_faults(
+        faults, AFFECTNET_FAULT_MESSAGES, ["repeated row", "other table"], losses
+    )
     if rows:
         counts = Counter(row.key.split("/")[0] for row in rows)
         message = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))

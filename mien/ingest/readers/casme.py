@@ -47,7 +47,7 @@ READER = Reader(
     options=("sheet", "numbers"),
 )
 
-LAYOUT = ClipLayout(
+CASME_LAYOUT = ClipLayout(
     folder_pattern=re.compile(
         r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE
     ),
@@ -66,7 +66,7 @@ LAYOUT = ClipLayout(
     subject=lambda number: f"sub{int(number):02d}",
 )
 
-_SUBJECT_PATTERN = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})$", re.IGNORECASE)
+_CASME_SUBJECT_PATTERN = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})$", re.IGNORECASE)
 
 
 def recognise(look: FolderGlance) -> str | None:
@@ -77,9 +77,9 @@ def recognise(look: FolderGlance) -> str | None:
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the listing of `scan_release`; the apex is the sheet's ApexF1."""
-    return scan_release(root, spec, READER, LAYOUT, _parse_clip)
+    return scan_release(root, spec, READER, CASME_LAYOUT, _parse_clip)
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = _SUBJECT_PATTERN.match(values["subject"])
-    return parse_clip_row(values, LAYOUT.subject(subject[1]) if subject else None)
+    subject = _CASME_SUBJECT_PATTERN.match(values["subject"])
+    return parse_clip_row(values, CASME_LAYOUT.subject(subject[1]) if subject else None)

@@ -63,7 +63,7 @@ READER = Reader(
 
 FREE_LICENCE = "CC0 1.0"  # the licence that the readme of a drawn set in this layout names
 
-ROW_REPAIRS: RowRepairs = {
+CASME2_ROW_REPAIRS: RowRepairs = {
     ("sub04", "EP12_01f"): repair_missing_apex(
         "the sheet has '/'; the middle of the clip is used, as other readers of the set do"
     ),
@@ -75,7 +75,7 @@ ROW_REPAIRS: RowRepairs = {
     ),
 }
 
-LAYOUT = ClipLayout(
+CASME2_LAYOUT = ClipLayout(
     folder_pattern=re.compile(
         r"(?:^|(?<=/))sub[-_ ]?0*(?P<subject>[0-9]{1,4})/(?P<clip>[^/]+)/[^/]+$", re.IGNORECASE
     ),
@@ -86,7 +86,9 @@ LAYOUT = ClipLayout(
     subject=lambda number: f"sub{int(number):02d}",
 )
 
-_SUBJECT_PATTERN = re.compile(r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})(?:\.0+)?$", re.IGNORECASE)
+_CASME2_SUBJECT_PATTERN = re.compile(
+    r"^(?:s|sub|subject)?[-_ ]?0*([0-9]{1,4})(?:\.0+)?$", re.IGNORECASE
+)
 
 
 def recognise(look: FolderGlance) -> str | None:
@@ -104,7 +106,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     A drawn set in this layout is free, and says so in its readme. Of recorded faces, the subjects
     that must not be published are reported.
     """
-    listing = scan_release(root, spec, READER, LAYOUT, _parse_clip, ROW_REPAIRS)
+    listing = scan_release(root, spec, READER, CASME2_LAYOUT, _parse_clip, CASME2_ROW_REPAIRS)
     readme = _find_free_readme(root, listing.root)
     if readme is not None:
         return replace(listing, annotations=(*listing.annotations, readme), licence=FREE_LICENCE)
@@ -114,8 +116,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = _SUBJECT_PATTERN.match(values["subject"])
-    return parse_clip_row(values, LAYOUT.subject(subject[1]) if subject else None)
+    subject = _CASME2_SUBJECT_PATTERN.match(values["subject"])
+    return parse_clip_row(values, CASME2_LAYOUT.subject(subject[1]) if subject else None)
 
 
 # Licence

@@ -61,7 +61,7 @@ READER = Reader(
 )
 
 # Corrections by subject and by video with the onset that the sheet has.
-ROW_REPAIRS: RowRepairs = {
+CASME_CUBED_ROW_REPAIRS: RowRepairs = {
     ("spNO.216", "d_3647"): repair_number(
         "onset", 3647, 2647, "a typing error: the clip would end before it begins"
     ),
@@ -78,7 +78,7 @@ _COLUMNS: ColumnSpellings = {
     "emotion": ("emotion",),
 }
 
-_SUBJECT_PATTERN = re.compile(r"^(?:spno\.?)?0*([0-9]{1,4})$", re.IGNORECASE)
+_CASME_CUBED_SUBJECT_PATTERN = re.compile(r"^(?:spno\.?)?0*([0-9]{1,4})$", re.IGNORECASE)
 
 
 def _make_layout(short: str, other: str, usual: str) -> ClipLayout:
@@ -114,11 +114,13 @@ def recognise(look: FolderGlance) -> str | None:
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the listing of `scan_release` for `spec.part`, by default "micro"."""
     part = spec.part or "micro"
-    return scan_release(root, spec, READER, LAYOUTS[part], _parse_clip, ROW_REPAIRS, part)
+    return scan_release(
+        root, spec, READER, LAYOUTS[part], _parse_clip, CASME_CUBED_ROW_REPAIRS, part
+    )
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = _SUBJECT_PATTERN.match(values["subject"])
+    subject = _CASME_CUBED_SUBJECT_PATTERN.match(values["subject"])
     clip = parse_clip_row(values, f"spNO.{int(subject[1])}" if subject else None)
     if not re.fullmatch("[A-Za-z]", clip.name):
         raise ValueError(f"the video must be a letter, and is '{clip.name}'")

@@ -59,7 +59,7 @@ READER = Reader(
     },
 )
 
-FAULT_MESSAGES = {
+CKPLUS_FAULT_MESSAGES = {
     "no emotion": "sequences without an emotion, left out: {}; of the release's 593, 327 have one",
     "unusable emotion": "sequences whose emotion is not one number from 0 to 7, left out: {}",
     "peak is not last": (
@@ -70,7 +70,9 @@ FAULT_MESSAGES = {
     "repeated image": ("images that occur more than once under one name; the first was read: {}"),
 }
 
-_IMAGE_PATTERN = re.compile(r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})\.[a-z]+", re.IGNORECASE)
+_CKPLUS_IMAGE_PATTERN = re.compile(
+    r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})\.[a-z]+", re.IGNORECASE
+)
 
 _ANNOTATION_PATTERN = re.compile(
     r"(?:.*/)?S([0-9]{3,4})_([0-9]{3})_([0-9]{1,8})_(emotion|facs)\.txt", re.IGNORECASE
@@ -91,7 +93,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     # Group images by clip and frame number, and annotations by clip.
     images, stray = match_paths(
         [path for path in paths if not path.lower().endswith(".txt")],
-        _IMAGE_PATTERN,
+        _CKPLUS_IMAGE_PATTERN,
         "S005/001/S005_001_NNNNNNNN.png",
     )
     emotions, codings = _group_by_clip(texts, "emotion"), _group_by_clip(texts, "facs")
@@ -139,7 +141,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         losses.add("no images", rows=[path for files in emotions.values() for path in files])
     findings += [
         *stray,
-        *report_faults(faults, FAULT_MESSAGES, ["no emotion"], losses),
+        *report_faults(faults, CKPLUS_FAULT_MESSAGES, ["no emotion"], losses),
         *_report_foreign_files(texts),
     ]
     return make_listing(

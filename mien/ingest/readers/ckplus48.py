@@ -43,9 +43,9 @@ READER = Reader(
     },
 )
 
-RELEASED_IMAGES = 981
+CKPLUS48_RELEASED_IMAGES = 981
 
-_IMAGE_PATTERN = re.compile(
+_CKPLUS48_IMAGE_PATTERN = re.compile(
     r"(?:.*/)?([^/]+)/S([0-9]{3})_([0-9]{3})_([0-9]{1,8})\.[a-z]+", re.IGNORECASE
 )
 
@@ -57,7 +57,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     as `make_listing` does.
     """
     images, findings = walk(root)
-    matched, stray = match_paths(images, _IMAGE_PATTERN, "CLASS/S010_004_NNNNNNNN.png")
+    matched, stray = match_paths(images, _CKPLUS48_IMAGE_PATTERN, "CLASS/S010_004_NNNNNNNN.png")
 
     # Find the classes and the last frame of each sequence.
     classes: dict[str, set[str]] = {}
@@ -94,7 +94,11 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     return make_listing(
         root,
         rows,
-        [*findings, *stray, *report_incomplete_release(len(matched), RELEASED_IMAGES, "images")],
+        [
+            *findings,
+            *stray,
+            *report_incomplete_release(len(matched), CKPLUS48_RELEASED_IMAGES, "images"),
+        ],
         spec,
         READER,
     )

@@ -76,13 +76,13 @@ READER = Reader(
     },
 )
 
-RELEASED_IMAGES, PIXELS_PER_SIDE = 35_887, 48
+FER2013_RELEASED_IMAGES, PIXELS_PER_SIDE = 35_887, 48
 
 USAGES = {"training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest"}
 
 _CLASSES = "|".join(label for label in READER.labels if label.isalpha())
 
-_IMAGE_PATTERN = re.compile(
+_FER2013_IMAGE_PATTERN = re.compile(
     r"(?:(?:.*/)?(train|test|val|valid|validation)/|(?:.*/)?)"
     rf"({_CLASSES})/((Training|PublicTest|PrivateTest)_([0-9]+))\.[a-z]+",
     re.IGNORECASE,
@@ -156,7 +156,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         table_findings.append(
             Finding("note", "other usage", ".", message, pictures=lost_images, gone=lost_keys)
         )
-    table_findings += report_incomplete_release(len(rows), RELEASED_IMAGES, "images")
+    table_findings += report_incomplete_release(len(rows), FER2013_RELEASED_IMAGES, "images")
     return make_listing(
         root,
         selected,
@@ -178,7 +178,7 @@ def recognise(look: FolderGlance) -> str | None:
     if look.find_first(r"(.*/)?fer2013new\.csv"):
         return None
     table = look.find_first(r"(.*/)?(fer2013|icml_face_data)\.csv")
-    image = look.find_first(_IMAGE_PATTERN.pattern)
+    image = look.find_first(_FER2013_IMAGE_PATTERN.pattern)
     if table:
         return f"{table} has the name of its table"
     return f"{image} is named after its usage" if image else None
@@ -337,7 +337,9 @@ def _read_table(root: Path, table: str) -> tuple[list[ImageRow], list[Finding], 
 def _read_folders(images: Sequence[str]) -> tuple[list[ImageRow], list[Finding]]:
     """Return a row for each image file with a usage in its name, and findings about the files."""
     matched, findings = match_paths(
-        images, _IMAGE_PATTERN, "{train,test}/CLASS/{Training,PublicTest,PrivateTest}_NNN.jpg"
+        images,
+        _FER2013_IMAGE_PATTERN,
+        "{train,test}/CLASS/{Training,PublicTest,PrivateTest}_NNN.jpg",
     )
 
     # Report images whose folder is that of another set.

@@ -77,7 +77,7 @@ READER = Reader(
     },
 )
 
-FAULT_MESSAGES = {
+FERPLUS_FAULT_MESSAGES = {
     "file without row": "pictures without votes, left out: {}",
     "contradiction": "pictures whose name is in several rows that disagree, left out: {}",
     "row without file": "rows with votes on pictures that do not exist: {}",
@@ -89,7 +89,7 @@ MIN_ROWS_TO_TEST_AGREEMENT = 100  # rows that the two tables need before their a
 # tables are aligned, and 0.18 when they are shifted by one row.
 MIN_AGREEMENT = 0.4
 
-_IMAGE_PATTERN = re.compile(
+_FERPLUS_IMAGE_PATTERN = re.compile(
     r"(?:.*/)?FER2013(Train|Valid|Test)/(fer[0-9]{7})\.[a-z]+", re.IGNORECASE
 )
 
@@ -283,7 +283,7 @@ def _join_by_name(
 ) -> tuple[list[ImageRow], list[Finding], dict[str, str]]:
     """Return a row for each picture with votes, findings, and the image key of each table row."""
     matched, findings = match_paths(
-        images, _IMAGE_PATTERN, "FER2013{Train,Valid,Test}/fer0000000.png"
+        images, _FERPLUS_IMAGE_PATTERN, "FER2013{Train,Valid,Test}/fer0000000.png"
     )
 
     # Group the votes by the key of their picture.
@@ -324,6 +324,6 @@ def _join_by_name(
     read = {vote.row: key for key, image_votes in votes_of_key.items() for vote in image_votes}
     return (
         rows,
-        [*findings, *report_faults(faults, FAULT_MESSAGES, losses=losses)],
+        [*findings, *report_faults(faults, FERPLUS_FAULT_MESSAGES, losses=losses)],
         {vote.row: read[vote.row] for vote in cast},
     )

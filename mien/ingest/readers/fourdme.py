@@ -49,7 +49,7 @@ READER = Reader(
 
 _EMOTION_COLUMNS = ("positive", "negative", "surprise", "repression", "others")
 
-LAYOUT = ClipLayout(
+FOURDME_LAYOUT = ClipLayout(
     folder_pattern=re.compile(
         r"(?:^|(?<=gray_micro/)|(?<=gray_micro_crop/))"
         r"[a-z_-]*0*(?P<subject>[0-9]{1,4})[^/0-9]*/(?P<clip>[^/]+)/[^/]+$",
@@ -73,7 +73,7 @@ LAYOUT = ClipLayout(
     counted=True,
 )
 
-_SUBJECT_PATTERN = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
+_FOURDME_SUBJECT_PATTERN = re.compile(r"^[a-z_-]*0*([0-9]{1,4})\D*$", re.IGNORECASE)
 
 
 def recognise(look: FolderGlance) -> str | None:
@@ -89,12 +89,12 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
     A row whose Emotion contradicts its five columns of 0 and 1 is reported and left out.
     """
-    return scan_release(root, spec, READER, LAYOUT, _parse_clip)
+    return scan_release(root, spec, READER, FOURDME_LAYOUT, _parse_clip)
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = _SUBJECT_PATTERN.match(values["subject"])
-    clip = parse_clip_row(values, LAYOUT.subject(subject[1]) if subject else None)
+    subject = _FOURDME_SUBJECT_PATTERN.match(values["subject"])
+    clip = parse_clip_row(values, FOURDME_LAYOUT.subject(subject[1]) if subject else None)
     marks = {name for name in _EMOTION_COLUMNS if values.get(name, "") not in ("", "0")}
     named = {
         re.sub(r"^other$", "others", emotion.strip().lower())

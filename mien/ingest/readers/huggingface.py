@@ -72,7 +72,7 @@ UNKNOWN_LICENCE = "unknown"
 
 USUAL_LABEL_COLUMNS = ("label", "labels", "emotion", "expression")
 
-FAULT_MESSAGES = {
+HUGGINGFACE_FAULT_MESSAGES = {
     "row without file": "rows whose picture is in neither the table nor the folder, left out: {}",
     "row without label": "rows without a label, left out: {}",
     "file without row": "images without a row or a class, left out: {}",
@@ -479,7 +479,7 @@ def _read_table(
                 losses.add("row without file", [f"{path}#{place}"], [row_name])
             place += 1
     picture_positions[path] = [number for number in range(place) if number not in outside]
-    return rows, report_faults(faults, FAULT_MESSAGES, losses=losses)
+    return rows, report_faults(faults, HUGGINGFACE_FAULT_MESSAGES, losses=losses)
 
 
 def _iterate_targets(path: Path, image: str, schema: pa.Schema) -> Iterator[str | None]:
@@ -614,7 +614,7 @@ def _read_image_folder(
     losses.add("file without row", faults["file without row"])
     return (
         rows,
-        report_faults(faults, FAULT_MESSAGES, losses=losses),
+        report_faults(faults, HUGGINGFACE_FAULT_MESSAGES, losses=losses),
         [table[0] for table in tables],
     )
 

@@ -37,14 +37,14 @@ READER = Reader(
     },
 )
 
-RELEASED_IMAGES = 213
+JAFFE_RELEASED_IMAGES = 213
 
 SUBJECT_CODES = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 
 _CODES = "|".join(READER.labels)
 
 # Copies differ in case, in the marks between the parts, and in a second suffix (.tiff.png).
-_IMAGE_PATTERN = re.compile(
+_JAFFE_IMAGE_PATTERN = re.compile(
     rf"(?:.*/)?(({'|'.join(SUBJECT_CODES)})[ ._-]*({_CODES})[ ._-]*([0-9])[ ._-]+([0-9]{{1,3}}) "
     r"*(\.tiff?)?)\.[a-z]+",
     re.IGNORECASE,
@@ -62,7 +62,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     DataError as `make_listing` does.
     """
     images, findings = walk(root)
-    matched, stray = match_paths(images, _IMAGE_PATTERN, "SUBJECT.EMOTIONk.NUMBER.tiff")
+    matched, stray = match_paths(images, _JAFFE_IMAGE_PATTERN, "SUBJECT.EMOTIONk.NUMBER.tiff")
 
     # Report names that are misspelt and still have only one meaning.
     misspelt = [image[0] for image in matched if not _EXACT_PATTERN.fullmatch(image[0])]
@@ -85,7 +85,11 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     return make_listing(
         root,
         rows,
-        [*findings, *stray, *report_incomplete_release(len(matched), RELEASED_IMAGES, "images")],
+        [
+            *findings,
+            *stray,
+            *report_incomplete_release(len(matched), JAFFE_RELEASED_IMAGES, "images"),
+        ],
         spec,
         READER,
     )
@@ -94,5 +98,5 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is JAFFE: the name of a photograph."""
     # Exact names come first, because the user sees this name.
-    image = look.find_first(_EXACT_PATTERN.pattern) or look.find_first(_IMAGE_PATTERN.pattern)
+    image = look.find_first(_EXACT_PATTERN.pattern) or look.find_first(_JAFFE_IMAGE_PATTERN.pattern)
     return f"{image} has the name of one of its photographs" if image else None

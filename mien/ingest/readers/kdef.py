@@ -48,11 +48,11 @@ READER = Reader(
     },
 )
 
-RELEASED_IMAGES = 4900
+KDEF_RELEASED_IMAGES = 4900
 
 ANGLES = {"S": "straight", "HL": "half", "HR": "half", "FL": "full", "FR": "full"}
 
-_IMAGE_PATTERN = re.compile(
+_KDEF_IMAGE_PATTERN = re.compile(
     rf"(?:.*/)?([AB])([FM])([0-9]{{2}})({'|'.join(READER.labels)})(S|HL|HR|FL|FR)\.[a-z]+",
     re.IGNORECASE,
 )
@@ -67,7 +67,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     part = spec.part or "all"
     images, findings = walk(root)
     matched, stray = match_paths(
-        images, _IMAGE_PATTERN, "[AB][FM]NN, expression and angle, as in AF01ANS.JPG"
+        images, _KDEF_IMAGE_PATTERN, "[AB][FM]NN, expression and angle, as in AF01ANS.JPG"
     )
 
     # Select the angles that are asked for.
@@ -100,12 +100,12 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     all_findings = [
         *findings,
         *stray,
-        *report_incomplete_release(len(matched), RELEASED_IMAGES, "images"),
+        *report_incomplete_release(len(matched), KDEF_RELEASED_IMAGES, "images"),
     ]
     return make_listing(root, rows, all_findings, spec, READER, part=part)
 
 
 def recognise(look: FolderGlance) -> str | None:
     """Return what shows that the folder is KDEF: the name of a photograph."""
-    image = look.find_first(_IMAGE_PATTERN.pattern)
+    image = look.find_first(_KDEF_IMAGE_PATTERN.pattern)
     return f"{image} has the name of one of its photographs" if image else None

@@ -63,7 +63,7 @@ READER = Reader(
     },
 )
 
-LAYOUT = ClipLayout(
+MMEW_LAYOUT = ClipLayout(
     folder_pattern=re.compile(
         r"(?:^|(?<=/))(?:S[0-9]+/)?[a-z]+/(?P<clip>S0*(?P<subject>[0-9]{1,4})-[0-9]+-[0-9]+)/[^/]+$",
         re.IGNORECASE,
@@ -97,7 +97,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     """
     if spec.part == "macro":
         return _scan_photographs(root, spec)
-    listing = scan_release(root, spec, READER, LAYOUT, _parse_clip, part="micro")
+    listing = scan_release(root, spec, READER, MMEW_LAYOUT, _parse_clip, part="micro")
     return replace(listing, findings=(*listing.findings, *_report_disagreements(listing.rows)))
 
 
@@ -108,7 +108,7 @@ def _parse_clip(values: dict[str, str]) -> SheetClip:
         raise ValueError(
             f"subject {values['subject']} and clip {values['clip']} must be of one person"
         )
-    return parse_clip_row(values, LAYOUT.subject(clip_subject[1]) if clip_subject else None)
+    return parse_clip_row(values, MMEW_LAYOUT.subject(clip_subject[1]) if clip_subject else None)
 
 
 def _report_disagreements(rows: pd.DataFrame) -> list[Finding]:
@@ -145,7 +145,7 @@ def _scan_photographs(root: Path, spec: IngestSpec) -> Listing:
         {
             "path": path,
             "key": path,
-            "subject": LAYOUT.subject(match["subject"]),
+            "subject": MMEW_LAYOUT.subject(match["subject"]),
             "clip": "",
             "frame": -1,
             "phase": "still",

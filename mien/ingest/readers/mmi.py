@@ -56,7 +56,7 @@ READER = Reader(
 
 FRONTAL_VIEW = "0"  # of the views 0 to 2: 1 is the profile, 2 both next to each other
 
-FAULT_MESSAGES = {
+MMI_FAULT_MESSAGES = {
     "misplaced video": "videos not named S001-001.avi, left out: {}",
     "no emotion": "clips whose metadata has none of the six emotions, left out: {}",
     "other view": (
@@ -80,7 +80,7 @@ _CLIP_PATTERN = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.avi", re.IGNORECASE
 
 _METADATA_PATTERN = re.compile(r"(?:.*/)?S([0-9]{3})-([0-9]{3})\.xml", re.IGNORECASE)
 
-_SUBJECT_PATTERN = re.compile(r"(?:S|subject)?[-_ ]?0*([0-9]{1,4})", re.IGNORECASE)
+_MMI_SUBJECT_PATTERN = re.compile(r"(?:S|subject)?[-_ ]?0*([0-9]{1,4})", re.IGNORECASE)
 
 _SIDED_PATTERN = re.compile("([0-9]+)([LR])")
 
@@ -145,7 +145,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             faults.add("row without file", path, row=path)
     findings += report_faults(
         faults.names,
-        FAULT_MESSAGES,
+        MMI_FAULT_MESSAGES,
         ["no emotion", "other view", "no timing", "outside onset-offset"],
         faults.losses,
     )
@@ -368,7 +368,7 @@ def _read_subject(session: ElementTree.Element | None) -> str:
     ids = [
         match
         for element in _find_elements(session, "subject")
-        if (match := _SUBJECT_PATTERN.fullmatch(_read_attribute(element, "id")))
+        if (match := _MMI_SUBJECT_PATTERN.fullmatch(_read_attribute(element, "id")))
     ]
     return f"S{int(ids[0][1]):03d}" if len(ids) == 1 else ""
 

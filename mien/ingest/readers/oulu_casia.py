@@ -51,7 +51,7 @@ READER = Reader(
 
 _LABELS = "|".join(READER.labels)
 
-_IMAGE_PATTERN = re.compile(
+_OULU_CASIA_IMAGE_PATTERN = re.compile(
     r"(.*/)?(?:(VL|NI)[^/]*)/(Strong|Weak|Dark)/P([0-9]{1,3})/"
     rf"({_LABELS}|[A-Za-z]+)/0*([0-9]{{1,6}})\.[a-z]+",
     re.IGNORECASE,
@@ -68,7 +68,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     """
     images, findings = walk(root)
     matched, stray = match_paths(
-        images, _IMAGE_PATTERN, "{VL,NI}/{Strong,Weak,Dark}/Pnnn/EXPRESSION/NNN.jpeg"
+        images, _OULU_CASIA_IMAGE_PATTERN, "{VL,NI}/{Strong,Weak,Dark}/Pnnn/EXPRESSION/NNN.jpeg"
     )
     matched, trees = _choose_trees(matched)
 

@@ -62,9 +62,9 @@ READER = Reader(
     },
 )
 
-RELEASED_IMAGES = 15_339
+RAFDB_RELEASED_IMAGES = 15_339
 
-FAULT_MESSAGES = {
+RAFDB_FAULT_MESSAGES = {
     "file without row": "images without a label, left out: {}",
     "row without file": "rows of the list without an image: {}",
     "wrong folder": (
@@ -78,7 +78,9 @@ FAULT_MESSAGES = {
     "contradiction": "names with more than one label in the list, left out: {}",
 }
 
-_IMAGE_PATTERN = re.compile(r"(.*/)?((train|test)_([0-9]{1,6}))(_aligned)?\.[a-z]+", re.IGNORECASE)
+_RAFDB_IMAGE_PATTERN = re.compile(
+    r"(.*/)?((train|test)_([0-9]{1,6}))(_aligned)?\.[a-z]+", re.IGNORECASE
+)
 
 _LIST_PATTERN = re.compile(r"(.*/)?list_par?tition_label\.txt", re.IGNORECASE)
 
@@ -114,7 +116,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
     # Select the part: the one asked for, or the first that exists.
     matched, stray_findings = match_paths(
-        images, _IMAGE_PATTERN, "{train,test}_NNNNN[_aligned].jpg"
+        images, _RAFDB_IMAGE_PATTERN, "{train,test}_NNNNN[_aligned].jpg"
     )
     available = [
         part for part in READER.parts if any(_name_part(image) == part for image in matched)
@@ -163,8 +165,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         )
     findings += [
         *stray_findings,
-        *report_faults(faults, FAULT_MESSAGES, ["repeated row"], losses),
-        *report_incomplete_release(len(rows), RELEASED_IMAGES, "images"),
+        *report_faults(faults, RAFDB_FAULT_MESSAGES, ["repeated row"], losses),
+        *report_incomplete_release(len(rows), RAFDB_RELEASED_IMAGES, "images"),
     ]
 
     # Account for every line of the list.

@@ -50,7 +50,7 @@ READER = Reader(
     options=("sheet", "numbers"),
 )
 
-LAYOUT = ClipLayout(
+SAMM_LAYOUT = ClipLayout(
     folder_pattern=re.compile(
         r"(?:^|(?<=/))(?P<subject>[0-9]{1,3})/(?P<clip>0*(?P=subject)_[0-9]+_[0-9]+)/[^/]+$"
     ),
@@ -61,7 +61,7 @@ LAYOUT = ClipLayout(
     subject=lambda number: f"{int(number):03d}",
 )
 
-_SUBJECT_PATTERN = re.compile(r"^0*([0-9]{1,3})$")
+_SAMM_SUBJECT_PATTERN = re.compile(r"^0*([0-9]{1,3})$")
 
 
 def recognise(look: FolderGlance) -> str | None:
@@ -72,12 +72,12 @@ def recognise(look: FolderGlance) -> str | None:
 
 def scan(root: Path, spec: IngestSpec) -> Listing:
     """Return the listing of `scan_release`."""
-    return scan_release(root, spec, READER, LAYOUT, _parse_clip)
+    return scan_release(root, spec, READER, SAMM_LAYOUT, _parse_clip)
 
 
 def _parse_clip(values: dict[str, str]) -> SheetClip:
-    subject = _SUBJECT_PATTERN.match(values["subject"])
-    clip = parse_clip_row(values, LAYOUT.subject(subject[1]) if subject else None)
+    subject = _SAMM_SUBJECT_PATTERN.match(values["subject"])
+    clip = parse_clip_row(values, SAMM_LAYOUT.subject(subject[1]) if subject else None)
     if not re.match(rf"0*{int(clip.subject)}_", clip.name):
         raise ValueError(f"subject {clip.subject} and clip {clip.name} must be of one person")
     return clip
