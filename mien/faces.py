@@ -5,6 +5,7 @@ import hashlib
 import html
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,6 +91,8 @@ UNKNOWN_SOURCE = "unknown"  # the source of a synthetic image whose generator is
 _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licence": "unknown"}
 
 
+MOMENT = re.compile("(?:(?P<input>.+)-)?(?P<moment>t[0-9]+|onset|apex)")  # of a channel's name
+
 Own = TypeVar("Own", bound="Faces")  # typing.Self would break the shape checks of the tests
 
 SHOWN_PER_CLASS, SHOWN_PIXELS = 6, 64  # faces of a class, and their side, in a notebook
@@ -103,7 +106,8 @@ class Faces:
     COLUMNS. `seen`, only for synthetic faces, has the key, subject, clip and dataset of each image
     that the generator was trained on, so that no test uses such an image unnoticed. `channels` has
     the name of each channel in mien.prepare.inputs.INPUTS; it is empty for plain pictures, which
-    have one channel (grey) or three (RGB).
+    have one channel (grey) or three (RGB). Where each row is a whole clip, the name of a channel
+    ends with its moment, as `split_channel` says: t0, t1, ... in grey, or flow-right-t3.
 
     Raises DataError if images, table and channels do not match.
     """
@@ -246,6 +250,12 @@ class Faces:
         return self.channels or plain.get(
             count, tuple(f"channel {number + 1}" for number in range(count))
         )
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """The moments that each row shows, in order, where a row is a clip; else empty."""
+        moments = dict.fromkeys(split_channel(name)[1] for name in self.channels)
+        return tuple(moment for moment in moments if moment)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -402,6 +412,16 @@ def _draw_strip(images: np.ndarray) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
+
+
+def split_channel(name: str) -> tuple[str, str]:
+    """Return the input that a channel shows, and its moment in a clip: flow-right and t3.
+
+    The moment is empty for channels of single images. The channels of a clip in grey have the name
+    of the moment alone: t0, t1, ..., or onset and apex.
+    """
+    match = MOMENT.fullmatch(name)
+    return (name, "") if match is None else (match["input"] or "gray", match["moment"])
 
 
 def find_first_known(table: pd.DataFrame, *columns: str) -> pd.Series:

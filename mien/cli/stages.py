@@ -328,9 +328,32 @@ def preprocess(
         str,
         typer.Option(
             help="The input channels, comma-separated: gray, laplacian, hog, lbp, clahe, "
-            "onset-difference."
+            "onset-difference, flow-right, flow-down, strain. flow is the last three together."
         ),
     ] = "",
+    clips: Annotated[
+        str | None,
+        typer.Option(
+            help="Make each row a clip: so many moments from onset over apex to offset, such as 8, "
+            "or the pair onset,apex."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Where clips end: offset (the default) or apex.")
+    ] = None,
+    flow_method: Annotated[
+        str | None,
+        typer.Option(help="How optical flow is computed: dis (the default) or farneback."),
+    ] = None,
+    flow_reach: Annotated[
+        float | None,
+        typer.Option(
+            help="The largest movement that flow shows, as a share of the image; 0.04 by default."
+        ),
+    ] = None,
+    flow_strain: Annotated[
+        float | None, typer.Option(help="The largest strain that is shown; 0.8 by default.")
+    ] = None,
     crop: CropOption = None,
     crop_model: CropModelOption = None,
     margin: MarginOption = None,
@@ -341,7 +364,7 @@ def preprocess(
 ) -> None:
     """Choose frames of each clip, crop faces, resize, map classes, and choose input channels."""
     from mien.prepare.crops import read_options
-    from mien.prepare.preprocess import read_frames, read_input, run_preprocess
+    from mien.prepare.preprocess import read_clips, read_frames, read_input, run_preprocess
     from mien.prepare.specs import PreprocessSpec
     from mien.runs.spec import read_spec
 
@@ -357,6 +380,7 @@ def preprocess(
     data |= {
         "crop": read_options(crop, crop_model, margin, align, misses),
         "input": read_input(input),
+        **read_clips(clips, until, flow_method, flow_reach, flow_strain),
     }
     spec = read_spec(PreprocessSpec, {**data, **read_frames(frames, window)}, "preprocess")
 

@@ -1,11 +1,12 @@
 """Contact sheets: pictures of many faces, by class or side by side."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.faces import Faces
+from mien.faces import Faces, split_channel
 from mien.runs.progress import count_of
 from mien.seeds import make_rng
 
@@ -14,6 +15,9 @@ INK, PAPER = (40, 40, 40), (255, 255, 255)
 GAP_PIXELS = 2
 
 TITLE_PIXELS = 18
+
+# Of clips: strips of each class on a sheet; and how an animated picture shows them
+CLIPS_PER_CLASS, MOVING_COLUMNS, MOMENT_MS = 3, 6, 150
 
 
 def draw_grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
@@ -79,6 +83,7 @@ def draw_class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image
     """Return a contact sheet with a titled row of up to `per_class` images for each class.
 
     The title has the name and counts of the class. Channels other than grey or RGB get a row each.
+    Of clips, each of CLIPS_PER_CLASS gets a strip, its moments from left to right.
     """
     counts = {row["class"]: row for row in faces.counts().to_dict("records")}
     titles = []
@@ -124,6 +129,8 @@ def _draw_class_rows(
     faces: Faces, titles: dict[str, str], per_class: int, scale: int
 ) -> Image.Image:
     """Return a sheet of the classes in `titles`, by channel where these are not grey or RGB."""
+    if faces.moments:
+        return _draw_strips(faces, titles, scale)
     picked = {emotion: pick_images(faces, emotion, per_class) for emotion in titles}
     if not faces.channels:
         return draw_rows(list(titles.values()), list(picked.values()), per_class, scale)
@@ -132,6 +139,50 @@ def _draw_class_rows(
         images[:, [channel]] for images in picked.values() for channel in range(len(faces.channels))
     ]
     return draw_rows(row_titles, row_images, per_class, scale)
+
+
+def _draw_strips(faces: Faces, titles: dict[str, str], scale: int) -> Image.Image:
+    """Return a sheet of clips: a strip for each clip and each of its inputs."""
+    channels = find_channels_of_inputs(faces)
+    row_titles, row_images = [], []
+    for emotion, title in titles.items():
+        for number, clip in enumerate(pick_images(faces, emotion, CLIPS_PER_CLASS)):
+            for name, positions in channels.items():
+                clip_title = f"{title}   clip {number + 1}"
+                row_titles.append(clip_title if len(channels) == 1 else f"{clip_title}   {name}")
+                row_images.append(clip[positions][:, None])
+    return draw_rows(row_titles, row_images, len(faces.moments), scale)
+
+
+def find_channels_of_inputs(faces: Faces) -> dict[str, list[int]]:
+    """Return the positions of each input's channels, one for each moment, of clips."""
+    channels: dict[str, list[int]] = {}
+    for position, name in enumerate(faces.channels):
+        channels.setdefault(split_channel(name)[0], []).append(position)
+    return channels
+
+
+def write_moving_sheets(faces: Faces, folder: Path, per_class: int = 12, scale: int = 2) -> None:
+    """Write clips as an animated picture for each class: motion-happiness.webp.
+
+    It shows up to `per_class` clips side by side, in their first input. Each moment stays for
+    MOMENT_MS, and the last for three times as long.
+    """
+    first_input = next(iter(find_channels_of_inputs(faces).values()))
+    for emotion in faces.classes:
+        clips = pick_images(faces, emotion, per_class)
+        pictures = [
+            draw_grid(clips[:, [channel]], min(len(clips), MOVING_COLUMNS), scale)
+            for channel in first_input
+        ]
+        pictures[0].save(
+            folder / f"motion-{emotion}.webp",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=[MOMENT_MS] * (len(pictures) - 1) + [3 * MOMENT_MS],
+            loop=0,
+            lossless=True,
+        )
 
 
 def draw_rows(

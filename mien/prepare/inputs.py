@@ -1,19 +1,22 @@
 """Inputs: the channels that show a face, computed from grey images.
 
 The preprint names them as future work: filters that emphasise edges (Laplacian), directions (HOG),
-texture (LBP) or local contrast (CLAHE), and the change since the clip's first, neutral frame. Each
-keeps the resolution of the image, so that several can be stacked as channels.
+texture (LBP) or local contrast (CLAHE), and the change since the clip's first, neutral frame.
+Optical flow shows the movement since that frame. Each keeps the resolution of the image, so that
+several can be stacked as channels.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-MID_GREY = 128  # represents zero where values can be negative
+from mien.faces import split_channel
+from mien.prepare.flow import FLOW_CHANNELS, MID_GREY, FlowSpec, show_flow
 
 # Of HOG: pixels per side of a cell, and bins of 180 degrees (Dalal and Triggs 2005, section 6).
 HOG_CELL_PIXELS, HOG_DIRECTIONS = 8, 9
@@ -30,12 +33,14 @@ class Input:
 
     `show` computes it from the image and the onset frame of its clip. `rest` is the value that a
     change of brightness keeps: other values move away from it or towards it. It is None if
-    brightness changes nothing.
+    brightness changes nothing. Optical flow is computed from images of the size of ingest and then
+    resized, all its channels at once; of such an input `show` is what images of one size show.
     """
 
     show: Callable[[Grey, Grey], Grey]
     rest: int | None
     clips: bool = False  # whether it needs an onset frame
+    direction: Literal["", "right", "down"] = ""  # in which its values are lengths of arrows
 
 
 def compute_laplacian(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
@@ -123,6 +128,15 @@ def compute_clahe(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     )
 
 
+def _make_flow_input(channel: int) -> Callable[[Grey, Grey], Grey]:
+    """Return a function that shows one channel of the flow, with the default FlowSpec."""
+
+    def show(grey: UInt8[np.ndarray, "h w"], onset: UInt8[np.ndarray, "h w"]) -> Grey:
+        return show_flow(onset, grey, FlowSpec())[0][channel]
+
+    return show
+
+
 INPUTS: dict[str, Input] = {
     "gray": Input(lambda grey, onset: grey, 0),
     "laplacian": Input(lambda grey, onset: compute_laplacian(grey), MID_GREY),
@@ -130,8 +144,14 @@ INPUTS: dict[str, Input] = {
     "lbp": Input(lambda grey, onset: compute_lbp(grey), None),
     "clahe": Input(lambda grey, onset: compute_clahe(grey), None),
     "onset-difference": Input(compute_onset_difference, MID_GREY, clips=True),
+    "flow-right": Input(_make_flow_input(0), None, clips=True, direction="right"),
+    "flow-down": Input(_make_flow_input(1), None, clips=True, direction="down"),
+    "strain": Input(_make_flow_input(2), None, clips=True),
 }
 """All inputs, by name."""
+
+INPUT_GROUPS = {"flow": FLOW_CHANNELS}
+"""Names that stand for several inputs."""
 
 
 def stack_inputs(
@@ -149,7 +169,22 @@ def stack_inputs(
 
 def find_resting_values(channels: Sequence[str]) -> tuple[int | None, ...]:
     """Return the value of each channel that a change of brightness keeps; 0 for plain pictures."""
-    return tuple(INPUTS[name].rest if name in INPUTS else 0 for name in channels)
+    inputs = [split_channel(name)[0] for name in channels]
+    return tuple(INPUTS[name].rest if name in INPUTS else 0 for name in inputs)
+
+
+def find_directions(channels: Sequence[str]) -> tuple[Literal["", "right", "down"], ...]:
+    """Return the direction in which each channel has lengths of arrows; empty for other values.
+
+    Mirroring an image turns its arrows to the right around.
+    """
+    inputs = [split_channel(name)[0] for name in channels]
+    return tuple(INPUTS[name].direction if name in INPUTS else "" for name in inputs)
+
+
+def expand_groups(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of inputs, with those in a group in place of its name."""
+    return tuple(member for name in names for member in INPUT_GROUPS.get(name, (name,)))
 
 
 def _shift_to_mid_grey(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:

@@ -8,7 +8,7 @@ becomes 48×48, as in the preprint).
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int, UInt8
 from mien.errors import DataError, UsageError
 from mien.faces import COLUMNS, Faces, make_index
 from mien.findings import first_few
-from mien.pages.sheets import draw_class_sheet
+from mien.pages.sheets import draw_class_sheet, write_moving_sheets
 from mien.pictures import (
     Colour,
     FacePlace,
@@ -33,10 +33,21 @@ from mien.pictures import (
 )
 from mien.prepare import crops
 from mien.prepare.classes import merge_classes
-from mien.prepare.inputs import INPUTS, stack_inputs
+from mien.prepare.clips import (
+    PAIR,
+    Resampled,
+    find_clips_without_onset,
+    find_onsets,
+    name_moments,
+    resample_clips,
+)
+from mien.prepare.inputs import INPUTS, expand_groups, stack_inputs
+from mien.prepare.moments import show_moments
 from mien.prepare.specs import ArraysSpec, PreprocessSpec
 from mien.runs.progress import count_of, say
 from mien.runs.store import Run, RunSummary, Store
+
+MOST_SATURATION = 0.02  # of the values of a channel; with more, `preprocess` warns
 
 PlaceByKey = dict[str, FacePlace]  # where the face of each image is, by its key
 
@@ -54,10 +65,24 @@ def preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None = None) ->
     adds no detail; if an input needs an onset frame that does not exist; if the images are already
     such inputs; or if a face is missed and `crop` makes that an error.
     """
-    return _preprocess(faces, spec, model, None)
+    return _preprocess(faces, spec, model, None).faces
 
 
-def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None) -> Faces:
+@dataclass(frozen=True)
+class Preprocessed:
+    """Preprocessed faces, with what there is to report of clips and of optical flow.
+
+    `saturation` has the share of the values of each channel of optical flow beyond its scale.
+    """
+
+    faces: Faces
+    clips: Resampled | None = None
+    saturation: dict[str, float] = field(default_factory=dict)
+
+
+def _preprocess(
+    faces: Faces, spec: PreprocessSpec, model: Path | None, out: Path | None
+) -> Preprocessed:
     """Do what `preprocess` says, and write a report on the crops to `out`, if there are any."""
     # Enlarging would add no detail.
     _, height, width = faces.size
@@ -71,6 +96,8 @@ def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Pat
     places: PlaceByKey = {}
     if spec.crop:
         faces, places = _find_faces(faces, spec, model, out)
+    if spec.clips is not None:
+        return _make_clips(faces, spec, places)
     selected = faces.select(_select_frames(faces.index, spec))
     if not len(selected):
         clips = len(find_clips_without_apex(faces))
@@ -83,7 +110,7 @@ def _preprocess(faces: Faces, spec: PreprocessSpec, model: Path | None, out: Pat
     return (
         _compute_inputs(selected, faces, spec, places)
         if spec.input
-        else _replace_pixels(selected, reform_one(selected, spec, places))
+        else Preprocessed(_replace_pixels(selected, reform_one(selected, spec, places)))
     )
 
 
@@ -109,7 +136,32 @@ def read_input(text: str) -> tuple[str, ...]:
             "inputs must be names with commas between them, such as gray,onset-difference; given: "
             f"'{text}'"
         )
-    return tuple("gray" if name == "grey" else name for name in names)
+    return expand_groups(tuple("gray" if name == "grey" else name for name in names))
+
+
+def read_clips(
+    clips: str | None,
+    until: str | None,
+    method: str | None,
+    reach: float | None,
+    most_strain: float | None,
+) -> dict[str, Any]:
+    """Return the fields of PreprocessSpec for options of clips and of optical flow.
+
+    Raises UsageError if `clips` is neither a number nor onset,apex.
+    """
+    text = "" if clips is None else clips.replace(" ", "")
+    if clips is not None and text != PAIR and not re.fullmatch("[0-9]{1,4}", text):
+        raise UsageError(
+            f"clips must be a number of moments, such as 8, or {PAIR}; given: '{clips}'"
+        )
+    flow = {"method": method, "reach": reach, "most_strain": most_strain}
+    flow = {name: value for name, value in flow.items() if value is not None}
+    return {
+        **({} if clips is None else {"clips": text if text == PAIR else int(text)}),
+        **({} if until is None else {"until": until}),
+        **({"flow": flow} if flow else {}),
+    }
 
 
 def find_clips_without_apex(faces: Faces) -> list[str]:
@@ -131,7 +183,8 @@ def run_preprocess(
     faces = Faces.load(parent.path)
 
     # Report the clips that are left out.
-    dropped_clips = find_clips_without_apex(faces) if spec.frames != "all" else []
+    selects_apex = spec.frames != "all" or spec.clips is not None
+    dropped_clips = find_clips_without_apex(faces) if selects_apex else []
     if dropped_clips:
         say(
             f"{count_of(len(dropped_clips), 'clip')} without a known apex "
@@ -142,18 +195,63 @@ def run_preprocess(
     def build(out: Path, scratch: Path) -> RunSummary:
         processed = _preprocess(faces, spec, crop_model, out)
         no_onset = (
-            sorted(_find_clips_without_onset(faces.index) - set(processed.index["clip"]))
+            sorted(find_clips_without_onset(faces.index) - set(processed.faces.index["clip"]))
             if _list_inputs_with_onset(spec)
             else []
         )
-        write_with_sheet(processed, out)
+        write_with_sheet(processed.faces, out)
         return {
-            **summarise_faces(processed),
+            **summarise_faces(processed.faces),
             "clips_without_apex": dropped_clips,
             **({"clips_without_onset": no_onset} if no_onset else {}),
+            **_report_clips(processed, out),
+            **_report_saturation(processed),
         }
 
     return store.make(spec, build, alias)
+
+
+def _report_clips(processed: Preprocessed, out: Path) -> dict[str, Any]:
+    """Return what the summary says of resampled clips, say it, and write clips.csv.
+
+    The table has the frame number of each moment; a number between two frames is a blend of both.
+    """
+    clips = processed.clips
+    if clips is None:
+        return {}
+    moments = processed.faces.moments
+    table = processed.faces.index[["key", "clip", "emotion"]]
+    numbers = pd.DataFrame(clips.frames.round(3), columns=list(moments))
+    pd.concat([table, numbers], axis=1).to_csv(out / "clips.csv", index=False)
+
+    blended = clips.weight > 0
+    say(
+        f"{count_of(len(table), 'clip')} at {len(moments)} moments; {int(blended.sum()):,} of "
+        f"{count_of(blended.size, 'moment')} lie between two frames and are blends of both"
+    )
+    for reason, names in clips.left_out.items():
+        if reason != "no apex":  # said for all sets
+            say(f"{count_of(len(names), 'clip')} with {reason} left out: {first_few(names)}")
+    return {
+        "blended_moments": int(blended.sum()),
+        "all_moments": int(blended.size),
+        "clips_left_out": clips.left_out,
+    }
+
+
+def _report_saturation(processed: Preprocessed) -> dict[str, Any]:
+    """Return what the summary says of values beyond the scale of optical flow, and say it."""
+    shares = processed.saturation
+    if not shares:
+        return {}
+    listed = ", ".join(f"{name} {100 * share:.2f} %" for name, share in shares.items())
+    say(f"beyond the scale of optical flow, and shown as its end: {listed}")
+    if max(shares.values()) > MOST_SATURATION:
+        say(
+            f"warning: more than {100 * MOST_SATURATION:.0f} % of a channel is beyond the scale; a "
+            "larger --flow-reach or --flow-strain shows it"
+        )
+    return {"flow_saturation": {name: round(share, 6) for name, share in shares.items()}}
 
 
 def keep_arrays(faces: Faces, store: Store, *, alias: str | None = None) -> Run:
@@ -172,9 +270,14 @@ def keep_arrays(faces: Faces, store: Store, *, alias: str | None = None) -> Run:
 
 
 def write_with_sheet(faces: Faces, out: Path) -> None:
-    """Write faces into the folder of a run, with sheet.png, some images of each class."""
+    """Write faces into the folder of a run, with sheet.png, some images of each class.
+
+    Clips also get an animated picture for each class.
+    """
     faces.save(out)
     draw_class_sheet(faces).save(out / "sheet.png")
+    if faces.moments:
+        write_moving_sheets(faces, out)
 
 
 def summarise_faces(faces: Faces) -> dict[str, Any]:
@@ -306,30 +409,86 @@ def _replace_pixels(
     return replace(faces, images=images, index=make_index(images, **columns), channels=shown)
 
 
-# Inputs
+# Inputs and clips
 
 
 def _compute_inputs(
     selected: Faces, faces: Faces, spec: PreprocessSpec, places: PlaceByKey
-) -> Faces:
+) -> Preprocessed:
     """Return `selected`, a selection of `faces`, as the channels that the spec names.
 
     The input "gray" without others is a plain picture.
     """
     require_grey(faces, f"input {','.join(spec.input)}")
-    if _list_inputs_with_onset(spec):
-        selected = _drop_clips_without_onset(selected, faces, _list_inputs_with_onset(spec)[0])
+    needing = _list_inputs_with_onset(spec)
+    if needing:
+        selected = _drop_clips_without_onset(selected, faces, needing[0])
+    if spec.flow is not None:
+        return _show_with_flow(selected, faces, spec, places)
+
+    channels = () if spec.input == ("gray",) else spec.input
     grey = spec.model_copy(update={"colour": "grey"})
     images = reform_one(selected, grey, places)[:, 0]
-    needing = _list_inputs_with_onset(spec)
     onsets = images
     if needing:
         first, where = np.unique(
             _find_onset_positions(selected.index, faces.index), return_inverse=True
         )
         onsets = reform_one(faces.select(first), grey, places)[:, 0][where]
-    channels = () if spec.input == ("gray",) else spec.input
-    return _replace_pixels(selected, stack_inputs(images, onsets, spec.input), channels)
+    shown = stack_inputs(images, onsets, spec.input)
+    return Preprocessed(_replace_pixels(selected, shown, channels))
+
+
+def _show_with_flow(
+    selected: Faces, faces: Faces, spec: PreprocessSpec, places: PlaceByKey
+) -> Preprocessed:
+    """Return `selected` as inputs of which some are channels of optical flow."""
+    row_of = {key: row for row, key in enumerate(faces.index["key"])}
+    rows = np.array([row_of[key] for key in selected.index["key"]], dtype=np.int64)
+    onsets = _find_onset_positions(selected.index, faces.index)
+    own = rows[:, None]
+    shown = show_moments(faces, rows, onsets, own, own, np.zeros(own.shape), spec, places)
+    return Preprocessed(
+        _replace_pixels(selected, shown.images, spec.input), saturation=shown.saturation
+    )
+
+
+def _make_clips(faces: Faces, spec: PreprocessSpec, places: PlaceByKey) -> Preprocessed:
+    """Return one row for each clip, with a channel for each moment and input.
+
+    The row has the key, frame and phase of the clip's apex.
+
+    Raises DataError for single photographs, and if no clip can be resampled.
+    """
+    assert spec.clips is not None
+    require_grey(faces, "clips")
+    _require_clips(faces.index, "a row for each clip")
+    clips = resample_clips(faces.index, spec.clips, spec.until or "apex")
+    if not len(clips.apexes):
+        reasons = ", ".join(
+            f"{count_of(len(names), 'clip')} with {reason}"
+            for reason, names in clips.left_out.items()
+        )
+        raise DataError(
+            "clips need an onset, an apex and, until the offset, a frame after the apex; there are "
+            f"{reasons}. Name the run that holds whole clips, or end at the apex (until = 'apex')"
+        )
+
+    # Only clips of the classes that are kept
+    kept = merge_classes(faces.select(clips.apexes), spec.classes)
+    clips = clips.select(
+        np.flatnonzero(np.isin(faces.index["key"].iloc[clips.apexes], kept.index["key"]))
+    )
+    shown = show_moments(
+        faces, clips.apexes, clips.onsets, clips.before, clips.after, clips.weight, spec, places
+    )
+    inputs = ("",) if spec.input in ((), ("gray",)) else spec.input
+    channels = tuple(
+        f"{name}-{moment}" if name else moment
+        for moment in name_moments(spec.clips)
+        for name in inputs
+    )
+    return Preprocessed(_replace_pixels(kept, shown.images, channels), clips, shown.saturation)
 
 
 def _list_inputs_with_onset(spec: PreprocessSpec) -> list[str]:
@@ -337,22 +496,26 @@ def _list_inputs_with_onset(spec: PreprocessSpec) -> list[str]:
     return [name for name in spec.input if INPUTS[name].clips]
 
 
+def _require_clips(index: pd.DataFrame, purpose: str) -> None:
+    """Raise DataError if images belong to no clip, as photographs do."""
+    photographs = index["key"][index["clip"] == ""]
+    if len(photographs):
+        raise DataError(
+            f"{purpose} needs clips, and {len(photographs):,} of "
+            f"{count_of(len(index), 'image')} belong to none, such as {photographs.iloc[0]}; "
+            "omit it, or ingest with --clip-pattern or a clip column"
+        )
+
+
 def _drop_clips_without_onset(selected: Faces, faces: Faces, name: str) -> Faces:
     """Return the images whose clip has an onset frame in `faces`, and warn about other clips.
 
     Raises DataError for single photographs, or if no clip is left.
     """
-    # Photographs have no onset frame.
-    photographs = selected.index["key"][selected.index["clip"] == ""]
-    if len(photographs):
-        raise DataError(
-            f"the input {name} needs clips, and {len(photographs):,} of "
-            f"{count_of(len(selected), 'image')} belong to none, such as {photographs.iloc[0]}; "
-            "omit it, or ingest with --clip-pattern or a clip column"
-        )
+    _require_clips(selected.index, f"the input {name}")
 
     # Leave out clips without an onset frame; it is an error if no clip has one.
-    no_onset = _find_clips_without_onset(faces.index)
+    no_onset = find_clips_without_onset(faces.index)
     missing_clips = sorted(set(selected.index["clip"]) & no_onset)
     if not missing_clips:
         return selected
@@ -370,36 +533,10 @@ def _drop_clips_without_onset(selected: Faces, faces: Faces, name: str) -> Faces
     return selected.select(~selected.index["clip"].isin(missing_clips).to_numpy(dtype=bool))
 
 
-def _find_clips_without_onset(index: pd.DataFrame) -> set[str]:
-    """Return the clips whose onset frame is unknown."""
-    return set(index["clip"]) - {""} - set(_find_onsets(index))
-
-
-def _find_onsets(index: pd.DataFrame) -> dict[str, int]:
-    """Return the position of the onset frame by clip, for the clips that have one.
-
-    It is the frame that is marked as the onset. In a clip where no frame except the offset is
-    marked, it is the first frame. In a clip that begins with its apex and has its offset, it is the
-    apex, because onset and apex are then one frame.
-    """
-    frames = index.assign(place=np.arange(len(index))).sort_values(["clip", "frame", "key"])
-    marked = frames[frames["phase"] == "onset"].drop_duplicates("clip")
-    clips_with_phases = set(frames["clip"][~frames["phase"].isin(["", "offset"])])
-    ended = set(frames["clip"][frames["phase"] == "offset"])
-    first_frames = frames.drop_duplicates("clip")
-    first = first_frames[
-        ~first_frames["clip"].isin(clips_with_phases)
-        | ((first_frames["phase"] == "apex") & first_frames["clip"].isin(ended))
-    ]
-    return dict(
-        zip([*first["clip"], *marked["clip"]], [*first["place"], *marked["place"]], strict=True)
-    )
-
-
 def _find_onset_positions(selected: pd.DataFrame, index: pd.DataFrame) -> Int[np.ndarray, " n"]:
     """Return the position in `index` of the onset frame of each selected image's clip."""
-    places = _find_onsets(index)
-    return np.array([places[clip] for clip in selected["clip"]], dtype=np.int64)
+    onsets = find_onsets(index)
+    return np.array([onsets[clip] for clip in selected["clip"]], dtype=np.int64)
 
 
 def require_grey(faces: Faces, purpose: str) -> None:

@@ -1,13 +1,21 @@
 """The specs of prepare: what chosen frames, crops, splits and joins depend on."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mien.faces import CLASS_SETS
 from mien.pictures import MIN_SIDE, Colour, Filter
-from mien.prepare.inputs import INPUTS
+from mien.prepare.clips import PAIR, Until
+from mien.prepare.flow import FLOW_CHANNELS, FlowSpec
+from mien.prepare.inputs import INPUT_GROUPS, INPUTS, expand_groups
 from mien.runs.spec import Spec, Strict, suggest
+
+MOST_MOMENTS = 64  # of a clip that is one row
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class CropSpec(Strict):
@@ -63,7 +71,11 @@ class JoinSpec(Spec):
 
 
 class PreprocessSpec(Spec):
-    """Which frames and classes of a set are kept, and in which form."""
+    """Which frames and classes of a set are kept, and in which form.
+
+    With `clips`, each row of the result is a whole clip, resampled at so many moments from its
+    onset over its apex `until` its offset, or at its onset and apex.
+    """
 
     stage: ClassVar[str] = "faces"
     faces: str  # the run that holds them
@@ -80,6 +92,35 @@ class PreprocessSpec(Spec):
     input: tuple[str, ...] = ()
     filter: Filter = "bilinear"
     classes: str = ""  # a class set of faces.CLASS_SETS; empty keeps the emotions
+    # Each of the following is omitted from the spec where it has no effect, as in the specs of all
+    # sets before there were clips and optical flow.
+    clips: int | Literal["onset,apex"] | None = Field(default=None, exclude_if=_is_none)
+    until: Until | None = Field(default=None, exclude_if=_is_none)  # with `clips`; else None
+    flow: FlowSpec | None = Field(default=None, exclude_if=_is_none)  # of an input with flow
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_defaults(cls, data: Any) -> Any:
+        # Clips and flow have defaults of their own only where there are clips and flow
+        if not isinstance(data, dict):
+            return data
+        filled = dict(data)
+        if isinstance(filled.get("input"), list | tuple) and filled["input"]:
+            filled["input"] = expand_groups(tuple(filled["input"]))
+            if set(filled["input"]) & set(FLOW_CHANNELS) and filled.get("flow") is None:
+                filled["flow"] = FlowSpec()
+        if isinstance(filled.get("clips"), int) and filled.get("until") is None:
+            filled["until"] = "offset"
+        return filled
+
+    @field_validator("clips")
+    @classmethod
+    def _require_moments(cls, clips: int | str | None) -> int | str | None:
+        if isinstance(clips, int) and not 2 <= clips <= MOST_MOMENTS:
+            raise ValueError(
+                f"clips must be a number of moments from 2 to {MOST_MOMENTS}, or '{PAIR}'"
+            )
+        return clips
 
     @field_validator("classes")
     @classmethod
@@ -92,17 +133,33 @@ class PreprocessSpec(Spec):
     @field_validator("input")
     @classmethod
     def _require_known_inputs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = [*INPUTS, *INPUT_GROUPS]
         for name in names:
             if name not in INPUTS:
-                raise ValueError(
-                    f"inputs must be among {', '.join(INPUTS)}.{suggest(name, list(INPUTS))}"
-                )
+                raise ValueError(f"inputs must be among {', '.join(known)}.{suggest(name, known)}")
         if len(set(names)) < len(names):
             raise ValueError("each input must be named only once")
         return names
 
     @model_validator(mode="after")
     def _refuse_unused_options(self) -> "PreprocessSpec":
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        for name in ("frames", "window", "every", "colour") if self.clips is not None else ():
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"{name} has no effect with clips, each of which is resampled from its onset "
+                    "on and shown in grey or as its input; remove it"
+                )
+        if self.until is not None and not isinstance(self.clips, int):
+            raise ValueError(
+                "until needs clips of several moments, such as clips = 8, since it says where they "
+                "end; remove it, or add clips"
+            )
+        if self.flow is not None and not set(self.input) & set(FLOW_CHANNELS):
+            raise ValueError(
+                "flow has no effect without an input that shows optical flow; add input = "
+                "['flow'], or remove it"
+            )
         if self.frames != "apex" and self.window != type(self).model_fields["window"].default:
             raise ValueError(
                 f"window has no effect with frames '{self.frames}', since it is a window around "

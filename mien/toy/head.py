@@ -625,6 +625,26 @@ class DrawnHead:
 
     # Parts that an expression changes
 
+    def locate(self, action_units: Mapping[str, Number]) -> Array:
+        """Return where lids and lips are with these action units: [points, 2], right and down.
+
+        The unit is a pixel of the picture without its margin. The order of points is always the
+        same, so the difference between two expressions is the movement that was drawn.
+        """
+        sides = _split_intensities(action_units)
+        both = {unit: sum(values.values()) / 2 for unit, values in sides.items()}
+        mouth = self._shape_mouth(sides, both, 13 * max(sides[26].values()))
+        lids = [
+            edge[1:-1]  # the corners of an eye do not move
+            for side in (-1, 1)
+            for edge in self._outline_lids(side, *self._open_lids(sides, side))
+        ]
+        lips = [
+            np.stack([mouth.x, line], axis=1)
+            for line in (mouth.line, mouth.outer_up, mouth.outer_down)
+        ]
+        return np.concatenate([*lids, *lips]) * self.unit + self.origin - MARGIN_PIXELS
+
     def draw(self, action_units: Mapping[str, Number]) -> Array:
         """Return the face with these action units: uint8 [height + margins, width + margins, 3]."""
         sides = _split_intensities(action_units)

@@ -1,0 +1,101 @@
+"""Moments: the channels of clips and of optical flow, computed from their frames."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from mien.faces import Faces
+from mien.pictures import (
+    FacePlace,
+    convert_colour,
+    convert_to_array,
+    convert_to_image,
+    cut_face,
+    resize_image,
+)
+from mien.prepare.flow import FLOW_CHANNELS, FlowSpec, show_flow
+from mien.prepare.inputs import INPUTS
+from mien.prepare.specs import PreprocessSpec
+from mien.runs.progress import track
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Images of n rows, uint8 [n, k * inputs, y, x], the inputs of the first moment first.
+
+    `saturation` is the share of the values of each channel of optical flow that lie beyond its
+    scale.
+    """
+
+    images: UInt8[np.ndarray, "n c y x"]
+    saturation: dict[str, float]
+
+
+def show_moments(
+    faces: Faces,
+    rows: Int[np.ndarray, " n"],
+    onsets: Int[np.ndarray, " n"],
+    before: Int[np.ndarray, "n k"],
+    after: Int[np.ndarray, "n k"],
+    weight: Float[np.ndarray, "n k"],
+    spec: PreprocessSpec,
+    places: Mapping[str, FacePlace],
+) -> Shown:
+    """Return what each of `rows` of `faces` shows at k moments.
+
+    A moment is the frame `before`, or a blend of it with the frame `after`, by `weight`; inputs
+    compare it with the frame `onsets`. All frames of a row are cropped where the face of its own
+    frame is: else a face that was found one pixel further left would seem to have moved.
+    """
+    inputs = spec.input or ("gray",)
+    flow = spec.flow or FlowSpec()
+    size = spec.size or (min(faces.size[1:]) if places else None)
+    margin = spec.crop.margin if spec.crop else 0.0
+
+    def open_grey(position: int, place: FacePlace | None) -> UInt8[np.ndarray, "h w"]:
+        """Return a frame in grey, cropped, at the size of ingest."""
+        image = convert_colour(convert_to_image(np.asarray(faces.images[position])), "grey")
+        return np.asarray(cut_face(image, place, margin))
+
+    def resize(frame: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "y x"]:
+        return convert_to_array(resize_image(convert_to_image(frame[None]), size, spec.filter))[0]
+
+    beyond = np.zeros(len(FLOW_CHANNELS))
+    images: list[np.ndarray] = []
+    with track("clips" if before.shape[1] > 1 else "optical flow", len(rows)) as tracker:
+        for number, row in enumerate(rows):
+            place = places.get(str(faces.index["key"].iloc[row]))
+            first = open_grey(int(onsets[number]), place)
+            small_first = resize(first)
+            channels: list[np.ndarray] = []
+            for moment in range(before.shape[1]):
+                # The frame of the moment, or a blend of its neighbours
+                frame = open_grey(int(before[number, moment]), place)
+                share = float(weight[number, moment])
+                if share:
+                    next_frame = open_grey(int(after[number, moment]), place)
+                    frame = ((1 - share) * frame + share * next_frame).round().astype(np.uint8)
+
+                # Optical flow at the size of ingest, all other inputs at the final size
+                small = resize(frame)
+                shown = {}
+                if spec.flow is not None:
+                    movement, values = show_flow(first, frame, flow, size, spec.filter)
+                    shown = dict(zip(FLOW_CHANNELS, movement, strict=True))
+                    beyond += (np.abs(values) > 1).mean(axis=(1, 2))
+                channels += [
+                    shown[name] if name in shown else INPUTS[name].show(small, small_first)
+                    for name in inputs
+                ]
+            images.append(np.stack(channels))
+            tracker.update(number + 1)
+
+    shares = beyond / max(before.size, 1)
+    saturation = {
+        name: float(share)
+        for name, share in zip(FLOW_CHANNELS, shares, strict=True)
+        if name in inputs and spec.flow is not None
+    }
+    return Shown(np.stack(images), saturation)
