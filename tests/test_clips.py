@@ -1,7 +1,6 @@
 """Clips as samples: resampled moments, their names, sheets, and what takes such rows."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
