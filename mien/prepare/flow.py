@@ -52,8 +52,8 @@ def compute_flow(
     first, second = np.ascontiguousarray(onset), np.ascontiguousarray(later)
     start = np.zeros((*onset.shape, 2), dtype=np.float32)
     if method == "dis":
-        # OpenCV's presets stop at half of the resolution, and their patches of 8 pixels are as large
-        # as a mouth where the face is small
+        # OpenCV's presets stop at half of the resolution; their patches of 8 pixels are as large
+        # as a mouth in a small face
         search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         search.setFinestScale(0)
         if min(onset.shape) < SMALL_FACE_PX:
