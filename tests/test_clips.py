@@ -11,7 +11,7 @@ from PIL import Image
 
 from mien.errors import DataError, SpecError
 from mien.faces import Faces, concatenate, make_index, split_channel
-from mien.prepare.clips import choose_moments, find_apexes, find_onsets, resample_clips
+from mien.prepare.clips import Until, choose_moments, find_apexes, find_onsets, resample_clips
 from mien.prepare.preprocess import keep_arrays, preprocess, run_preprocess
 from mien.prepare.specs import PreprocessSpec
 from mien.runs.spec import read_spec
@@ -161,7 +161,7 @@ def test_specs_without_clips_and_flow_do_not_name_them():
     st.sampled_from(["apex", "offset"]),
 )
 def test_moments_rise_from_the_onset_and_meet_the_apex(
-    onset: int, rise: int, fall: int, count: int, until: str
+    onset: int, rise: int, fall: int, count: int, until: Until
 ):
     apex, offset = onset + rise, onset + rise + fall
     moments = choose_moments(float(onset), float(apex), float(offset), count, until)

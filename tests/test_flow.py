@@ -11,7 +11,14 @@ from jaxtyping import Float, UInt8
 from mien.errors import SpecError
 from mien.faces import Faces, make_index
 from mien.pictures import FacePlace
-from mien.prepare.flow import FLOW_CHANNELS, FlowSpec, compute_flow, compute_strain, show_flow
+from mien.prepare.flow import (
+    FLOW_CHANNELS,
+    FlowMethod,
+    FlowSpec,
+    compute_flow,
+    compute_strain,
+    show_flow,
+)
 from mien.prepare.inputs import find_directions, find_resting_values
 from mien.prepare.moments import show_moments
 from mien.prepare.preprocess import keep_arrays, preprocess, run_preprocess
@@ -43,14 +50,14 @@ def draw_face(person: int, size: int, pose: Pose, *units: str) -> UInt8[np.ndarr
 
 @pytest.mark.parametrize("method", ["dis", "farneback"])
 @pytest.mark.parametrize("size", [16, 48, 96])
-def test_equal_frames_have_no_flow_and_no_strain(method: str, size: int):
+def test_equal_frames_have_no_flow_and_no_strain(method: FlowMethod, size: int):
     face = draw_face(0, size, Pose())
     assert not compute_flow(face, face.copy(), method).any()
     shown, values = show_flow(face, face, FlowSpec(method=method))
     assert (shown[:2] == 128).all() and not shown[2].any() and not values.any()
 
 
-def measure_errors(size: int, method: str) -> tuple[float, float]:
+def measure_errors(size: int, method: FlowMethod) -> tuple[float, float]:
     """Return the mean error of the flow where lids and lips were drawn to move, and that movement.
 
     Both are in pixels of a picture of `size`.
@@ -92,7 +99,7 @@ def test_a_shift_of_the_head_is_found_to_a_fraction_of_a_pixel(size: int):
 
 
 @pytest.mark.parametrize("method", ["dis", "farneback"])
-def test_a_shift_of_whole_pixels_of_noise_is_found(method: str):
+def test_a_shift_of_whole_pixels_of_noise_is_found(method: FlowMethod):
     noise = cv2.GaussianBlur(
         np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.float32), (0, 0), 1.5
     )
@@ -255,7 +262,7 @@ def test_the_number_of_threads_does_not_change_the_flow():
             flows.append(compute_flow(before, after))
     finally:
         cv2.setNumThreads(threads)
-    assert np.array_equal(*flows)
+    assert np.array_equal(flows[0], flows[1])
 
 
 def test_replacing_the_pixels_keeps_the_table():

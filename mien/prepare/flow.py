@@ -18,6 +18,8 @@ from mien.runs.spec import Strict
 
 MID_GREY = 128  # no movement
 
+FlowMethod = Literal["dis", "farneback"]
+
 SMALL_FACE_PX = 128  # smaller faces are searched with smaller patches
 
 FLOW_CHANNELS = ("flow-right", "flow-down", "strain")
@@ -33,15 +35,13 @@ class FlowSpec(Strict):
     values are shown as these.
     """
 
-    method: Literal["dis", "farneback"] = "dis"
+    method: FlowMethod = "dis"
     reach: float = Field(default=0.04, gt=0, le=1)
     most_strain: float = Field(default=0.8, gt=0, le=10)
 
 
 def compute_flow(
-    onset: UInt8[np.ndarray, "h w"],
-    later: UInt8[np.ndarray, "h w"],
-    method: Literal["dis", "farneback"] = "dis",
+    onset: UInt8[np.ndarray, "h w"], later: UInt8[np.ndarray, "h w"], method: FlowMethod = "dis"
 ) -> Float[np.ndarray, "2 h w"]:
     """Return how far the point at each pixel of `onset` is to the right, and down, in `later`.
 
