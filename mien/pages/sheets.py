@@ -17,7 +17,7 @@ GAP_PIXELS = 2
 TITLE_PIXELS = 18
 
 # Of clips: strips of each class on a sheet; and how an animated picture shows them
-CLIPS_PER_CLASS, MOVING_COLUMNS, MOMENT_MS = 3, 6, 150
+STRIPS_PER_CLASS, MOVING_COLUMNS, MOMENT_MS = 3, 6, 150
 
 
 def draw_grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
@@ -83,7 +83,7 @@ def draw_class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image
     """Return a contact sheet with a titled row of up to `per_class` images for each class.
 
     The title has the name and counts of the class. Channels other than grey or RGB get a row each.
-    Of clips, each of CLIPS_PER_CLASS gets a strip, its moments from left to right.
+    Of clips, each of STRIPS_PER_CLASS gets a strip, its moments from left to right.
     """
     counts = {row["class"]: row for row in faces.counts().to_dict("records")}
     titles = []
@@ -146,7 +146,7 @@ def _draw_strips(faces: Faces, titles: dict[str, str], scale: int) -> Image.Imag
     channels = find_channels_of_inputs(faces)
     row_titles, row_images = [], []
     for emotion, title in titles.items():
-        for number, clip in enumerate(pick_images(faces, emotion, CLIPS_PER_CLASS)):
+        for number, clip in enumerate(pick_images(faces, emotion, STRIPS_PER_CLASS)):
             for name, positions in channels.items():
                 clip_title = f"{title}   clip {number + 1}"
                 row_titles.append(clip_title if len(channels) == 1 else f"{clip_title}   {name}")
