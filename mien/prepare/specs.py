@@ -160,6 +160,10 @@ class PreprocessSpec(Spec):
                 "flow has no effect without an input that shows optical flow; add input = "
                 "['flow'], or remove it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_options_of_other_frames(self) -> "PreprocessSpec":
         if self.frames != "apex" and self.window != type(self).model_fields["window"].default:
             raise ValueError(
                 f"window has no effect with frames '{self.frames}', since it is a window around "
