@@ -327,7 +327,7 @@ def preprocess(
     input: Annotated[
         str,
         typer.Option(
-            help="The input channels, comma-separated: gray, laplacian, hog, lbp, clahe, "
+            help="Channels, comma-separated: gray, laplacian, hog, lbp, clahe, "
             "onset-difference, flow-right, flow-down, strain. flow is the last three together."
         ),
     ] = "",
