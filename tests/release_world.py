@@ -168,7 +168,7 @@ def overridden(world: World, gate: str, out: Path) -> Path:
 def copycat(world: World) -> Run:
     """Return a database of copies."""
     generator = train_generator(CopycatSpec(faces=world.real.name), world.store)
-    made = generate_database(order_database(generator, "fear=3", world.store), world.store)
+    made = generate_database(order_database(generator, "only,fear=3", world.store), world.store)
     audit(world.store, world.real, made)
     return made
 

@@ -167,6 +167,7 @@ def test_an_altered_file_is_named_by_verify_and_refused_by_the_next_stage(place:
         (["train", "faces", "--preset", "smoke", "--minutes", "inf"], "at most 43,200"),
         (["generate", "generator", "--counts", "balanced:99999999999"], "must be 10000000 or less"),
         (["toy", "drawn2", "--clips", "1000000000"], "at most 100,000"),
+        (["toy", "drawn2", "--subjects", "2", "--clips", "6"], "must be 7 or more, .* given: 6"),
         (["report", "tiny-study", "--out", "study.toml"], "--out must be a folder"),
     ],
 )

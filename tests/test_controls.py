@@ -132,7 +132,7 @@ def test_a_database_of_copies_says_whom_it_shows_and_may_not_meet_them_in_a_test
     train, test = halves()
     parent = keep(train, store, "train")
     run = train_generator(presets.read_preset("copycat", parent.name), store)
-    spec = order_database(run, f"{CLASSES[0]}=12", store)
+    spec = order_database(run, f"only,{CLASSES[0]}=12", store)
     assert spec.sampler == "direct"
     made = Faces.load(generate_database(spec, store, alias="copies").path)
     assert len(made) == 12 and store.run("copies").file("sheet.png").exists()
@@ -275,7 +275,7 @@ def test_a_study_with_one_control_is_planned_recorded_and_selected(name: str, bl
 def test_a_source_has_as_many_images_as_the_generator_makes_from_the_same_people(
     name: str, blob_store: Store
 ):
-    fields = {"settings": ["both_to_real"], "counts": "fear=3,surprise=4"}
+    fields = {"settings": ["both_to_real"], "counts": "only,fear=3,surprise=4"}
     for database in list_databases(
         resolve(table(controls=[name], **fields), blob_store), blob_store
     ):

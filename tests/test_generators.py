@@ -831,7 +831,7 @@ def test_a_trained_run_holds_its_files_and_loads_again(run: Run, store: Store, t
 
 
 def test_a_generated_database_has_the_counts_and_says_where_it_comes_from(run: Run, store: Store):
-    spec = order_database(run, "happiness=5,fear=3", store, steps=2, seed=4)
+    spec = order_database(run, "only,happiness=5,fear=3", store, steps=2, seed=4)
     made = generate_database(spec, store, alias="synthetic", device="cpu")
     faces = Faces.load(made.path)
     assert faces.index["emotion"].value_counts().to_dict() == {"happiness": 5, "fear": 3}
@@ -912,25 +912,29 @@ CLASSES = ("disgust", "fear", "happiness", "others", "repression", "sadness", "s
 
 
 def counts(text: str, classes=CLASSES) -> dict[str, int]:
-    return parse_counts(text, lambda name: {"fear": len(name or "none"), "sadness": 0}, classes)
+    """Read counts for a set whose classes have as many images as its name has letters."""
+    return parse_counts(text, lambda name: dict.fromkeys(classes, len(name or "none")), classes)
 
 
 def test_counts_are_read():
     assert counts("preprint") == TABLE_2
-    assert counts("like:abc") == {"fear": 3}
-    assert counts("happiness=100, fear=50") == {"happiness": 100, "fear": 50}
+    assert counts("like:abc") == dict.fromkeys(CLASSES, 3)
+    assert counts("happiness=100, fear=50", ("fear", "happiness")) == {"happiness": 100, "fear": 50}
     assert counts("balanced:9") == dict.fromkeys(CLASSES, 1) | {"disgust": 2, "fear": 2}
     assert counts("each:3") == dict.fromkeys(CLASSES, 3)
     assert counts("balanced:7") == dict.fromkeys(CLASSES, 1)
-    assert counts("like") == {"fear": 4}
+    assert counts("like") == dict.fromkeys(CLASSES, 4)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("like,happiness=40", {"fear": 4, "happiness": 40}),
-        ("like:abc , sadness = 2,others=1", {"fear": 3, "sadness": 2, "others": 1}),
-        ("like,fear=0,surprise=3", {"surprise": 3}),
+        ("like,happiness=40", dict.fromkeys(CLASSES, 4) | {"happiness": 40}),
+        (
+            "like:abc , sadness = 2,others=1",
+            dict.fromkeys(CLASSES, 3) | {"sadness": 2, "others": 1},
+        ),
+        ("only,fear=3,surprise=2", {"fear": 3, "surprise": 2}),
         ("each:2,fear=10", dict.fromkeys(CLASSES, 2) | {"fear": 10}),
         ("balanced:14,fear=10", dict.fromkeys(CLASSES, 2) | {"fear": 10}),
         ("preprint,fear=0", {name: count for name, count in TABLE_2.items() if name != "fear"}),
@@ -938,6 +942,45 @@ def test_counts_are_read():
 )
 def test_single_classes_may_follow_a_rule_for_all(text: str, expected: dict[str, int]):
     assert counts(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "advice"),
+    [
+        ("fear=3", "disgust 0, fear 3, others 0 (3 in all)", "'fear=3,disgust=0,others=0'"),
+        (
+            "fear=3,others=0",
+            "disgust 0, fear 3, others 0 (3 in all)",
+            "'fear=3,others=0,disgust=0'",
+        ),
+        ("like", "disgust 0, fear 5, others 2 (7 in all)", "'like,disgust=0'"),
+        ("like:set", "disgust 0, fear 5, others 2 (7 in all)", "'like:set,disgust=0'"),
+    ],
+)
+def test_a_class_is_without_images_only_if_the_counts_ask_for_it(
+    text: str, given: str, advice: str
+):
+    classes = ("disgust", "fear", "others")
+
+    def read(counts_text: str) -> dict[str, int]:
+        return parse_counts(counts_text, lambda _: {"fear": 5, "others": 2}, classes)
+
+    with pytest.raises(UsageError) as caught:
+        read(text)
+    message = str(caught.value)
+    assert f"given: {given}" in message and f"write {advice}" in message
+    assert "after 'only', as in 'only,fear=100'" in message
+
+    # What the message advises is what would have been made
+    asked = read(advice.strip("'"))
+    assert "disgust" not in asked and asked["fear"] in (3, 5)
+
+
+def test_only_some_classes_must_have_images_where_others_cannot_be_known():
+    fear_only = parse_counts("fear=2", lambda _: {}, ("disgust", "fear"), required=["fear"])
+    assert fear_only == {"fear": 2}
+    with pytest.raises(UsageError, match="at least one image"):
+        counts("only")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -971,6 +1014,8 @@ def test_the_preprints_counts_fit_fewer_classes_once_the_others_are_left_out():
     assert set(counts("preprint,surprise=0", few)) == set(few)
     with pytest.raises(UsageError, match="'preprint,surprise=0' leaves it out"):
         counts("preprint", few)
+    with pytest.raises(UsageError, match="'preprint,sadness=0,surprise=0' leaves them out"):
+        counts("preprint", CLASSES[:-2])
 
 
 def test_counts_that_cannot_be_shared_equally_are_told(
@@ -987,7 +1032,10 @@ def test_counts_that_cannot_be_shared_equally_are_told(
         and f"balanced:{number - 1} or" in told
     )
     order_database(run, f"balanced:{2 * len(classes)}", store)
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err.strip().endswith(f"({2 * len(classes)} in all)")
+    spec = order_database(run, f"only,{classes[1]}=3", store)
+    assert spec.counts == {classes[1]: 3}
+    assert f"images per class: {classes[0]} 0, {classes[1]} 3" in capfd.readouterr().err
     seen = Faces.load(store.run("toy").path).index["emotion"].value_counts().to_dict()
     assert order_database(run, f"like,{classes[0]}=1", store).counts == seen | {classes[0]: 1}
 
@@ -1000,17 +1048,17 @@ def test_counts_that_cannot_be_shared_equally_are_told(
         ("happiness", "must be 'preprint'"),
         ("fear=1,fear=2", "each once"),
         ("hapiness=3", "Did you mean 'happiness'"),
-        ("happiness=-3", "above 0"),
-        ("happiness=2.5", "above 0"),
+        ("happiness=-3", "from 0"),
+        ("happiness=2.5", "from 0"),
         ("each:0", "above 0"),
         ("balanced:none", "above 0"),
         ("anger=3", "not trained on anger"),
         ("like,anger=3", "not trained on anger"),
         ("like,hapiness=3", "Did you mean 'happiness'"),
         ("like,fear=1,fear=2", "each once"),
-        ("like,fear=0", "ask for none"),
+        ("only,fear=0", "ask for none"),
         ("like,", "must be 'preprint'"),
-        ("fear=0", "above 0"),
+        ("fear=0", "ask for none"),
         ("fear=2,like", "must be 'preprint'"),
         (
             "balanced:3",

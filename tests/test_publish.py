@@ -475,7 +475,7 @@ def faces_again(folder: Path, store: Store) -> Run:
 
 def drawn(store: Store, real: str) -> str:
     generator = train_generator(GaussianSpec(faces=real), store)
-    return generate_database(order_database(generator, "fear=3", store), store).name
+    return generate_database(order_database(generator, "only,fear=3", store), store).name
 
 
 def test_without_an_audit_nothing_is_published(home: World, tmp_path: Path):
@@ -761,7 +761,7 @@ def database_of_copies(root: Path) -> tuple[Store, Run]:
     )
     generator = train_generator(GaussianSpec(faces=one.name), store)
     return store, generate_database(
-        order_database(generator, "disgust=1,happiness=1", store), store
+        order_database(generator, "only,disgust=1,happiness=1", store), store
     )
 
 

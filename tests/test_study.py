@@ -177,7 +177,7 @@ def test_real_trials_do_not_depend_on_the_generator_unless_they_test_on_its_face
 def test_counts_follow_the_study(store: Store):
     for text, expected in (
         ("balanced:10", 10),
-        ("fear=3,surprise=2", 5),
+        ("only,fear=3,surprise=2", 5),
         ("like", 48),
         ("like,fear=2", 38),
     ):
@@ -191,7 +191,9 @@ def test_a_class_that_a_training_side_lacks_is_not_generated_there(store: Store)
     faces = blobs()
     rare = (faces.index["emotion"] != "fear") | (faces.index["subject"] == "blobs:s0")
     keep(faces.select(rare.to_numpy()), store, "rare")
-    spec = resolve(table(faces="rare", settings=FOUR_SETTINGS, counts="fear=5,sadness=5"), store)
+    spec = resolve(
+        table(faces="rare", settings=FOUR_SETTINGS, counts="only,fear=5,sadness=5"), store
+    )
     assert sorted(len(one.generate.counts) for one in list_databases(spec, store)) == [1, 2]
 
 
@@ -588,8 +590,13 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         ),
         (
             '["real_to_real"]',
-            '["both_to_real"]\ncounts = "fear=1"',
-            "5 images or more, .* 'fear=1' makes 1 in fold 0",
+            '["both_to_real"]\ncounts = "only,fear=1"',
+            "5 images or more, .* 'only,fear=1' makes 1 in fold 0",
+        ),
+        (
+            '["real_to_real"]',
+            '["both_to_real"]\ncounts = "fear=9"',
+            "must give images to every class .* write 'fear=9,happiness=0,sadness=0,surprise=0'",
         ),
         (
             "[classifier]",
@@ -706,9 +713,9 @@ def test_what_would_fail_later_is_refused_at_once_and_names_the_study_file(
 
 
 def test_a_plan_says_which_classes_have_no_synthetic_faces(store: Store):
-    spec = resolve(table(settings=FOUR_SETTINGS, counts="fear=3,surprise=2"), store)
+    spec = resolve(table(settings=FOUR_SETTINGS, counts="only,fear=3,surprise=2"), store)
     assert (
-        "no synthetic happiness, sadness in folds 0, 1, with counts = 'fear=3,surprise=2'"
+        "no synthetic happiness, sadness in folds 0, 1, with counts = 'only,fear=3,surprise=2'"
         in describe_plan(plan_study(spec, store))
     )
 

@@ -1,5 +1,6 @@
 """The commands of the stages, from the folder of a dataset to a database."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,11 +129,21 @@ def toy(
     The faces are of no real person, and free to use (CC0).
     """
     from mien.runs.folders import require_fillable
-    from mien.runs.progress import track
-    from mien.toy.dataset import draw
+    from mien.runs.progress import say, track
+    from mien.toy.dataset import CLASS_COUNTS, draw, plan_clips
 
     require_fillable(folder, "the folder")
     folder = expand_home(folder)
+
+    # Say what each class gets before anything is drawn
+    planned = Counter(clip.emotion for clip in plan_clips(subjects, clips, seed, balance))
+    if len(planned) < len(CLASS_COUNTS):
+        raise UsageError(
+            f"--clips must be {len(CLASS_COUNTS)} or more, so that each class has a clip; "
+            f"given: {clips}"
+        )
+    say("clips per class: " + ", ".join(f"{name} {planned[name]:,}" for name in CLASS_COUNTS))
+
     with track("drawing clips", clips) as bar:
         counts = draw(
             folder,
@@ -524,9 +535,9 @@ def generate(
         typer.Option(
             help="The number of images per class: preprint; like (as many as the generator was "
             "trained on) or like:DATASET; each:N (N images of each class); balanced:N (N images "
-            "in total, in equal shares); or "
-            "happiness=100,fear=50. Single classes may follow, as in like,happiness=40 (0 omits "
-            "a class)."
+            "in total, in equal shares); or happiness=100,fear=50. Single classes may follow, as "
+            "in like,happiness=40. Every class that the generator knows must have images, unless "
+            "it is given 0, or only comes first: only,happiness=100."
         ),
     ] = "preprint",
     steps: Annotated[

@@ -11,17 +11,21 @@ from mien.runs.spec import suggest
 MAX_DIGITS = 12  # the longest number that is read: more images than any database has
 
 FORMS = (
-    "'preprint', 'like', 'like:DATASET', 'each:N' (N per class), 'balanced:N' (N in all), or "
-    "emotions, each once, as in "
-    "'happiness=100,fear=50'"
+    "'preprint', 'like', 'like:DATASET', 'each:N' (N per class), 'balanced:N' (N in all), "
+    "'only,happiness=100' (no other class), or emotions, each once, as in 'happiness=100,fear=50'"
 )
 
 
 def parse_counts(
-    text: str, count_faces: Callable[[str], dict[str, int]], classes: Sequence[str]
+    text: str,
+    count_faces: Callable[[str], dict[str, int]],
+    classes: Sequence[str],
+    required: Sequence[str] | None = None,
 ) -> dict[str, int]:
-    """Return the images per emotion that `text` names; `classes` are those of the
-    generator.
+    """Return the images per emotion that `text` names; `classes` are those of the generator.
+
+    Classes without images are not in the result. `required` are those that must have images unless
+    the text asks for none of them (default: `classes`).
 
     - `preprint`: Table 2 of the preprint
     - `like`: the counts of the faces that the generator was trained on, `count_faces("")`
@@ -30,9 +34,11 @@ def parse_counts(
     - `balanced:N`: N images in all, shared equally over `classes`; a remainder goes to the first
     - `happiness=100,fear=50`: the counts of single emotions. After one of the other forms it
       changes single classes, as in `like,happiness=40`; 0 removes a class.
+    - `only,happiness=100`: no images of the classes that are not named
 
     Raises UsageError for anything else, for an unknown emotion, for a class that the generator was
-    not trained on, and for fewer images in all than classes.
+    not trained on, for fewer images in all than classes, and for a required class without images
+    that the text does not ask to leave out.
     """
     # What the text says, class by class
     base, changes = _split_terms(text)
@@ -46,17 +52,20 @@ def parse_counts(
         counts = _share_equally(
             _parse_number(base.removeprefix("balanced:"), text, 1), classes, text
         )
-    elif base:
+    elif base and base != "only":
         raise UsageError(f"counts must be {FORMS}; given: '{text}'")
     else:
         counts = {}
     counts |= changes
 
-    # At least one image, and only of classes that the generator knows
-    _require_known([*counts], {name for name, count in counts.items() if count}, classes, text)
+    # Only classes that the generator knows, and all of them unless the text leaves one out
+    _require_known(counts, set(changes), classes, text)
     positive = {name: count for name, count in counts.items() if count > 0}
     if not positive:
         raise UsageError(f"counts '{text}' must ask for at least one image, and ask for none")
+    if base != "only":
+        chosen = {**dict.fromkeys(classes if required is None else required, 0), **counts}
+        _require_images(chosen, set(changes), text)
     return positive
 
 
@@ -70,7 +79,7 @@ def _split_terms(text: str) -> tuple[str, dict[str, int]]:
         elif not equals or not name or name in changes:
             raise UsageError(f"counts must be {FORMS}; given: '{text}'")
         else:
-            changes[name] = _parse_number(number, text, 0 if base else 1)
+            changes[name] = _parse_number(number, text, 0)
     return base, changes
 
 
@@ -88,22 +97,51 @@ def _share_equally(total: int, classes: Sequence[str], text: str) -> dict[str, i
 
 
 def _require_known(
-    names: Sequence[str], wanted: set[str], classes: Sequence[str], text: str
+    counts: Mapping[str, int], asked: set[str], classes: Sequence[str], text: str
 ) -> None:
-    unknown = [name for name in names if name not in EMOTIONS]
+    """Raise UsageError for an unknown emotion, or one that the generator was not trained on.
+
+    `asked` are the emotions that the text names one by one.
+    """
+    unknown = [name for name in counts if name not in EMOTIONS]
     if unknown:
         raise UsageError(
             f"counts '{text}': there is no emotion "
             f"'{unknown[0]}'.{suggest(unknown[0], list(EMOTIONS))} The emotions are "
             f"{', '.join(EMOTIONS)}"
         )
-    unseen = [name for name in names if name in wanted and name not in classes]
+    unseen = [name for name, count in counts.items() if count and name not in classes]
     if unseen:
-        zero = f"; '{text},{unseen[0]}=0' leaves it out" if "=" not in text.split(",")[0] else ""
+        zeros = "" if set(unseen) & asked else ",".join(f"{name}=0" for name in unseen)
+        hint = f"; '{text},{zeros}' leaves {'it' if len(unseen) == 1 else 'them'} out"
         raise UsageError(
             f"counts '{text}' must name only classes that the generator was trained on, which are "
-            f"{', '.join(classes)}; it was not trained on {', '.join(unseen)}{zero}"
+            f"{', '.join(classes)}; it was not trained on {', '.join(unseen)}"
+            f"{hint if zeros else ''}"
         )
+
+
+def _require_images(counts: Mapping[str, int], asked: set[str], text: str) -> None:
+    """Raise UsageError if a class has no images and is not among those that were `asked` for."""
+    empty = [name for name, count in counts.items() if count == 0 and name not in asked]
+    if empty:
+        zeros = ",".join(f"{name}=0" for name in empty)
+        raise UsageError(
+            f"counts '{text}' must give images to every class that the generator was trained on; "
+            f"given: {describe_counts(counts)}. If this is meant, write '{text},{zeros}', or "
+            f"name the classes that you want after 'only', as in 'only,{_name_example(counts)}=100'"
+        )
+
+
+def _name_example(counts: Mapping[str, int]) -> str:
+    """Return the class that has most images."""
+    return max(counts, key=lambda name: counts[name])
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Return the number of images of each class, and of all, as `fear 5, disgust 3 (8 in all)`."""
+    per_class = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return f"{per_class} ({sum(counts.values()):,} in all)"
 
 
 def _parse_number(digits: str, text: str, least: int) -> int:

@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from mien.errors import UsageError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.base import Generator
-from mien.generators.counts import note_uneven, parse_counts
+from mien.generators.counts import describe_counts, note_uneven, parse_counts
 from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
@@ -36,6 +36,7 @@ def order_database(
 ) -> GenerateSpec:
     """Return the spec that generates `counts` (see `parse_counts`) with the generator of a run.
 
+    The images per class are written to standard error, with 0 for each class that is left out.
     `sampler` None is the default sampler of the generator's kind: for a ddpm ancestral, as in the
     preprint. Raises UsageError for a run that is not a generator, a sampler that its kind cannot
     use and counts that are not valid, and SpecError for other settings that are not valid.
@@ -56,7 +57,9 @@ def order_database(
         emotions = Faces.load(store.run(name or generator.spec["faces"]).path).index["emotion"]
         return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
 
-    wanted = parse_counts(counts, count_faces, generator.json("generator.json")["classes"])
+    classes = generator.json("generator.json")["classes"]
+    wanted = parse_counts(counts, count_faces, classes)
+    progress.say(f"images per class: {describe_counts({**dict.fromkeys(classes, 0), **wanted})}")
     if note := note_uneven(wanted, counts):
         progress.say(note)
 

@@ -145,9 +145,8 @@ def _resolve_counts(
         return dict(on_side)
 
     try:
-        counts = parse_counts(
-            text, count_like, list(on_side) if text.startswith(("balanced:", "each:")) else classes
-        )
+        by_rule = text.startswith(("balanced:", "each:"))
+        counts = parse_counts(text, count_like, list(on_side) if by_rule else classes, [*on_side])
     except UsageError as error:
         message = str(error).replace(" 'like:DATASET',", "")
         raise SpecError(

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from mien.classifiers.baselines import BASELINES
@@ -149,7 +150,7 @@ def describe_plan(plan: StudyPlan) -> str:
             )
 
     # What the settings lead to: synthetic images, and classes without any
-    lines += [f"  synthetic images: {text}" for text in _describe_counts(plan)]
+    lines += [f"  synthetic images: {text}" for text in describe_synthetic_counts(plan)]
     lines += [
         f"  no synthetic {text}, with counts = '{study.counts}'"
         for text in find_missing_classes(plan)
@@ -198,7 +199,7 @@ def describe_frozen_layers(study: StudySpec) -> str:
     )
 
 
-def _describe_counts(plan: StudyPlan) -> list[str]:
+def describe_synthetic_counts(plan: StudyPlan) -> list[str]:
     """Return the number of synthetic images per class, and the folds where the numbers differ."""
     folds_of: dict[str, list[int]] = {}
     for database in plan.databases:
@@ -206,14 +207,23 @@ def _describe_counts(plan: StudyPlan) -> list[str]:
         text = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         folds_of.setdefault(f"{sum(counts.values()):,} ({text})", []).append(database.fold)
     if len(folds_of) > MOST_LISTED_FOLDS:
-        totals = [sum(database.generate.counts.values()) for database in plan.databases]
-        return [
-            f"{min(totals):,} to {max(totals):,} in each fold, with counts = '{plan.study.counts}'"
-        ]
+        by_fold = [database.generate.counts for database in plan.databases]
+        per_class = ", ".join(
+            f"{name} {_format_range([counts.get(name, 0) for counts in by_fold])}"
+            for name in plan.study.classes
+        )
+        totals = _format_range([sum(counts.values()) for counts in by_fold])
+        return [f"{totals} in each fold ({per_class}), with counts = '{plan.study.counts}'"]
     everywhere = len(folds_of) == 1
     return [
         text if everywhere else f"{text} in {name_folds(folds)}" for text, folds in folds_of.items()
     ]
+
+
+def _format_range(numbers: Sequence[int]) -> str:
+    """Return the least and the greatest of some numbers: `3 to 5`, or `3` if all are 3."""
+    least, most = min(numbers), max(numbers)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def list_frozen_shares(study: StudySpec) -> list[FrozenRecord]:

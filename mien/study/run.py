@@ -18,7 +18,13 @@ from mien.runs.local import Local
 from mien.runs.progress import count_of, say
 from mien.runs.store import Run, Store
 from mien.study.file import describe_differences
-from mien.study.plan import has_fixed_settings, list_frozen_shares, plan_study, write_study
+from mien.study.plan import (
+    describe_synthetic_counts,
+    has_fixed_settings,
+    list_frozen_shares,
+    plan_study,
+    write_study,
+)
 from mien.study.predictions import list_accuracies, read_predictions
 from mien.study.select import Only, explain_generators, select_rows
 from mien.study.settings import permutes_labels
@@ -68,6 +74,8 @@ def run_study(
     reason = explain_generators(missing, only or {})
     if reason:
         say(reason)
+    for text in describe_synthetic_counts(todo):
+        say(f"synthetic images: {text}")
     for layers in list_frozen_shares(study):
         say(f"{layers.classifier}, {layers.ablation}: frozen are {layers.text}")
 
