@@ -26,7 +26,7 @@ from mien.generators.generate import list_generation_jobs, order_database
 from mien.generators.train import train_generator
 from mien.runs import engine, stopping
 from mien.runs.engine import run_jobs
-from mien.runs.jobs import NOT_BEGUN_PREFIX, Engine, Job, read_failure
+from mien.runs.jobs import NOT_BEGUN_PREFIX, START_METHOD, Engine, Job, read_failure
 from mien.runs.local import Local, select_cards
 from mien.runs.ray import Ray, import_ray
 from mien.runs.store import Store
@@ -130,6 +130,15 @@ def test_what_another_process_is_at_is_left_to_it_and_taken_over_when_its_heart_
 )
 def test_cards_are_shared_out(place: int, gpus: float, cards: list[str], given: str | None):
     assert select_cards(place, gpus, cards) == given
+
+
+@pytest.mark.skipif(START_METHOD != "forkserver", reason="workers are not forked on this system")
+def test_workers_share_what_they_find_loaded(store: Store):
+    local = Local(1)
+    local.begin(job(letters.collect), store)
+    (outcome,) = local.collect_ended(60.0)
+    frozen, visited = map(int, outcome.text.split())
+    assert frozen > 10 * visited
 
 
 def test_workers_see_their_share_of_the_cards(store: Store, monkeypatch: pytest.MonkeyPatch):
