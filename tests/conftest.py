@@ -1,11 +1,13 @@
 """Fixtures that several files of tests share; what trains is made once in each process."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import shape_checks  # noqa: F401  (first of all that loads mien: it installs the checks)
 import torch
 from drawn import keep, people
 
@@ -18,6 +20,12 @@ from mien.runs.store import Store
 # The files that take longest, the longest first. They are started first: a worker that started one
 # of them last would be busy for a minute after the others.
 LONGEST = ("audit", "report", "cli", "export", "study", "generators", "chaos", "results", "engine")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded out of the search for garbage, which would go through it many times."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

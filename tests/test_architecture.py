@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,12 @@ LATE = {
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
-TREES = {place: ast.parse(source) for place, source in SOURCES.items()}
+
+
+@cache
+def tree_of(place: str) -> ast.Module:
+    """Return the syntax tree of a file, given as a path below mien/."""
+    return ast.parse(SOURCES[place])
 
 
 def module_of(path: Path) -> str:
@@ -96,7 +102,10 @@ def imports(tree: ast.Module) -> set[str]:
     return names
 
 
-IMPORTS = {module: imports(TREES[place]) for module, place in MODULES.items()}
+@cache
+def imports_of(module: str) -> set[str]:
+    """Return what a module of mien imports, as `imports` does."""
+    return imports(tree_of(MODULES[module]))
 
 
 def faults(check: Callable[[str], list[str]]) -> dict[str, list[str]]:
@@ -173,21 +182,23 @@ def test_few_files_and_folders_lie_at_the_top():
 
 
 def test_imports_point_down():
-    wrong = {module: upward(module, names) for module, names in IMPORTS.items() if layer_of(module)}
+    wrong = {module: upward(module, imports_of(module)) for module in MODULES if layer_of(module)}
     assert len(wrong) > 200 and {module: names for module, names in wrong.items() if names} == {}
 
 
 def test_no_files_import_each_other_in_a_circle():
-    assert circles({module: IMPORTS[module] & set(MODULES) - {module} for module in MODULES}) == []
+    assert (
+        circles({module: imports_of(module) & set(MODULES) - {module} for module in MODULES}) == []
+    )
 
 
 def test_heavy_libraries_stay_where_they_belong():
-    wrong = {place: misplaced(place, IMPORTS[module]) for module, place in MODULES.items()}
+    wrong = {place: misplaced(place, imports_of(module)) for module, place in MODULES.items()}
     assert {place: libraries for place, libraries in wrong.items() if libraries} == {}
 
 
 def test_only_heavy_libraries_are_imported_inside_a_function():
-    assert faults(lambda at: [] if at.startswith("cli/") else late_imports(TREES[at])) == {}
+    assert faults(lambda at: [] if at.startswith("cli/") else late_imports(tree_of(at))) == {}
 
 
 def test_the_checks_would_see_a_wrong_import():
@@ -252,7 +263,7 @@ def without_docstring(tree: ast.Module) -> list[str]:
 
 
 def test_every_public_function_and_class_says_what_it_is():
-    assert faults(lambda place: without_docstring(TREES[place])) == {}
+    assert faults(lambda place: without_docstring(tree_of(place))) == {}
     silent = ast.parse("def f(): ...\nclass C:\n    def g(self): 'Text.'\ndef _h(): ...")
     assert without_docstring(silent) == ["f", "C"]
 

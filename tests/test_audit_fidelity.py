@@ -3,6 +3,7 @@ frames.
 """
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,13 @@ from mien.audit.features import SpaceFeatures, Vectors
 from mien.faces import Faces, concatenate
 from mien.stats import Record
 
-TRAIN, TEST, MADE = (
-    people(range(first, last), clips=1, size=16) for first, last in ((0, 20), (20, 30), (30, 50))
-)
+SIDES = {"train": range(20), "test": range(20, 30), "made": range(30, 50)}
+
+
+@cache
+def side(name: str) -> Faces:
+    """The faces of one side, drawn when a test first needs them."""
+    return people(SIDES[name], clips=1, size=16)
 
 
 def renamed(faces: Faces, lead: str) -> Faces:
@@ -38,8 +43,10 @@ def flat(faces: Faces) -> Vectors:
 
 
 def measured(
-    made: Faces, train: Faces = TRAIN, test: Faces = TEST
+    made: Faces, train: Faces | None = None, test: Faces | None = None
 ) -> Mapping[tuple[str, str], Record]:
+    train = side("train") if train is None else train
+    test = side("test") if test is None else test
     sides = SpaceFeatures(flat(train), flat(test), flat(made))
     found = fidelity.measure_fidelity(train, test, made, {"pixels": sides})
     return {(one.metric.removesuffix(".pixels"), one.part): one for one in found}
@@ -47,7 +54,7 @@ def measured(
 
 @pytest.fixture(scope="module")
 def unseen() -> Mapping[tuple[str, str], Record]:
-    return measured(MADE)
+    return measured(side("made"))
 
 
 def test_unseen_people_are_as_far_as_unseen_people_are(unseen: Mapping[tuple[str, str], Record]):
@@ -59,7 +66,7 @@ def test_unseen_people_are_as_far_as_unseen_people_are(unseen: Mapping[tuple[str
 
 
 def test_noise_takes_faces_away_from_real_ones(unseen: Mapping[tuple[str, str], Record]):
-    found = measured(noisy(MADE, 60))
+    found = measured(noisy(side("made"), 60))
     assert found["fidelity.frechet", ""].value > 1.5 * unseen["fidelity.frechet", ""].value
     assert found["fidelity.precision", ""].value < 0.1 < unseen["fidelity.precision", ""].value
 
@@ -77,16 +84,23 @@ def test_each_class_has_its_own_numbers_and_few_images_none(
     unseen: Mapping[tuple[str, str], Record],
 ):
     assert {part for _, part in unseen} == {"", "disgust", "happiness", "surprise"}
-    few = MADE.select(np.flatnonzero((MADE.index["emotion"] != "surprise").to_numpy())[:120])
+    few = side("made").select(
+        np.flatnonzero((side("made").index["emotion"] != "surprise").to_numpy())[:120]
+    )
     some = concatenate(
-        [few, MADE.select(np.flatnonzero((MADE.index["emotion"] == "surprise").to_numpy())[:9])]
+        [
+            few,
+            side("made").select(
+                np.flatnonzero((side("made").index["emotion"] == "surprise").to_numpy())[:9]
+            ),
+        ]
     )
     assert {part for _, part in measured(some)} == {"", "disgust", "happiness"}
 
 
 def test_without_people_never_seen_in_a_class_it_still_has_floor_and_distance():
-    test = TEST.select((TEST.index["emotion"] != "surprise").to_numpy())
-    found = measured(MADE, test=test)
+    test = side("test").select((side("test").index["emotion"] != "surprise").to_numpy())
+    found = measured(side("made"), test=test)
     assert ("fidelity.frechet", "surprise") in found and (
         "fidelity.frechet_floor",
         "surprise",
@@ -95,7 +109,7 @@ def test_without_people_never_seen_in_a_class_it_still_has_floor_and_distance():
 
 
 def test_the_numbers_do_not_hang_on_the_order_of_rows(unseen: Mapping[tuple[str, str], Record]):
-    mixed = MADE.select(np.random.default_rng(0).permutation(len(MADE)))
+    mixed = side("made").select(np.random.default_rng(0).permutation(len(side("made"))))
     found = measured(mixed)
     for key, one in unseen.items():
         assert found[key].value == pytest.approx(one.value, rel=1e-3, abs=1e-4)

@@ -1,6 +1,7 @@
 """The parts of an audit: what each member of PARTS must hold, and the numbers of a small audit."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +15,30 @@ from mien.audit.parts import PARTS, find_part, measure_part, run_part
 from mien.audit.run import run_audit
 from mien.audit.specs import AuditSpec, PartName, PartSpec
 from mien.errors import DataError, SpecError
+from mien.faces import Faces
 from mien.runs.store import Store
 
 GOLDEN = Path(__file__).with_name("golden_audit.json")
 
 FIELDS = ("value", "low", "high")
 
-TRAIN, TEST, MADE = (
-    people(range(first, last), clips=1, frames=2, size=16)
-    for first, last in ((0, 8), (8, 16), (16, 24))
-)
+SIDES = {"train": range(8), "test": range(8, 16), "made": range(16, 24)}
+
+
+@cache
+def side(name: str) -> Faces:
+    """The faces of one side, drawn when a test first needs them."""
+    return people(SIDES[name], clips=1, frames=2, size=16)
 
 
 def given(held_out: bool = True, synthetic: bool = True) -> PartInput:
     """What a part is measured on; the features of its spaces are not needed here."""
     return PartInput(
-        TRAIN,
-        TEST if held_out else make_empty_side(TRAIN),
-        MADE if synthetic else None,
+        side("train"),
+        side("test") if held_out else make_empty_side(side("train")),
+        side("made") if synthetic else None,
         {},
-        lambda: matches.find_matches(TRAIN, TEST, MADE),
+        lambda: matches.find_matches(side("train"), side("test"), side("made")),
     )
 
 
@@ -61,7 +66,7 @@ def test_a_part_measures_numbers_of_its_families_and_its_picture(name: PartName)
     assert measured.records or part.needs_spaces
     assert (measured.picture is not None) == bool(part.picture)
     if len(measured.rows):
-        assert list(measured.rows["key"]) == list(MADE.index["key"])
+        assert list(measured.rows["key"]) == list(side("made").index["key"])
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -72,8 +77,10 @@ def test_without_held_out_people_a_part_that_needs_them_says_so_and_no_other(nam
 
 
 def test_copies_of_training_images_are_found_without_held_out_people():
-    first = TRAIN.select(np.arange(3))
-    sides = PartInput(TRAIN, make_empty_side(TRAIN), first, {}, lambda: pytest.fail("no matches"))
+    first = side("train").select(np.arange(3))
+    sides = PartInput(
+        side("train"), make_empty_side(side("train")), first, {}, lambda: pytest.fail("no matches")
+    )
     measured = measure_part("memorisation", sides)
     assert {record.metric: record.value for record in measured.records} == {
         "memorisation.exact": 1.0,
@@ -104,8 +111,7 @@ def test_a_small_audit_has_the_same_verdict_and_numbers_as_ever(tmp_path: Path):
     """Names, verdicts and sizes are equal; numbers are equal to three digits on any machine."""
     store = Store(tmp_path / "store")
     train, test, made = (
-        keep(faces, store, name)
-        for name, faces in (("train", TRAIN), ("test", TEST), ("made", MADE))
+        keep(faces, store, name) for name, faces in ((name, side(name)) for name in SIDES)
     )
     spec = AuditSpec(
         synthetic=made.name,

@@ -4,6 +4,7 @@ for one.
 
 import io
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -18,9 +19,19 @@ from mien.audit.memorisation.copies import find_copies
 from mien.faces import Faces, make_index
 
 Images = np.ndarray
-REAL = people(range(10), clips=1, frames=2, size=48)
-OTHERS = people(range(60, 80), clips=1, frames=2, size=48)
 PHOTOGRAPHS = Path(__file__).parents[1] / ".." / "shared" / "data" / "expressions-in-the-wild"
+
+
+@cache
+def real() -> Faces:
+    """Faces of ten people, drawn when a test first needs them."""
+    return people(range(10), clips=1, frames=2, size=48)
+
+
+@cache
+def others() -> Faces:
+    """Faces of twenty other people, drawn when a test first needs them."""
+    return people(range(60, 80), clips=1, frames=2, size=48)
 
 
 def synthetic(images: Images) -> Faces:
@@ -57,16 +68,16 @@ def planted(
     change: Callable[[Images], Images], every: int = 6
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """What is found of others among whom each sixth is a changed real one, and the truth."""
-    places = np.arange(0, len(REAL), every)
-    copied = change(REAL.images[places])
-    rest = OTHERS.images[:50]
+    places = np.arange(0, len(real()), every)
+    copied = change(real().images[places])
+    rest = others().images[:50]
     if copied.shape[2:] != rest.shape[2:]:
         rest = resized(rest, copied.shape[2], Image.Resampling.LANCZOS)
     if copied.shape[1] != 1:
         rest = np.repeat(rest, copied.shape[1], axis=1)
-    found = find_copies(synthetic(np.concatenate([copied, rest])), REAL)
+    found = find_copies(synthetic(np.concatenate([copied, rest])), real())
     return found, {
-        f"made/{number}": REAL.index["key"][place] for number, place in enumerate(places)
+        f"made/{number}": real().index["key"][place] for number, place in enumerate(places)
     }
 
 
@@ -101,7 +112,7 @@ def test_every_copy_is_found_with_what_was_done_to_it_and_no_one_else(
     change: Callable[[Images], Images], kind: str
 ):
     found, truth = planted(change)
-    clips = dict(zip(REAL.index["key"], REAL.index["clip"], strict=True))
+    clips = dict(zip(real().index["key"], real().index["clip"], strict=True))
     assert set(found["image"]) == set(truth)
     assert set(found["kind"]) == {kind}
     assert [clips[name] for name in found["original"]] == [
@@ -110,9 +121,9 @@ def test_every_copy_is_found_with_what_was_done_to_it_and_no_one_else(
 
 
 def test_other_people_are_no_copies_nor_are_other_expressions_of_the_same_people():
-    assert find_copies(synthetic(OTHERS.images), REAL).empty
-    last = (REAL.index["emotion"] == "surprise").to_numpy()
-    assert find_copies(synthetic(REAL.images[last]), REAL.select(~last)).empty
+    assert find_copies(synthetic(others().images), real()).empty
+    last = (real().index["emotion"] == "surprise").to_numpy()
+    assert find_copies(synthetic(real().images[last]), real().select(~last)).empty
 
 
 @pytest.mark.parametrize("size", [14, 20, 28, 48])
@@ -122,26 +133,28 @@ def test_noise_and_plain_pictures_are_no_copies_at_any_size(size: int):
         rng.integers(0, 256, (20, 1, 48, 48)).astype(np.uint8),
         rng.normal(128, 30, (20, 1, 48, 48)).clip(0, 255).astype(np.uint8),
         np.full((2, 1, 48, 48), 127, np.uint8),
-        rng.permuted(REAL.images.reshape(len(REAL), -1), axis=1).reshape(REAL.images.shape),
+        rng.permuted(real().images.reshape(len(real()), -1), axis=1).reshape(real().images.shape),
     ]
     made = resized(np.concatenate(kinds), size, Image.Resampling.BOX)
-    assert find_copies(synthetic(made), REAL).empty
+    assert find_copies(synthetic(made), real()).empty
 
 
 def test_one_copy_among_many_is_found_of_a_single_real_picture():
-    one = REAL.select(np.array([7]))
+    one = real().select(np.array([7]))
     images = np.concatenate(
-        [OTHERS.images, resized(one.images, 48, Image.Resampling.BOX)[:, :, :, ::-1]]
+        [others().images, resized(one.images, 48, Image.Resampling.BOX)[:, :, :, ::-1]]
     )
-    assert find_copies(synthetic(images), one)["image"].tolist() == [f"made/{len(OTHERS)}"]
+    assert find_copies(synthetic(images), one)["image"].tolist() == [f"made/{len(others())}"]
 
 
 def test_the_order_of_rows_and_the_size_of_blocks_play_no_part(monkeypatch: pytest.MonkeyPatch):
-    made = synthetic(np.concatenate([noisy(REAL.images[::5, :, :, ::-1], 2), OTHERS.images[:20]]))
-    found = find_copies(made, REAL)
+    made = synthetic(
+        np.concatenate([noisy(real().images[::5, :, :, ::-1], 2), others().images[:20]])
+    )
+    found = find_copies(made, real())
     assert len(found) == 12
     mixed = [
-        faces.select(np.random.default_rng(4).permutation(len(faces))) for faces in (made, REAL)
+        faces.select(np.random.default_rng(4).permutation(len(faces))) for faces in (made, real())
     ]
     monkeypatch.setattr(copies, "COPY_BLOCK_IMAGES", 17)
     pd.testing.assert_frame_equal(find_copies(*mixed), found, atol=1e-4)
@@ -149,24 +162,25 @@ def test_the_order_of_rows_and_the_size_of_blocks_play_no_part(monkeypatch: pyte
 
 def test_channels_are_compared_by_what_they_show():
     """A derived channel beside the grey one does not hide a copy."""
-    laplacian = np.stack([cv2.Laplacian(image[0], cv2.CV_8U)[None] for image in REAL.images])
-    both = synthetic(np.concatenate([REAL.images, laplacian], axis=1)[:5])
+    laplacian = np.stack([cv2.Laplacian(image[0], cv2.CV_8U)[None] for image in real().images])
+    both = synthetic(np.concatenate([real().images, laplacian], axis=1)[:5])
     both = Faces(both.images, both.index, channels=("gray", "laplacian"))
     assert (
-        set(find_copies(both, REAL)["kind"]) == {"recoloured"} and len(find_copies(both, REAL)) == 5
+        set(find_copies(both, real())["kind"]) == {"recoloured"}
+        and len(find_copies(both, real())) == 5
     )
 
 
 def test_below_twelve_pixels_only_equal_pixels_are_told():
-    small = resized(REAL.images, 8, Image.Resampling.BOX)
-    real = Faces(small, make_index(small, key=list(REAL.index["key"]), emotion="fear"))
-    assert set(find_copies(synthetic(small[:4]), real)["kind"]) == {"exact"}
-    assert find_copies(synthetic(noisy(small[:4], 2)), real).empty
+    small = resized(real().images, 8, Image.Resampling.BOX)
+    tiny = Faces(small, make_index(small, key=list(real().index["key"]), emotion="fear"))
+    assert set(find_copies(synthetic(small[:4]), tiny)["kind"]) == {"exact"}
+    assert find_copies(synthetic(noisy(small[:4], 2)), tiny).empty
 
 
 def test_an_empty_side_has_no_copies():
-    nobody = REAL.select(np.zeros(0, dtype=np.int64))
-    assert find_copies(nobody, REAL).empty and find_copies(REAL, nobody).empty
+    nobody = real().select(np.zeros(0, dtype=np.int64))
+    assert find_copies(nobody, real()).empty and find_copies(real(), nobody).empty
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 for.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,28 @@ from mien.generators.kinds import fit_generator, sample_generator
 from mien.generators.specs import CopycatSpec, GenerateSpec
 from mien.runs.store import Store
 
-TRAIN, TEST = people(range(20), clips=1, frames=2), people(range(20, 30), clips=1, frames=2)
+
+@cache
+def side(name: str) -> Faces:
+    """The faces of one side, drawn when a test first needs them."""
+    return people({"train": range(20), "test": range(20, 30)}[name], clips=1, frames=2)
 
 
 def test_memorised_is_the_audits_own_alarm():
     made = concatenate([people(range(40, 46), clips=1, frames=1), _copies(20)])
-    found = filter_memorised(TRAIN, TEST)(made)
-    assert (found == measure_memorisation(TRAIN, TEST, made, {}).rows["alarm"].to_numpy()).all()
+    found = filter_memorised(side("train"), side("test"))(made)
+    assert (
+        found
+        == measure_memorisation(side("train"), side("test"), made, {}).rows["alarm"].to_numpy()
+    ).all()
     assert found[-20:].mean() > 0.3 > found[:-20].mean()
 
 
 def _copies(count: int) -> Faces:
     spec = CopycatSpec.model_validate({"faces": "faces-000000000000"})
-    labels = np.resize(np.unique(TRAIN.labels()), count)
+    labels = np.resize(np.unique(side("train").labels()), count)
     seeds = np.arange(count, dtype=np.int64)
-    generator = fit_generator(TRAIN, spec, Path())
+    generator = fit_generator(side("train"), spec, Path())
     images = sample_generator(generator, labels, seeds)
     index = [
         (f"copy/{place}", ["disgust", "happiness", "surprise"][place % 3]) for place in range(count)
@@ -48,11 +56,13 @@ def _copies(count: int) -> Faces:
 
 
 def test_unlike_is_what_lies_among_no_real_faces_of_its_class():
-    ask = filter_unlike(TRAIN, features.make_pixel_space(TRAIN.size))
+    ask = filter_unlike(side("train"), features.make_pixel_space(side("train").size))
     unseen = people(range(40, 50), clips=1, frames=1)
     noise = np.random.default_rng(0).integers(0, 256, unseen.images.shape, dtype=np.uint8)
     assert (
-        ask(Faces(noise, unseen.index)).all() and ask(unseen).mean() < 0.5 and not ask(TRAIN).all()
+        ask(Faces(noise, unseen.index)).all()
+        and ask(unseen).mean() < 0.5
+        and not ask(side("train")).all()
     )
 
 
@@ -60,12 +70,12 @@ def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exac
     counts = {"disgust": 20, "surprise": 11}
     fields = {"generator": "copycat-000000000000", "counts": counts, "sampler": "direct"}
     spec = make_reject_spec(GenerateSpec.model_validate(fields), ["unlike"], "faces-000000000000")
-    limit = float(np.median(TRAIN.images.mean(axis=(1, 2, 3))))
+    limit = float(np.median(side("train").images.mean(axis=(1, 2, 3))))
 
     def dark(faces: Faces) -> np.ndarray:
         return np.asarray(faces.images.mean(axis=(1, 2, 3)) < limit)
 
-    generator = fit_generator(TRAIN, CopycatSpec(faces="faces-000000000000"), Path())
+    generator = fit_generator(side("train"), CopycatSpec(faces="faces-000000000000"), Path())
     faces, thrown = draw_until_accepted(spec, generator, {"unlike": dark}, tmp_path, "cpu", None)
     assert faces.index["emotion"].value_counts().to_dict() == counts and not dark(faces).any()
     assert len(set(faces.index["key"])) == 31 and set(thrown["key"]) < set(faces.index["key"])
