@@ -78,6 +78,11 @@ def tree_of(place: str) -> ast.Module:
     return ast.parse(SOURCES[place])
 
 
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax trees of all files of mien/."""
+    return {place: tree_of(place) for place in SOURCES}
+
+
 def module_of(path: Path) -> str:
     """Return the dotted name of a file: mien/toy/head.py is mien.toy.head."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -298,7 +303,7 @@ def shared_names(trees: Mapping[str, ast.Module], list_names: Callable) -> dict[
 
 
 def test_no_two_classes_share_a_name():
-    assert shared_names(TREES, class_names) == {}
+    assert shared_names(trees(), class_names) == {}
     twice = {"a.py": ast.parse("class Faces: ..."), "b.py": ast.parse("class Faces(Base): ...")}
     assert shared_names(twice, class_names) == {"Faces": ["a.py", "b.py"]}
 
@@ -307,7 +312,7 @@ def test_no_two_files_define_a_constant_or_a_type_of_one_name():
     """A fact is written once, and two facts have two names. Only the name under which a family's
     table finds its members is the same in each of their files.
     """
-    shared = shared_names(TREES, constant_names)
+    shared = shared_names(trees(), constant_names)
     assert set(shared) == {"PART", "READER"}
     assert all(place.startswith("ingest/readers/") for place in shared["READER"])
     assert all(place.startswith("audit/") for place in shared["PART"])
