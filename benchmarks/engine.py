@@ -205,8 +205,8 @@ def plan(folder: Path, rate: float, cards: list[int], speeds: dict[str, float]) 
         for slots in cards:
             jobs = list_study_jobs(todo, rows, store, "cpu", slots)
             seconds = {
-                run: s / rate
-                for run, s in cost.estimate_durations(jobs, todo, rows, store, "cpu").items()
+                run: time.seconds / rate
+                for run, time in cost.estimate_durations(jobs, todo, rows, store, "cpu").items()
             }
             spans = cost.simulate_schedule(jobs, seconds, slots)
             whole, total = max(end for _, end in spans.values()), sum(seconds.values())

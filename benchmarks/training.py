@@ -28,7 +28,6 @@ from mien.classifiers.fit import ClassifierTraining
 from mien.classifiers.networks import load_timm
 from mien.classifiers.predict import start_network
 from mien.classifiers.specs import AugmentSpec, ClassifierSpec
-from mien.classifiers.speed import wait_for_device
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.runs import devices
 
@@ -117,11 +116,11 @@ def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[
     found: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):  # the first round prepares
         for name, side in sides.items():
-            wait_for_device(where)
+            devices.wait_for_device(where)
             began = time.monotonic()
             for _ in range(steps):
                 side()
-            wait_for_device(where)
+            devices.wait_for_device(where)
             if turn:
                 found[name].append(steps * work.batch_size / (time.monotonic() - began))
     return found

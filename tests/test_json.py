@@ -96,7 +96,11 @@ def test_a_study_is_planned_run_and_looked_at(place: Path):
     assert plan["study"] == "small" and plan["selected_trials"] == 2
     assert plan["seconds"] == pytest.approx(sum(cost["seconds"] for cost in plan["costs"]))
     assert plan["seconds"] > 0
-    assert all(set(cost) == {"what", "runs", "seconds", "timed"} for cost in plan["costs"])
+    ends = {"seconds", "least_seconds", "most_seconds"}
+    assert all(set(cost) == {"what", "runs", "timed", *ends} for cost in plan["costs"])
+    for times in (plan, plan["workers"], *plan["costs"]):
+        assert times["least_seconds"] == pytest.approx(times["seconds"] / 2)
+        assert times["most_seconds"] == pytest.approx(times["seconds"] * 2)
     assert plan["workers"]["number"] == 2 and 0 < plan["workers"]["busy"] <= 1
     run(place, "study", "run", "study.toml", "--workers", "0")
     status = ask(place, "study", "status", "small")

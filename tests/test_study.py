@@ -4,6 +4,7 @@ leaks.
 
 import json
 import multiprocessing
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -445,7 +446,7 @@ def test_the_cost_of_a_study_is_the_sum_of_its_trainings(store: Store):
     small = resolve(table(trials=1), store)
     large = resolve(table(trials=1, classifier={**SMALL_FIELDS, "epochs": 30}), store)
     few, many = (
-        sum(one.seconds for one in cost.estimate_costs(found, list(found.rows), store, "cpu"))
+        cost.sum_costs(cost.estimate_costs(found, list(found.rows), store, "cpu")).seconds
         for found in (plan_study(small, store), plan_study(large, store))
     )
     assert 5 * few < many < 10.5 * few  # ten times the epochs, and as much testing
@@ -468,7 +469,9 @@ def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: py
             "tiny plain": 12,
             "tiny plain, control copycat": 8,
         }
-        assert all(line.seconds > 0 and line.timed == measure for line in lines)
+        for one in (line.duration for line in lines):
+            assert 0 < one.least <= one.seconds <= one.most and one.timed == measure
+            assert measure or (2 * one.least, one.most / 2) == pytest.approx((one.seconds,) * 2)
     assert "half or twice as long" not in cost.describe_costs(lines, "cpu")
     assert (
         cost.estimate_costs(found, list(found.rows), store, "cpu") == lines
@@ -486,7 +489,8 @@ def test_ablations_of_a_network_stand_in_proportion(store: Store, measure: bool)
     )
     found = plan_study(resolve(wanted, store), store)
     plain, augment, freeze = (
-        one.seconds for one in cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
+        one.duration.seconds
+        for one in cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
     )
     assert 0.3 * plain < freeze < plain < augment < 1.5 * plain
 
@@ -500,10 +504,36 @@ def test_an_estimate_is_within_the_factor_that_it_names(store: Store):
         for measure in (False, True)
     )
     assert (
-        1 / 6 < timed[0].seconds / guessed[0].seconds < 6
+        1 / 6 < timed[0].duration.seconds / guessed[0].duration.seconds < 6
     )  # three times as wide: tests share their machine
     text = cost.describe_costs(guessed, "cpu")
-    assert "1 run " in text and "about" in text and "--measure" in text
+    assert "1 run " in text and "between" in text and "--measure" in text
+
+
+def test_timing_says_what_it_times_and_gives_the_range_of_the_batches(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(fit, "MEASURE_S", 0.2)
+    found = plan_study(resolve(table(settings=["both_to_real"], trials=1), store), store)
+    lines = cost.estimate_costs(found, list(found.rows), store, "cpu", True)
+    told = capfd.readouterr().err
+    assert re.search(r"timing tiny \(1 of \d\): .* images of 16 x 16, batch 16", told)
+    assert re.search(r"training of a generator \(\d of \d\): edm, width \d+, .* batch \d+", told)
+    whole = cost.sum_costs(lines)
+    assert whole.timed and 0 < whole.least < whole.seconds < whole.most
+
+    # What was timed is kept: nothing is timed or said again
+    assert cost.estimate_costs(found, list(found.rows), store, "cpu", True) == lines
+    assert capfd.readouterr().err == ""
+
+
+def test_a_range_of_times_is_written_with_both_ends():
+    measured = cost.Duration.of_batches(9000.0, 7800 / 9000, 1.2)
+    assert cost.format_range(measured) == "between 2 h 10 min and 3 h 0 min"
+    assert cost.format_range(cost.Duration.of_batches(5.0, 0.99, 1.01)) == "about 5 s"
+    assert cost.format_range(cost.Duration.of_estimate(3600.0)) == "between 30 min and 2 h"
+    both = measured + cost.Duration.of_estimate(100.0)
+    assert (both.least, both.most, both.timed) == (7850.0, 11000.0, False)
 
 
 def test_times_are_rough_where_they_are_guessed():

@@ -1,7 +1,5 @@
 """How fast a network is on this machine, and how much work it is."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -14,19 +12,28 @@ from mien.classifiers.predict import predict_classes, set_precision, start_netwo
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.runs import devices
-from mien.runs.workload import Workload
+from mien.runs.workload import StepTimes, Workload, time_steps
 from mien.runs.workload import count_work as work_of
 from mien.seeds import make_rng
+
+# Each batch is timed so many times, and small ones for so many seconds
+TIMED_STEPS, TIMED_S = 3, 0.3
 
 TIMED_BATCHES_ON_CPU = (2, 6)  # batch sizes at which a large network is timed on a processor
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second in training and in prediction."""
+    """Images per second in training and in prediction.
+
+    `fastest` and `slowest` are the shortest and the longest time of a timed batch, relative to the
+    mean; both are 1 if nothing was timed.
+    """
 
     train: float
     predict: float
+    fastest: float = 1.0
+    slowest: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,17 +105,25 @@ def measure_speed(
 ) -> Speed:
     """Return the speed of a network on this machine, for images of size (c, h, w).
 
-    The weights are random, and one or two batches are timed. On a processor a large network is
-    timed on two small batches, which takes seconds: the constant cost of a step (the optimiser)
+    The weights are random, and some batches are timed. On a processor a large network is timed on
+    small batches of two sizes, which takes seconds: the constant cost of a step (the optimiser)
     and the cost of each further image give the time of a whole batch.
     """
     where = devices.find_device(device)
     small = spec.name in OWN_NETWORKS and OWN_NETWORKS[spec.name].small
     counts = TIMED_BATCHES_ON_CPU if where.type == "cpu" and not small else (spec.batch,)
     timings = [_time_batch(spec, classes, image, where, min(count, spec.batch)) for count in counts]
-    (small, *small_seconds), (large, *large_seconds) = timings[0], timings[-1]
+    (small, *small_times), (large, *large_times) = timings[0], timings[-1]
+    small_seconds, large_seconds = (
+        [times.mean for times in both] for both in (small_times, large_times)
+    )
+    all_times = [*small_times, *large_times]
+    spread = {
+        "fastest": min(times.fastest for times in all_times),
+        "slowest": max(times.slowest for times in all_times),
+    }
     if small == large:
-        return Speed(*(large / seconds for seconds in large_seconds))
+        return Speed(*(large / seconds for seconds in large_seconds), **spread)
 
     # Extrapolate to the whole batch; noise must not make a further image free
     per_image = [
@@ -119,13 +134,13 @@ def measure_speed(
         seconds + image_seconds * (spec.batch - large)
         for image_seconds, seconds in zip(per_image, large_seconds, strict=True)
     ]
-    return Speed(*(spec.batch / seconds for seconds in batch_seconds))
+    return Speed(*(spec.batch / seconds for seconds in batch_seconds), **spread)
 
 
 def _time_batch(
     spec: ClassifierSpec, classes: int, image: tuple[int, int, int], where: torch.device, count: int
-) -> tuple[int, float, float]:
-    """Return `count`, and the seconds of a training step and a prediction with so many images."""
+) -> tuple[int, StepTimes, StepTimes]:
+    """Return `count`, and how long training steps and predictions with so many images take."""
     # Random images, with the classes in turn
     spec = spec.model_copy(update={"weights": "none", "batch": count})
     names = EMOTIONS[:classes]
@@ -137,25 +152,11 @@ def _time_batch(
 
     with devices.isolate_randomness(where), set_precision(spec, where):
         work = ClassifierTraining(start_network(spec, names, 0, None, image[0]), faces, 0, where)
-        train = _time_second_call(lambda: work.make_step(0), where)
-        return (
-            count,
-            train,
-            _time_second_call(lambda: predict_classes(work.classifier, faces), where),
+        train, predict = (
+            time_steps(step, lambda: devices.wait_for_device(where), TIMED_S, TIMED_STEPS)
+            for step in (
+                lambda _: work.make_step(0),
+                lambda _: predict_classes(work.classifier, faces),
+            )
         )
-
-
-def _time_second_call(work: Callable[[], object], where: torch.device) -> float:
-    """Return the seconds of the second call of `work`; the first one warms up."""
-    work()
-    wait_for_device(where)
-    began = time.monotonic()
-    work()
-    wait_for_device(where)
-    return time.monotonic() - began
-
-
-def wait_for_device(where: torch.device) -> None:
-    """Wait until a device has finished all its work."""
-    if where.type == "cuda":
-        torch.cuda.synchronize(where)
+        return count, train, predict

@@ -24,7 +24,7 @@ from mien.errors import TrialsFailed, UsageError
 
 if TYPE_CHECKING:
     from mien.runs.store import Store
-    from mien.study.cost import Cost
+    from mien.study.cost import Cost, Duration
     from mien.study.specs import StudyPlan, TrialRow
 
 
@@ -77,7 +77,7 @@ def study_plan(
     measure: Annotated[
         bool,
         typer.Option(
-            "--measure", help="Time a batch of each network on this machine instead of estimating."
+            "--measure", help="Time batches of each network on this machine instead of estimating."
         ),
     ] = False,
     no_timing: Annotated[
@@ -90,9 +90,9 @@ def study_plan(
 ) -> None:
     """List what a study would train, what is done, and how long the rest would take here.
 
-    The estimate takes seconds and is accurate to a factor of two. --measure times a batch of each
-    network, which can take minutes, and keeps the result. The exit code is 2 if weights are
-    missing.
+    The time is a range. The estimate takes seconds and is accurate to a factor of two. --measure
+    times some batches of each network, which can take minutes, and keeps the result; the range is
+    then that from the fastest to the slowest batch. The exit code is 2 if weights are missing.
     """
     from mien.study.file import find_study, read_study
     from mien.study.plan import describe_frozen_layers, describe_plan, plan_study
@@ -148,10 +148,10 @@ def _plan_facts(
     rows: "Sequence[TrialRow]",
     costs: "Sequence[Cost] | None",
     workers: int | None,
-    with_workers: tuple[float, float] | None,
+    with_workers: "tuple[Duration, float] | None",
 ) -> dict[str, Any]:
     """Return a plan and its costs as `mien study plan --json` prints them."""
-    from mien.study.cost import ESTIMATE_FACTOR
+    from mien.study.cost import sum_costs
     from mien.study.plan import count_runs
 
     selected = dict.fromkeys(row.spec.name for row in rows)
@@ -167,22 +167,33 @@ def _plan_facts(
         "costs": None
         if costs is None
         else [
-            {"what": cost.label, "runs": cost.runs, "seconds": cost.seconds, "timed": cost.timed}
+            {
+                "what": cost.label,
+                "runs": cost.runs,
+                **_range_facts(cost.duration),
+                "timed": cost.duration.timed,
+            }
             for cost in costs
         ],
-        "seconds": None if costs is None else sum(cost.seconds for cost in costs),
-        "factor": None
-        if costs is None
-        else 1
-        if all(cost.timed for cost in costs)
-        else ESTIMATE_FACTOR,
+        **_range_facts(None if costs is None else sum_costs(costs)),
         "errors": sorted(set(plan.failed.values())),
         "workers": None,
     }
     if with_workers is not None:
         elapsed, busy = with_workers
-        facts["workers"] = {"number": workers, "seconds": elapsed, "busy": busy}
+        facts["workers"] = {"number": workers, **_range_facts(elapsed), "busy": busy}
     return facts
+
+
+def _range_facts(duration: "Duration | None") -> dict[str, float | None]:
+    """Return the expected seconds of work and the ends of their range, for `--json`."""
+    if duration is None:
+        return {"seconds": None, "least_seconds": None, "most_seconds": None}
+    return {
+        "seconds": duration.seconds,
+        "least_seconds": duration.least,
+        "most_seconds": duration.most,
+    }
 
 
 @study_app.command("run")

@@ -28,7 +28,7 @@ from mien.generators.specs import (
     read_training,
 )
 from mien.runs.store import Run
-from mien.runs.workload import Workload
+from mien.runs.workload import StepTimes, Workload
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GeneratorKind:
     - `sample(generator, labels, seeds, how)` returns images, uint8 [n, c, h, w].
     - `save(generator, folder)` writes a generator, and `load(run, spec, device)` reads it.
     - `summarise(generator)` returns a one-line summary of it.
-    - `measure_speed(faces, spec, device)` measures the speed of a training in images per second.
+    - `measure_speed(faces, spec, device)` measures how long steps of a training take.
     - `count_workload(spec, size)` counts the work per image.
     - `make_denoiser(generator, network)` returns the denoiser of a trained network.
     - `make_noise_schedule(generator)` returns the noise levels of an exported generator.
@@ -52,7 +52,7 @@ class GeneratorKind:
     save: Callable[..., None]
     load: Callable[..., Generator]
     summarise: Callable[..., str]
-    measure_speed: Callable[[Faces, Any, str], float] | None = None
+    measure_speed: Callable[[Faces, Any, str], StepTimes] | None = None
     count_workload: Callable[[TrainSpec, tuple[int, int, int]], Workload] | None = None
     make_denoiser: Callable[[Diffusion, nn.Module], Denoiser] | None = None
     make_noise_schedule: Callable[[Diffusion], NoiseSchedule] | None = None
@@ -76,7 +76,7 @@ def _make_diffusion_kind(kind: Any) -> GeneratorKind:
             faces, spec, scratch, kind.make_objective(spec), device, label, resources
         )
 
-    def measure_speed(faces: Faces, spec: TrainSpec, device: str) -> float:
+    def measure_speed(faces: Faces, spec: TrainSpec, device: str) -> StepTimes:
         return measure_training_speed(faces, spec, kind.make_objective(spec), device)
 
     return GeneratorKind(

@@ -42,12 +42,12 @@ def calibrate(
         )
 
     # Measure the speed, or take the stored number of steps
-    faces, batch = Faces.load(store.run(spec.faces).path), spec.batch
+    faces = Faces.load(store.run(spec.faces).path)
     where = devices.find_device(device).type
 
     def measure() -> float:
         progress.say("measuring the speed of training on this machine")
-        return float(round(speed(faces, spec, device) * minutes * 60 / batch))
+        return float(round(minutes * 60 / speed(faces, spec, device).mean))
 
     updates = store.measure_once(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
 

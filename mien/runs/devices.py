@@ -120,3 +120,9 @@ def limit_cores(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def wait_for_device(where: torch.device) -> None:
+    """Wait until a device has finished all its work."""
+    if where.type == "cuda":
+        torch.cuda.synchronize(where)

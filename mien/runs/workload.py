@@ -29,6 +29,47 @@ SPENT_S = 0.5  # how long each of the two networks is timed, at least three pass
 
 
 @dataclass(frozen=True)
+class StepTimes:
+    """The seconds that each of several equal steps of a training took on this machine."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean number of seconds of a step."""
+        return sum(self.seconds) / len(self.seconds)
+
+    @property
+    def fastest(self) -> float:
+        """The shortest time of a step, as a share of the mean, up to 1."""
+        return min(self.seconds) / self.mean
+
+    @property
+    def slowest(self) -> float:
+        """The longest time of a step, as a multiple of the mean, from 1."""
+        return max(self.seconds) / self.mean
+
+
+def time_steps(
+    step: Callable[[int], object], wait: Callable[[], None], most_s: float, least_steps: int
+) -> StepTimes:
+    """Return how long `step(1)`, `step(2)`, ... take; `step(0)` comes before, to warm up.
+
+    `wait` waits until the device has finished. There are `least_steps` steps, and more until
+    `most_s` seconds have passed.
+    """
+    step(0)
+    wait()
+    began, seconds = time.monotonic(), list[float]()
+    while len(seconds) < least_steps or time.monotonic() - began < most_s:
+        start = time.monotonic()
+        step(len(seconds) + 1)
+        wait()
+        seconds.append(time.monotonic() - start)
+    return StepTimes(tuple(seconds))
+
+
+@dataclass(frozen=True)
 class Workload:
     """The work of one image in a forward pass.
 

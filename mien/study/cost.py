@@ -2,14 +2,15 @@
 
 The operations of each network are counted, and the speed of this machine is measured once, in a
 second or two. That gives networks and ablations in the right proportion to each other, and totals
-within a factor of two. With `measure` a batch of each network is timed instead; measured speeds are
-kept in the store and used from then on.
+within a factor of two. With `measure` some batches of each network are timed instead, and the
+slowest and the fastest of them give a range; measured speeds are kept in the store and used from
+then on.
 """
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from mien import seeds
@@ -26,7 +27,7 @@ from mien.runs import devices, workload
 from mien.runs.jobs import Job
 from mien.runs.progress import count_of, format_duration, say
 from mien.runs.store import Store
-from mien.runs.workload import Rates
+from mien.runs.workload import Rates, StepTimes
 from mien.study.run import list_study_jobs
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
 from mien.study.specs import Database, StudyPlan, TrialRow
@@ -40,13 +41,50 @@ HALF_PRECISION_TIME = 0.5  # the share of the time that training in half precisi
 
 
 @dataclass(frozen=True)
+class Duration:
+    """How long work takes: the expected `seconds`, and a range of them.
+
+    If the work was `timed`, the ends of the range are `fastest` and `slowest`, relative to
+    `seconds`, as the fastest and the slowest batch were; else an estimate may be wrong by
+    ESTIMATE_FACTOR in both directions.
+    """
+
+    seconds: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+    timed: bool = True
+
+    @classmethod
+    def of_batches(cls, seconds: float, fastest: float, slowest: float) -> "Duration":
+        """Return a measured duration, whose batches took `fastest` to `slowest` of their mean."""
+        return cls(seconds, seconds * fastest, seconds * slowest)
+
+    @classmethod
+    def of_estimate(cls, seconds: float) -> "Duration":
+        """Return an estimated duration."""
+        return cls(seconds, seconds / ESTIMATE_FACTOR, seconds * ESTIMATE_FACTOR, False)
+
+    def __add__(self, other: "Duration") -> "Duration":
+        """Return how long both take, one after the other; the ends of the ranges are added too."""
+        return Duration(
+            self.seconds + other.seconds,
+            self.least + other.least,
+            self.most + other.most,
+            self.timed and other.timed,
+        )
+
+    def scaled(self, times: float) -> "Duration":
+        """Return the duration of so many times the work."""
+        return Duration(self.seconds * times, self.least * times, self.most * times, self.timed)
+
+
+@dataclass(frozen=True)
 class Cost:
-    """The `seconds` that all `runs` of one kind that are still to do take, timed or estimated."""
+    """How long all `runs` of one kind that are still to do take, timed or estimated."""
 
     label: str
     runs: int
-    seconds: float
-    timed: bool = False
+    duration: Duration
 
 
 class NotTimed(Exception):
@@ -59,7 +97,7 @@ def estimate_costs(
     """Return the costs on this machine of the rows of a plan and the databases that they need.
 
     Runs that are done cost nothing. With `measure` each network is timed once per store and device,
-    on a batch of random images with random weights. Reading, figures, nearest neighbours and copies
+    on batches of random images with random weights. Reading, figures, nearest neighbours and copies
     are not counted, since they take seconds. Each network call for a sampled image is counted as a
     third of a training image.
     """
@@ -76,14 +114,12 @@ def estimate_costs(
         if database.generate.name in needed
     ]
     generating = [
-        (training_s + sampling_s, timed)
-        for training_s, sampling_s, timed in by_database
-        if training_s + sampling_s > 0
+        training + sampling for training, sampling in by_database if (training + sampling).seconds
     ]
 
     # Trials, by classifier, ablation and control
     sizes = _Sizes(plan, faces)
-    trials: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    trials: dict[str, list[Duration]] = defaultdict(list)
     for row in todo.values():
         timing = find_timing(row.spec.classifier)
         if timing is not None:
@@ -94,44 +130,45 @@ def estimate_costs(
 
     kinds = {"generators and databases": generating, **trials} if generating else trials
     return [
-        Cost(label, len(runs), sum(seconds for seconds, _ in runs), all(timed for _, timed in runs))
-        for label, runs in kinds.items()
+        Cost(label, len(durations), sum(durations, Duration()))
+        for label, durations in kinds.items()
     ]
 
 
 def estimate_durations(
     jobs: Sequence[Job], plan: StudyPlan, rows: list[TrialRow], store: Store, device: str = "auto"
-) -> dict[str, float]:
-    """Return the seconds that each job of a study should take on this machine, by its run.
+) -> dict[str, Duration]:
+    """Return how long each job of a study should take on this machine, by its run.
 
     Jobs that `estimate_costs` does not count take 0 s. Each part of a database takes its share of
     the time, and joining the parts takes none.
     """
     faces = Faces.load(store.run(plan.study.faces).path)
-    sizes, seconds = _Sizes(plan, faces), dict.fromkeys((job.run for job in jobs), 0.0)
+    sizes, durations = _Sizes(plan, faces), dict.fromkeys((job.run for job in jobs), Duration())
 
     # Generators, and databases or their parts
     for database in plan.all_databases:
-        training_s, sampling_s, _ = _estimate_database(database, faces, plan, store, device)
+        training, sampling = _estimate_database(database, faces, plan, store, device)
         images = sum(database.generate.counts.values())
-        if database.train.name in seconds:
-            seconds[database.train.name] = training_s
+        if database.train.name in durations:
+            durations[database.train.name] = training
         shares = {
             job.run: (job.arguments["last"] - job.arguments["first"]) / images
             for job in jobs
             if job.run.startswith(f"{database.generate.name}.")
         }
         for name, share in (shares or {database.generate.name: 1.0}).items():
-            if name in seconds:
-                seconds[name] = sampling_s * share
+            if name in durations:
+                durations[name] = sampling.scaled(share)
 
     # Trials
     for row in rows:
         timing = find_timing(row.spec.classifier)
-        if row.spec.name in seconds and timing is not None:
-            trial = _estimate_trial(row, timing, sizes, faces, plan, store, device)
-            seconds[row.spec.name] = trial[0]
-    return seconds
+        if row.spec.name in durations and timing is not None:
+            durations[row.spec.name] = _estimate_trial(
+                row, timing, sizes, faces, plan, store, device
+            )
+    return durations
 
 
 def simulate_schedule(
@@ -163,45 +200,44 @@ def simulate_schedule(
 
 
 def describe_costs(found: list[Cost], device: str = "auto") -> str:
-    """Return the costs as lines, with their sum."""
+    """Return the costs as lines, with their sum, each as a range of times."""
     if not found:
         return "nothing is left to do"
-    where, seconds = devices.find_device(device).type, sum(cost.seconds for cost in found)
-    estimated = not all(cost.timed for cost in found)
+    where, total = devices.find_device(device).type, sum_costs(found)
     basis = (
-        "estimated from the operations of each network: half or twice as long is possible; "
-        "--measure times a batch of each"
-        if estimated
-        else "from the time of one batch"
+        "from the times of the fastest and the slowest of some batches"
+        if total.timed
+        else "estimated from the operations of each network: half or twice as long is possible; "
+        "--measure times some batches of each"
     )
 
     # A line per kind, and the total
     width = max(len(cost.label) for cost in found)
-    lines = [
-        _format_line(cost.label, width, cost.runs, cost.seconds, not cost.timed) for cost in found
-    ]
-    span = (
-        (
-            f" ({format_roughly(seconds / ESTIMATE_FACTOR)} to "
-            f"{format_roughly(seconds * ESTIMATE_FACTOR)})"
-        )
-        if estimated
-        else ""
-    )
-    total = (
-        _format_line("in all", width, sum(cost.runs for cost in found), seconds, estimated) + span
-    )
+    lines = [_format_line(cost.label, width, cost.runs, cost.duration) for cost in found]
+    in_all = _format_line("in all", width, sum(cost.runs for cost in found), total)
     return "\n".join(
-        [f"to do on this machine ({where}), one run after the other,", f"{basis}:", *lines, total]
+        [f"to do on this machine ({where}), one run after the other,", f"{basis}:", *lines, in_all]
     )
 
 
-def _format_line(label: str, width: int, runs: int, seconds: float, estimated: bool) -> str:
+def sum_costs(found: Iterable[Cost]) -> Duration:
+    """Return how long everything takes, one run after the other."""
+    return sum((cost.duration for cost in found), Duration())
+
+
+def _format_line(label: str, width: int, runs: int, duration: Duration) -> str:
     """Return a line with the number of runs and the time of one kind of work."""
-    return (
-        f"  {label:<{width}}{count_of(runs, 'run'):>11}  "
-        f"{'about ' + format_roughly(seconds) if estimated else format_duration(seconds):>14}"
-    )
+    return f"  {label:<{width}}{count_of(runs, 'run'):>11}  {format_range(duration)}"
+
+
+def format_range(duration: Duration) -> str:
+    """Return a duration in words, as `between 2 h 10 min and 3 h 0 min`.
+
+    Estimates have two digits. Where both ends read the same, there is one: `about 5 s`.
+    """
+    form = format_duration if duration.timed else format_roughly
+    least, most = form(duration.least), form(duration.most)
+    return f"about {least}" if least == most else f"between {least} and {most}"
 
 
 def format_roughly(seconds: float) -> str:
@@ -219,8 +255,8 @@ def _format_two_digits(value: float) -> str:
 
 def estimate_with_workers(
     plan: StudyPlan, rows: list[TrialRow], store: Store, device: str, slots: int
-) -> tuple[float, float]:
-    """Return the seconds that a study takes with `slots` jobs at a time, and how busy each is.
+) -> tuple[Duration, float]:
+    """Return how long a study takes with `slots` jobs at a time, and how busy each worker is.
 
     The second number is the share of the time in which a worker works, from 0 to 1. Raises
     UsageError for less than one worker.
@@ -229,17 +265,28 @@ def estimate_with_workers(
         raise UsageError(f"the number of workers must be 1 or more; given: {slots}")
     missing = list({row.spec.name: row for row in rows if row.spec.name not in plan.done}.values())
     jobs = list_study_jobs(plan, missing, store, device, slots)
-    seconds = estimate_durations(jobs, plan, rows, store, device)
-    elapsed = max((end for _, end in simulate_schedule(jobs, seconds, slots).values()), default=0.0)
-    busy = sum(seconds.values()) / (elapsed * slots) if elapsed else 1.0
-    return elapsed, busy
+    durations = estimate_durations(jobs, plan, rows, store, device)
+
+    # The schedule with the expected times, and with those at both ends of the ranges
+    ends = [
+        _find_end(jobs, {run: getattr(one, field) for run, one in durations.items()}, slots)
+        for field in ("seconds", "least", "most")
+    ]
+    elapsed = Duration(*ends, timed=all(one.timed for one in durations.values()))
+    work = sum(one.seconds for one in durations.values())
+    return elapsed, work / (elapsed.seconds * slots) if elapsed.seconds else 1.0
 
 
-def describe_workers(slots: int, elapsed: float, busy: float) -> str:
+def _find_end(jobs: Sequence[Job], seconds: Mapping[str, float], slots: int) -> float:
+    """Return when the last of the jobs ends, in seconds."""
+    return max((end for _, end in simulate_schedule(jobs, seconds, slots).values()), default=0.0)
+
+
+def describe_workers(slots: int, elapsed: Duration, busy: float) -> str:
     """Return in a line what `estimate_with_workers` found for `slots` workers."""
     return (
-        f"  with {slots} at a time, each as fast: about {format_roughly(elapsed)}, of which each "
-        f"works {busy:.0%}"
+        f"  with {slots} at a time, each as fast: {format_range(elapsed)}, of which each works "
+        f"{busy:.0%}"
     )
 
 
@@ -275,12 +322,15 @@ def _estimate_trial(
     plan: StudyPlan,
     store: Store,
     device: str,
-) -> tuple[float, bool]:
-    """Return the seconds of a trial, and whether they come from a measurement."""
+) -> Duration:
+    """Return how long a trial takes."""
     speed, timed = _find_speed(timing, len(plan.study.classes), faces.size, store, device)
     train = sum(sizes.count_images(row, source)[0] for source in SOURCES_OF[row.spec.train])
     test = sum(sizes.count_images(row, source)[1] for source in row.spec.tests)
-    return timing.passes * train / speed.train + test / speed.predict, timed
+    seconds = timing.passes * train / speed.train + test / speed.predict
+    if timed:
+        return Duration.of_batches(seconds, speed.fastest, speed.slowest)
+    return Duration.of_estimate(seconds)
 
 
 Image = tuple[int, int, int]
@@ -301,19 +351,19 @@ def _find_speed(
     try:
         measured = Speed(
             *(
-                store.measure_once(
-                    f"{_make_key(plain, classes, image, device)}-{activity}", _refuse
-                )
-                for activity in TIMED_ACTIVITIES
+                store.measure_once(f"{_make_key(plain, classes, image, device)}-{field}", _refuse)
+                for field in TIMED_FIELDS
             )
         )
     except NotTimed:
         return expected, False
     train = measured.train * expected.train / expected_plain.train
-    return Speed(train, measured.predict), True
+    return replace(measured, train=train), True
 
 
-TIMED_ACTIVITIES = ("train", "predict")
+# What the store keeps of a timed network, and of a timed training of a generator
+TIMED_FIELDS = ("train", "predict", "fastest", "slowest")
+TIMED_GENERATOR_FIELDS = ("mean", "fastest", "slowest")
 
 
 def _make_key(plain: NetworkTiming, classes: int, image: Image, device: str) -> str:
@@ -342,6 +392,7 @@ def _find_rates(store: Store, device: str, threads: int) -> Rates:
 
     def measure(field: str) -> float:
         if not measured:
+            say("measuring how fast this machine computes, with two small networks (1 to 2 s)")
             measured.append(workload.measure_rates(device, threads))
         return float(getattr(measured[0], field))
 
@@ -354,7 +405,10 @@ def _find_rates(store: Store, device: str, threads: int) -> Rates:
 
 
 def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) -> None:
-    """Time a batch of each network that the rows need and the store has no speed of yet."""
+    """Time batches of each network that the rows need and the store has no speed of yet.
+
+    What is timed is written to standard error: the network, its size and its batches.
+    """
     faces = Faces.load(store.run(plan.study.faces).path)
     classes = len(plan.study.classes)
     todo = {row.spec.name: row.spec for row in rows if row.spec.name not in plan.done}.values()
@@ -372,70 +426,91 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
     }
     total = len(networks) + len(databases)
 
-    # Networks: a single measurement gives both speeds
+    # Networks: a single measurement gives all numbers
     for number, (key, timing) in enumerate(networks.items(), start=1):
-        measured: list[Speed] = []
 
-        def measure(
-            activity: str,
-            timing: NetworkTiming = timing,
-            measured: list[Speed] = measured,
-            number: int = number,
-        ) -> float:
-            if not measured:
-                say(f"timing {timing.spec.name}, {number} of {total}")
-                measured.append(timing.measure(classes, faces.size, device))
-            return float(getattr(measured[0], activity))
-
-        for activity in TIMED_ACTIVITIES:
-            store.measure_once(
-                f"{key}-{activity}", lambda activity=activity, measure=measure: measure(activity)
+        def measure(timing: NetworkTiming = timing, number: int = number) -> Speed:
+            spec = timing.spec
+            say(
+                f"timing {spec.name} ({number} of {total}): training and prediction, images of "
+                f"{spec.size} x {spec.size}, batch {spec.batch}"
             )
+            return timing.measure(classes, faces.size, device)
+
+        _keep_measured(store, key, TIMED_FIELDS, measure)
 
     # Generators
     for number, (key, database) in enumerate(databases.items(), start=len(networks) + 1):
         train = database.train
-        speed_of = GENERATORS[train.kind].measure_speed
-        if speed_of is not None:
-            say(f"timing the training of a generator ({train.kind}), {number} of {total}")
-            store.measure_once(
-                key, lambda train=train, speed_of=speed_of: speed_of(faces, train, device)
-            )
+        time_training = GENERATORS[train.kind].measure_speed
+        if time_training is not None and isinstance(train, TrainSpec):
+
+            def time_generator(
+                train: TrainSpec = train,
+                number: int = number,
+                time_training: Callable[..., StepTimes] = time_training,
+            ) -> StepTimes:
+                height, width = faces.size[1:]
+                say(
+                    f"timing the training of a generator ({number} of {total}): {train.kind}, "
+                    f"width {train.net.width}, images of {height} x {width}, batch {train.batch}"
+                )
+                return time_training(faces, train, device)
+
+            _keep_measured(store, key, TIMED_GENERATOR_FIELDS, time_generator)
+
+
+def _keep_measured(
+    store: Store, key: str, fields: Sequence[str], measure: Callable[[], object]
+) -> None:
+    """Keep the fields of what `measure` returns in the store, unless it has them all."""
+    measured: list[object] = []
+
+    def read(field: str) -> float:
+        if not measured:
+            measured.append(measure())
+        return float(getattr(measured[0], field))
+
+    for field in fields:
+        store.measure_once(f"{key}-{field}", lambda field=field: read(field))
 
 
 def _make_generator_key(database: Database, plan: StudyPlan, device: str) -> str:
     """Return the name under which the store keeps the speed of a generator."""
     spec = database.train.model_copy(update={"faces": plan.study.faces})
-    return f"generator-speed-{spec.digest()}-{devices.find_device(device).type}"
+    return f"generator-step-{spec.digest()}-{devices.find_device(device).type}"
 
 
 def _estimate_database(
     database: Database, faces: Faces, plan: StudyPlan, store: Store, device: str
-) -> tuple[float, float, bool]:
-    """Return the seconds to train a generator, those to sample, and whether they were measured."""
+) -> tuple[Duration, Duration]:
+    """Return how long it takes to train a generator, and to sample from it."""
     spec, kind = database.train, GENERATORS[database.train.kind]
     if (
         database.generate.name in plan.done
         or kind.count_workload is None
         or not isinstance(spec, TrainSpec)
     ):
-        return 0.0, 0.0, True
+        return Duration(), Duration()
 
-    # Training images per second, measured or else estimated
-    timed = True
+    # A training image, measured or else estimated
+    key = _make_generator_key(database, plan, device)
     try:
-        speed = store.measure_once(_make_generator_key(database, plan, device), _refuse)
+        mean, fastest, slowest = (
+            store.measure_once(f"{key}-{field}", _refuse) for field in TIMED_GENERATOR_FIELDS
+        )
+        per_image = Duration.of_batches(mean / spec.batch, fastest, slowest)
     except NotTimed:
-        timed, where = False, devices.find_device(device)
+        where = devices.find_device(device)
         image_s = _find_rates(store, device, 1).estimate_training_seconds(
             kind.count_workload(spec, faces.size), spec.batch
         )
         lower = 1.0 if spec.precision == "float32" else HALF_PRECISION_TIME
-        speed = count_parallel_pieces(spec, where) / (image_s * lower)
+        per_image = Duration.of_estimate(image_s * lower / count_parallel_pieces(spec, where))
 
     # Sampling, as the number of training images that would take as long
     calls = count_steps(spec, database.generate) * SAMPLERS[database.generate.sampler].calls
     calls *= 2 if database.generate.guidance > 1 else 1
     sampled = sum(database.generate.counts.values()) * calls / FORWARD_PASSES_PER_STEP
-    training_s = 0.0 if spec.name in plan.done else spec.updates * spec.batch / speed
-    return training_s, sampled / speed, timed
+    trained = 0.0 if spec.name in plan.done else float(spec.updates * spec.batch)
+    return per_image.scaled(trained), per_image.scaled(sampled)

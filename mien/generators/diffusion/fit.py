@@ -28,12 +28,14 @@ from mien.generators.diffusion.unet import NO_LABEL, UNet
 from mien.generators.specs import TrainSpec
 from mien.runs import checkpoints, devices, progress, stopping
 from mien.runs.files import hash_file
-from mien.runs.workload import Workload, count_work
+from mien.runs.workload import StepTimes, Workload, count_work, time_steps
 from mien.seeds import derive_seed
 
 CHECKPOINT_S = 30.0  # time between checkpoints; no result depends on it
 
 MEASURE_S = 8.0  # how long the speed of training is measured
+
+MIN_TIMED_STEPS = 3  # steps of a training that are timed at least, even if they take longer
 
 MAX_GRADIENT_NORM = 1.0  # the largest norm of a gradient
 
@@ -422,18 +424,18 @@ def list_weight_files(scratch: Path) -> list[Path]:
 
 def measure_training_speed(
     faces: Faces, spec: TrainSpec, objective: Objective, device: str = "auto"
-) -> float:
-    """Return the speed of a training on this machine, in images per second."""
+) -> StepTimes:
+    """Return how long steps of a training take on this machine, measured for MEASURE_S seconds."""
     where = devices.find_device(device)
     with devices.isolate_randomness(where):
         work = DiffusionTraining(faces, spec, objective, where)
         with devices.open_workers(where, work.piece_count) as pool:
-            work.make_step(0, pool)  # the first step is slower
-            began, steps = time.monotonic(), 0
-            while steps < 2 or time.monotonic() - began < MEASURE_S:
-                steps += 1
-                work.make_step(steps, pool)
-            return steps * spec.batch / (time.monotonic() - began)
+            return time_steps(
+                lambda step: work.make_step(step, pool),
+                lambda: devices.wait_for_device(where),
+                MEASURE_S,
+                MIN_TIMED_STEPS,
+            )
 
 
 def count_workload(spec: TrainSpec, size: tuple[int, int, int]) -> Workload:
