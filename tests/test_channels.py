@@ -80,7 +80,7 @@ def foldered(shown: Faces, store: Store) -> Faces:
 
 
 def viewed(shown: Faces, store: Store) -> Faces:
-    return Faces.load(views.make_view(store.run("plain"), list(INPUT), store).path)
+    return Faces.load(views.make_view(store.run("plain"), {"input": list(INPUT)}, store).path)
 
 
 WAYS: dict[str, Callable[[Faces, Store], Faces]] = {

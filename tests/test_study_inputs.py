@@ -24,6 +24,7 @@ from mien.prepare.inputs import compute_onset_difference
 from mien.prepare.preprocess import preprocess, run_preprocess
 from mien.prepare.specs import JoinSpec, PreprocessSpec
 from mien.prepare.views import make_view
+from mien.report.facts import list_facts
 from mien.report.write import write_report
 from mien.runs.spec import Spec, read_spec
 from mien.runs.store import Run, Store
@@ -125,7 +126,7 @@ def test_a_view_shows_the_same_images_and_finds_the_onset_that_was_left_out(home
     whole, chosen = moving("a"), Faces.load(home.run("a-apex").path)
     with pytest.raises(DataError, match="needs the onset frame"):
         preprocess(chosen, PreprocessSpec(faces="x", frames="all", input=("onset-difference",)))
-    shown = Faces.load(make_view(home.run("a-apex"), ["onset-difference"], home).path)
+    shown = Faces.load(make_view(home.run("a-apex"), {"input": ["onset-difference"]}, home).path)
     assert list(shown.index["key"]) == list(chosen.index["key"]) and shown.channels == (
         "onset-difference",
     )
@@ -137,13 +138,13 @@ def test_a_view_shows_the_same_images_and_finds_the_onset_that_was_left_out(home
 
 def test_a_view_of_a_join_and_of_a_class_set_is_made_from_the_beginning(home: Store):
     folded = run_preprocess(PreprocessSpec(faces="both", frames="all", classes="preprint-7"), home)
-    shown = Faces.load(make_view(folded, ["gray", "onset-difference"], home).path)
+    shown = Faces.load(make_view(folded, {"input": ["gray", "onset-difference"]}, home).path)
     assert shown.size == (2, 16, 16) and list(shown.index["key"]) == list(
         Faces.load(folded.path).index["key"]
     )
     for wrong, message in ((["hogg"], "Did you mean 'hog'"), ("hog", "list in brackets")):
         with pytest.raises(SpecError, match=message):
-            make_view(folded, wrong, home)
+            make_view(folded, {"input": wrong}, home)
 
 
 # Inputs in a study
@@ -198,7 +199,7 @@ def test_inputs_stand_with_real_faces_alone(home: Store):
 
 
 def test_generator_and_classifier_work_on_two_channels(home: Store, tmp_path: Path):
-    run = make_view(home.run("a-apex"), ["gray", "onset-difference"], home)
+    run = make_view(home.run("a-apex"), {"input": ["gray", "onset-difference"]}, home)
     changes = {"generator": {"preset": "gaussian"}, "counts": "balanced:24"}
     spec = resolve(
         table(name="two", faces=run.name, settings=["synthetic_to_real"], trials=1, **changes), home
@@ -291,3 +292,68 @@ def test_folds_by_dataset_stand_with_that_protocol():
     with pytest.raises(ValueError, match="folds = 'datasets' needs protocol 'dataset'"):
         table(folds="datasets")
     assert table(protocol="dataset", folds="datasets").folds == "datasets"
+
+
+# Inputs of classifiers
+
+
+CLIPS_OF = {"clips": 3, "until": "apex"}
+
+
+def test_each_classifier_may_see_its_own_input(home: Store):
+    """A clip is one row, named by its apex, so clips and frames are the same images."""
+    keep(moving("c", subjects=6), home, "c")
+    run_preprocess(
+        read_spec(PreprocessSpec, {"faces": "c", "window": 0, "size": 16}, "test"),
+        home,
+        alias="c-apex",
+    )
+    study = resolve(
+        table(
+            faces="c-apex",
+            trials=1,
+            classifiers=["tiny"],
+            ablations=["plain", "pair"],
+            ablation={"pair": {"clips": "onset,apex"}},
+            classifier={**TINY, "tiny": {**CLIPS_OF, "input": ["onset-difference"]}},
+        ),
+        home,
+    )
+    plain, pair = (study.classifier_inputs["tiny"][name] for name in ("plain", "pair"))
+    assert plain.text == "onset-difference at 3 moments of each clip until its apex"
+    assert Faces.load(home.run(plain.faces).path).channels == (
+        *("onset-difference-t0", "onset-difference-t1", "onset-difference-t2"),
+    )
+    assert pair.clips == "onset,apex" and pair.faces != plain.faces
+    assert {row.spec.faces for row in plan_study(study, home).rows} == {plain.faces, pair.faces}
+
+    # A flow can be named like any other input, and the trial runs on it
+    study = resolve(
+        table(
+            faces="c-apex",
+            trials=1,
+            classifier={**TINY, "tiny": {"input": ["flow"], "flow": {"reach": 0.1}}},
+        ),
+        home,
+    )
+    run_study(study, home)
+    results = StudyResults("views", home)
+    assert results.classifier_inputs["tiny"]["plain"].input == (
+        *("flow-right", "flow-down", "strain"),
+    )
+    assert results.plan.trials and not results.plan.databases
+    sees = dict(list_facts(results))["tiny sees"]
+    assert sees.startswith("flow-right and flow-down and strain, of the same images")
+
+
+def test_studies_without_inputs_of_classifiers_do_not_name_them(home: Store):
+    assert "classifier_inputs" not in resolve(table(), home).model_dump(mode="json")
+
+
+def test_wrong_inputs_of_classifiers_are_refused(home: Store):
+    with pytest.raises(SpecError, match=r"classifier\.tiny.*Did you mean 'flow'"):
+        resolve(table(classifier={**TINY, "tiny": {"input": ["flaw"]}}), home)
+    with pytest.raises(DataError, match="--frames apex --window 0"):
+        resolve(table(classifier={**TINY, "tiny": {"clips": 2, "until": "apex"}}), home)
+    with pytest.raises(ValueError, match="the classifier tiny has its own input"):
+        table(classifier={**TINY, "tiny": {"input": ["flow"]}}, settings=["both_to_real"])

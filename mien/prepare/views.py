@@ -1,8 +1,9 @@
-"""The study images with another input, for the ablation of inputs."""
+"""The study images with another input, or as clips, for the ablation of inputs."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from mien.errors import DataError
+from mien.errors import DataError, SpecError
 from mien.faces import Faces
 from mien.prepare import joins
 from mien.prepare.preprocess import run_preprocess
@@ -12,9 +13,12 @@ from mien.runs.store import Run, Store
 
 REPEATED_STAGES = (PreprocessSpec.stage, JoinSpec.stage)
 
+VIEW_FIELDS = ("input", "clips", "until", "flow")
+"""The fields of a PreprocessSpec that a view may have: they change what an image shows."""
 
-def make_view(run: Run, input: Any, store: Store, where: str = "input") -> Run:
-    """Return the run that shows the images of `run` as `input`, a list of names of inputs.INPUTS.
+
+def make_view(run: Run, shown: Mapping[str, Any], store: Store, where: str = "input") -> Run:
+    """Return the run that shows the images of `run` as `shown` says, by the names of VIEW_FIELDS.
 
     The run is made if it does not exist. The selections, sizes, class sets and joins on the way to
     `run` are repeated, with the input computed at the first step, where clips are complete: a
@@ -23,31 +27,57 @@ def make_view(run: Run, input: Any, store: Store, where: str = "input") -> Run:
 
     Raises SpecError for an unknown input, DataError if the images cannot be shown as this input.
     """
-    read_spec(PreprocessSpec, {"faces": run.name, "frames": "all", "input": input}, where)
+    unknown = [name for name in shown if name not in VIEW_FIELDS]
+    if unknown:
+        raise SpecError(
+            f"{where}: a view has the fields {', '.join(VIEW_FIELDS)}; given: {unknown}"
+        )
+    read_spec(PreprocessSpec, _show_as(shown, {"faces": run.name, "frames": "all"}), where)
     try:
-        view_run = _repeat_with_input(run, tuple(input), store)
+        view_run = _repeat(run, shown, store)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     if list(Faces.load(view_run.path).index["key"]) != list(Faces.load(run.path).index["key"]):
+        remedy = (
+            "; a clip is one row, so each clip needs one image, its apex: make the faces with "
+            "`--frames apex --window 0`, from clips that have an onset, an apex and an offset"
+            if shown.get("clips") is not None
+            else ""
+        )
         raise DataError(
             f"{where}: {view_run.name} must show the images of {run.name}, and shows other images"
+            f"{remedy}"
         )
     return view_run
 
 
-def _repeat_with_input(run: Run, input: tuple[str, ...], store: Store) -> Run:
-    """Return `run` repeated with `input`, which its first step after the ingest computes."""
+def _repeat(run: Run, shown: Mapping[str, Any], store: Store) -> Run:
+    """Return `run` repeated with `shown`, which its first step after the ingest computes."""
     fields = {name: value for name, value in run.spec.items() if name != "stage"}
     if run.stage == JoinSpec.stage:
-        parts = [_repeat_with_input(store.run(name), input, store).name for name in fields["faces"]]
+        parts = [_repeat(store.run(name), shown, store).name for name in fields["faces"]]
         return joins.run_join(read_spec(JoinSpec, {**fields, "faces": parts}, run.name), store)
     if run.stage != PreprocessSpec.stage:
-        spec = PreprocessSpec(faces=run.name, frames="all", input=input)
+        fields = _show_as(shown, {"faces": run.name, "frames": "all"})
     elif (parent := store.run(fields["faces"])).stage in REPEATED_STAGES:
-        shown_parent = _repeat_with_input(parent, input, store).name
-        spec = read_spec(
-            PreprocessSpec, {**fields, "faces": shown_parent, "colour": None, "input": ()}, run.name
-        )
+        without = {name: value for name, value in fields.items() if name not in VIEW_FIELDS}
+        shown_parent = _repeat(parent, shown, store).name
+        fields = {**without, "faces": shown_parent, "colour": None}
     else:
-        spec = read_spec(PreprocessSpec, {**fields, "colour": None, "input": input}, run.name)
-    return run_preprocess(spec, store)
+        fields = _show_as(shown, fields)
+    return run_preprocess(read_spec(PreprocessSpec, fields, run.name), store)
+
+
+def _show_as(shown: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a PreprocessSpec that shows the same images as `shown` says.
+
+    A clip is one row, whatever frames are kept.
+    """
+    without = {name: value for name, value in fields.items() if name not in VIEW_FIELDS}
+    if shown.get("clips") is not None:
+        without = {
+            name: value
+            for name, value in without.items()
+            if name not in ("frames", "window", "every")
+        }
+    return {**without, "colour": None, **shown}

@@ -55,9 +55,10 @@ def list_facts(study: StudyResults) -> list[tuple[str, str]]:
                     (f"{name}, {ablation}", _format_fields(_name_weights_files(study, changed)))
                 )
     facts += [
-        (f"{name} shows", f"{' and '.join(view['input'])}, of the same images ({view['faces']})")
+        (f"{name} shows", f"{view.text}, of the same images ({view.faces})")
         for name, view in study.inputs.items()
     ]
+    facts += _list_classifier_inputs(study)
     facts += [
         (f"{layers.classifier}, {layers.ablation}, frozen", layers.text)
         for layers in study.plan.frozen
@@ -78,6 +79,20 @@ def list_facts(study: StudyResults) -> list[tuple[str, str]]:
     facts.append(
         ("made with", f"{versions}{'; commit ' + about['commit'] if about.get('commit') else ''}")
     )
+    return facts
+
+
+def _list_classifier_inputs(study: StudyResults) -> list[tuple[str, str]]:
+    """Return what each classifier sees that has an input, once if ablations do not change it."""
+    facts = []
+    for name, by_ablation in study.classifier_inputs.items():
+        first = by_ablation[study.ablations[0]]
+        facts.append((f"{name} sees", f"{first.text}, of the same images ({first.faces})"))
+        facts += [
+            (f"{name}, {ablation}, sees", f"{view.text}, of the same images ({view.faces})")
+            for ablation, view in by_ablation.items()
+            if view != first
+        ]
     return facts
 
 

@@ -13,6 +13,7 @@ from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsErr
 from mien.faces import CLASS_SETS, Faces
 from mien.generators import presets
 from mien.prepare import splits, views
+from mien.prepare.inputs import expand_groups
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, Unit
 from mien.runs.progress import say
@@ -56,8 +57,9 @@ class StudyFile(Strict):
     `classifiers` are names of networks, or of BASELINES that are no controls; the table
     [classifier] holds the fields that they share, and [classifier.NAME] those of one. Each is
     trained once for each of `ablations`: plain, augment, freeze30, or one that a table
-    [ablation.NAME] defines by fields of ClassifierSpec, and by `input`, a list of inputs.INPUTS in
-    which the same images are shown.
+    [ablation.NAME] defines by fields of ClassifierSpec. Both [ablation.NAME] and [classifier.NAME]
+    may also say in what the same images are shown: `input`, a list of inputs.INPUTS, and `clips`,
+    `until` and `flow` as in a PreprocessSpec.
 
     [generator] is a `preset` with changes, [generate] says how images are drawn from it, and
     `counts` how many: like (as many as the training side has), preprint, each:N (N per class),
@@ -172,11 +174,22 @@ class StudyFile(Strict):
     @model_validator(mode="after")
     def _require_one_input_of_synthetic_faces(self) -> "StudyFile":
         # Synthetic faces exist only in the input of `faces`
-        with_input = [name for name in self.ablations if "input" in self.ablation.get(name, {})]
+        with_input = [
+            *(
+                f"ablation {name}"
+                for name in self.ablations
+                if select_view(self.ablation.get(name, {}))
+            ),
+            *(
+                f"classifier {name}"
+                for name, table in _list_classifier_tables(self).items()
+                if select_view(table)
+            ),
+        ]
         with_synthetic = [name for name in self.settings if SETTINGS[name].needs_synthetic]
         if with_input and with_synthetic:
             raise ValueError(
-                f"the ablation {with_input[0]} has its own input and can be used only with the "
+                f"the {with_input[0]} has its own input and can be used only with the "
                 f"setting real_to_real; {with_synthetic[0]} needs synthetic faces, which exist "
                 "only in the input of the study's faces. Make another study, whose faces are a "
                 "run of that input (`mien preprocess --input`)"
@@ -415,6 +428,7 @@ def resolve(
         classes=faces.classes,
         ablations=study.ablations,
         inputs=_make_inputs(study, run, store, where),
+        classifier_inputs=_make_classifier_inputs(study, run, store, where),
         controls=study.controls,
         classifiers={
             name: _resolve_classifier(study, name, store, folder, where, weights_files)
@@ -494,11 +508,57 @@ def _count_folds(study: StudyFile, faces: Faces, where: str) -> int:
 def _make_inputs(study: StudyFile, run: Run, store: Store, where: str) -> dict[str, AblationInput]:
     """Return the input of each ablation that has one, and make its run of faces."""
     inputs = {}
-    for name in (name for name in study.ablations if "input" in study.ablation.get(name, {})):
-        kinds = study.ablation[name]["input"]
-        faces = views.make_view(run, kinds, store, f"{where}: ablation.{name}")
-        inputs[name] = AblationInput(input=tuple(kinds), faces=faces.name)
+    for name in study.ablations:
+        shown = select_view(study.ablation.get(name, {}))
+        if shown:
+            inputs[name] = _make_input(shown, run, store, f"{where}: ablation.{name}")
     return inputs
+
+
+def _make_classifier_inputs(
+    study: StudyFile, run: Run, store: Store, where: str
+) -> dict[str, dict[str, AblationInput]]:
+    """Return the input of each classifier that has one, by ablation, and make its runs of faces.
+
+    What [ablation.NAME] says of the input takes the place of what [classifier.NAME] says.
+    """
+    inputs: dict[str, dict[str, AblationInput]] = {}
+    for name in study.classifiers:
+        own = select_view(_list_classifier_tables(study).get(name, {}))
+        if not own:
+            continue
+        by_ablation = {
+            ablation: select_view(study.ablation.get(ablation, {})) or own
+            for ablation in study.ablations
+        }
+        inputs[name] = {
+            ablation: _make_input(shown, run, store, f"{where}: classifier.{name}")
+            for ablation, shown in by_ablation.items()
+        }
+    return inputs
+
+
+def _make_input(shown: Mapping[str, Any], run: Run, store: Store, where: str) -> AblationInput:
+    faces = views.make_view(run, shown, store, where)
+    fields = {**shown, "input": expand_groups(shown.get("input", ())), "faces": faces.name}
+    return read_spec(AblationInput, fields, where)
+
+
+def select_view(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a table that say what images show."""
+    return {name: value for name, value in table.items() if name in views.VIEW_FIELDS}
+
+
+def _list_classifier_tables(study: StudyFile) -> dict[str, dict[str, Any]]:
+    """Return the tables [classifier.NAME] by the name of a classifier.
+
+    A table with the name of a field, such as [classifier.augment], is common to all classifiers.
+    """
+    return {
+        key: value
+        for key, value in study.classifier.items()
+        if isinstance(value, dict) and key not in ClassifierSpec.model_fields
+    }
 
 
 def _resolve_classifier(
@@ -508,13 +568,7 @@ def _resolve_classifier(
 
     The fields of [ablation.NAME] override those of [classifier.NAME], which override [classifier].
     """
-    # A table with the name of a field, such as [classifier.augment], is common to all classifiers
-    fields = ClassifierSpec.model_fields
-    by_name = {
-        key: value
-        for key, value in study.classifier.items()
-        if isinstance(value, dict) and key not in fields
-    }
+    by_name = _list_classifier_tables(study)
     for table in by_name:
         if table not in study.classifiers:
             raise SpecError(
@@ -523,16 +577,14 @@ def _resolve_classifier(
                 f"{', '.join(study.classifiers)}"
             )
     common = {key: value for key, value in study.classifier.items() if key not in by_name}
-    data = {"name": name, **common, **by_name.get(name, {})}
+    own = _omit_view(by_name.get(name, {}))
+    data = {"name": name, **common, **own}
 
-    # Each ablation changes these fields; its input is part of the study, not of the classifier
+    # Each ablation changes these fields; the input is part of the study, not of the classifier
     tables = {**ABLATIONS, **study.ablation}
-    changes = {
-        ablation: {key: value for key, value in tables[ablation].items() if key != "input"}
-        for ablation in study.ablations
-    }
+    changes = {ablation: _omit_view(tables[ablation]) for ablation in study.ablations}
     if name in BASELINES:
-        _require_no_fields(name, by_name.get(name, {}), changes, where)
+        _require_no_fields(name, own, changes, where)
         return dict.fromkeys(changes, name)
     return {
         ablation: _read_classifier(
@@ -543,6 +595,10 @@ def _resolve_classifier(
         )
         for ablation, change in changes.items()
     }
+
+
+def _omit_view(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name not in views.VIEW_FIELDS}
 
 
 def _require_no_fields(

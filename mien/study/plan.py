@@ -63,12 +63,11 @@ def _make_trial_spec(
     made = database.by_source if database else {}
     used = {*SOURCES_OF[kind.train], *kind.tests}
     runs = {source: one.generate.name for source, one in made.items() if source in used}
-    faces = study.inputs[kind.ablation].faces if kind.ablation in study.inputs else study.faces
 
     # The classifier; without randomness all trials are one and the same run
     repetition = 0 if has_fixed_settings(study, kind.classifier, kind.control) else trial
     return TrialSpec(
-        faces=faces,
+        faces=study.find_faces(kind.classifier, kind.ablation),
         **list_database_fields(runs),
         by=study.protocol,
         folds=study.folds,

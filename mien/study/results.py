@@ -17,6 +17,7 @@ from mien.classifiers.baselines import BASELINES
 from mien.errors import StoreError
 from mien.faces import OWNER_COLUMNS, Faces
 from mien.runs.files import read_error
+from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
 from mien.stats import Record
 from mien.study.cells import (
@@ -33,6 +34,7 @@ from mien.study.plan_file import TrialRecord, read_record
 from mien.study.predictions import list_levels, read_predictions, score_predictions
 from mien.study.settings import CONTROLS, name_under_control, permutes_labels
 from mien.study.sources import find_withheld_sources
+from mien.study.specs import AblationInput
 
 
 class StudyResults:
@@ -104,9 +106,23 @@ class StudyResults:
         return tuple(sorted(set(self.faces.index["dataset"]) - {""}))
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """The `input` and the run of `faces` of each ablation that has an input, by its name."""
-        return dict(self.spec.get("inputs", {}))
+    def inputs(self) -> dict[str, AblationInput]:
+        """What each ablation sees that has an input, by its name."""
+        return {
+            name: read_spec(AblationInput, fields, self.run.name)
+            for name, fields in self.spec.get("inputs", {}).items()
+        }
+
+    @property
+    def classifier_inputs(self) -> dict[str, dict[str, AblationInput]]:
+        """What each classifier sees that has an input, by its name and then by ablation."""
+        return {
+            name: {
+                ablation: read_spec(AblationInput, fields, self.run.name)
+                for ablation, fields in by_ablation.items()
+            }
+            for name, by_ablation in self.spec.get("classifier_inputs", {}).items()
+        }
 
     @cached_property
     def databases(self) -> list[Faces]:

@@ -8,16 +8,42 @@ from pydantic import Field
 
 from mien.classifiers.specs import AnyClassifier, get_classifier_name
 from mien.generators.specs import GenerateSpec, GeneratorSpec
+from mien.prepare.flow import FlowSpec
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.spec import Spec, Strict
 from mien.study.settings import SYNTHETIC, ControlName, SettingName, Source, TrainedOn
 
 
-class AblationInput(Strict):
-    """The input of an ablation: the kinds of image in `input`, which the run `faces` holds."""
+def _is_none(value: object) -> bool:
+    return value is None
 
-    input: tuple[str, ...]
+
+def _is_empty(value: Mapping[str, Any]) -> bool:
+    return not value
+
+
+class AblationInput(Strict):
+    """What an ablation or a classifier sees in place of the study's faces; `faces` is its run.
+
+    The other fields are those of a PreprocessSpec, as they were given.
+    """
+
+    input: tuple[str, ...] = ()
+    clips: int | str | None = Field(default=None, exclude_if=_is_none)
+    until: str | None = Field(default=None, exclude_if=_is_none)
+    flow: FlowSpec | None = Field(default=None, exclude_if=_is_none)
     faces: str
+
+    @property
+    def text(self) -> str:
+        """What is seen, in words."""
+        inputs = " and ".join(self.input) or "frames"
+        if self.clips is None:
+            return inputs
+        if isinstance(self.clips, str):
+            return f"{inputs} of each clip's onset and apex"
+        until = "" if self.until is None else f" until its {self.until}"
+        return f"{inputs} at {self.clips} moments of each clip{until}"
 
 
 class StudySpec(Spec):
@@ -35,12 +61,21 @@ class StudySpec(Spec):
     classes: tuple[str, ...]
     ablations: tuple[str, ...]
     inputs: dict[str, AblationInput]  # of ablations that have an input, by name
+    # Of classifiers that have an input, by name, then by ablation; omitted where no one has
+    classifier_inputs: dict[str, dict[str, AblationInput]] = Field(
+        default_factory=dict, exclude_if=_is_empty
+    )
     controls: tuple[ControlName, ...]
     classifiers: dict[str, dict[str, AnyClassifier]]  # by name, then by ablation
     generator: dict[str, Any]
     generate: dict[str, Any]
     counts: str
     seed: int
+
+    def find_faces(self, classifier: str, ablation: str) -> str:
+        """Return the run of the real faces that a classifier sees under an ablation."""
+        own = self.classifier_inputs.get(classifier, {}).get(ablation) or self.inputs.get(ablation)
+        return self.faces if own is None else own.faces
 
 
 MOST_LISTED_FOLDS = 3  # a plan lists the counts of up to so many different folds one by one
@@ -80,7 +115,7 @@ class TrialSpec(Spec):
     synthetic: str
     copycat: str
     # Omitted where it is empty, as in the specs of all trials before there were other sources
-    others: dict[str, str] = Field(default_factory=dict, exclude_if=lambda runs: not runs)
+    others: dict[str, str] = Field(default_factory=dict, exclude_if=_is_empty)
     by: Unit
     folds: int
     number: int
