@@ -1,4 +1,4 @@
-"""The study images with another input, or as clips, for the ablation of inputs."""
+"""The study images with another input or as clips, as classifiers and ablations see them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,12 +27,15 @@ def make_view(run: Run, shown: Mapping[str, Any], store: Store, where: str = "in
 
     Raises SpecError for an unknown input, DataError if the images cannot be shown as this input.
     """
+    # The fields, before any work
     unknown = [name for name in shown if name not in VIEW_FIELDS]
     if unknown:
         raise SpecError(
             f"{where}: a view has the fields {', '.join(VIEW_FIELDS)}; given: {unknown}"
         )
     read_spec(PreprocessSpec, _show_as(shown, {"faces": run.name, "frames": "all"}), where)
+
+    # The same images, shown so
     try:
         view_run = _repeat(run, shown, store)
     except DataError as error:
