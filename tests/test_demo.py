@@ -11,6 +11,7 @@ from mien.cli.demo.findings import ROWS, Change, DemoFindings, Score, list_lines
 from mien.cli.demo.pictures import write_pictures
 from mien.cli.demo.plan import PLAN, DemoPlan
 from mien.cli.demo.run import run
+from mien.faces import Faces
 from mien.report.sentences import MINUS
 from mien.runs.local import Local
 from mien.runs.store import Store
@@ -42,7 +43,8 @@ def made_findings(low: float, high: float, answer: str) -> DemoFindings:
     """Findings whose changes have this interval and answer."""
     change = Change((low + high) / 2, low, high, answer)
     scores = dict.fromkeys(ROWS, Score(87.25, 81.0, 90.0))
-    return DemoFindings(48, 24, 14.3, scores, scores, {"synthetic": change, "copies": change}, ())
+    changes = {"synthetic": change, "copies": change}
+    return DemoFindings(48, 24, 336, 835, 1, 4, 420, 14.3, scores, scores, changes, ())
 
 
 # A small run
@@ -54,6 +56,8 @@ def test_a_small_demo_ends_in_eight_lines_with_its_own_numbers(finished: Path):
     lines = list_lines(found, "report.html")
     assert len(lines) == 8 and max(map(len, lines)) <= 80
     assert found.people == 8 and found.held_out == 4
+    assert (found.frames_trials, found.held_trials, found.synthetic) == (1, 2, 35)
+    assert found.frames_images + found.held_images < len(Faces.load(store.run("faces").path))
     assert f"{found.changes['synthetic'].value:+.1f}".replace("-", MINUS) in lines[4]
     assert f"{found.frames['labels permuted, nearest neighbour'].value:.1f}" in lines[1]
 
@@ -109,7 +113,8 @@ def test_the_lines_say_what_the_intervals_say(
 def test_the_longest_numbers_fit_into_eighty_columns():
     found = made_findings(-100.0, 100.0, "cannot tell")
     full = dict.fromkeys(ROWS, Score(100.0, 100.0, 100.0))
-    lines = list_lines(replace(found, people=1000, held_out=500, frames=full, held=full), "r.html")
+    found = replace(found, people=1000, held_out=500, frames=full, held=full, frames_images=9_999)
+    lines = list_lines(found, "r.html")
     assert max(map(len, lines)) <= 80
 
 

@@ -6,6 +6,7 @@ made from that file alone. So a test can see whether either is out of date.
 
 import json
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from mien.cli.demo.findings import Change, DemoFindings, Score, list_lines, read
 from mien.cli.demo.plan import PLAN
 from mien.faces import Faces
 from mien.pages.sheets import draw_side_by_side
+from mien.runs.progress import count_of
 from mien.runs.store import Store
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- demo: written by `make readme` -->", "<!-- end of demo -->"
 REPORT = "mien-demo/report/report.html"
+LINE_WIDTH = 100  # characters of a line of the README
 
 
 def pack(found: DemoFindings) -> str:
@@ -47,22 +50,28 @@ def render_block(digest: str, found: DemoFindings) -> str:
         f"| {name} | {_format(found.frames[name])} | {_format(found.held[name])} |"
         for name in found.frames
     )
-    sentences = "\n".join(f"- {sentence}" for sentence in found.sentences)
+    frames, held = (
+        f"{images:,} images in {count_of(trials, 'trial')}"
+        for images, trials in (
+            (found.frames_images, found.frames_trials),
+            (found.held_images, found.held_trials),
+        )
+    )
+    basis = (
+        f"n is {frames} by frame, and {held} by people. Four in five of the "
+        f"{found.synthetic} generated faces are trained on. In per cent, with 95 % intervals:"
+    )
     return f"""\
 {BEGIN}
-The demo ends with eight lines. One run printed these (plan `{digest}`):
+The demo ends with eight lines. One run printed these (plan `{digest}`, seed 0):
 
 {lines}
 
-Accuracies by image in per cent, with 95 % intervals over the tested people:
+{textwrap.fill(basis, LINE_WIDTH)}
 
 | trained on, classifier | random split of frames | {found.held_out} held-out people |
 | --- | --: | --: |
 {rows}
-
-The report of the same run answers four questions:
-
-{sentences}
 {END}"""
 
 

@@ -46,6 +46,9 @@ class DemoFindings:
     """What a run of the demo found.
 
     - `people` were drawn, and `held_out` of them are in no training.
+    - `frames_images` and `held_images` are the tested images of one trial, by the same splits as
+      `frames` and `held` below; `frames_trials` and `held_trials` are the numbers of trials.
+    - `synthetic` faces were generated.
     - `frames` and `held` are accuracies by the names in ROWS: under a random split of frames, and
       on held-out people. `constant` is the accuracy of the constant answer there.
     - `changes` are by the questions of mien.report.conclusions, `synthetic` and `copies`.
@@ -54,6 +57,11 @@ class DemoFindings:
 
     people: int
     held_out: int
+    frames_images: int
+    held_images: int
+    frames_trials: int
+    held_trials: int
+    synthetic: int
     constant: float
     frames: dict[str, Score]
     held: dict[str, Score]
@@ -75,12 +83,20 @@ def read_findings(store: Store) -> DemoFindings:
 
     Raises StoreError if one of them was never run.
     """
+    # Both studies, and in each the result of a network that learns from real faces
     held_out, by_frame = (StudyResults(name, store) for name in (PEOPLE_STUDY, FRAMES_STUDY))
     conclusions = draw_conclusions([held_out, by_frame])
-    real = _find_cell(held_out, "", "tiny")
+    real, by_frame_real = (_find_cell(study, "", "tiny") for study in (held_out, by_frame))
+
+    # Their numbers
     return DemoFindings(
         people=held_out.faces.index["subject"].nunique(),
         held_out=real.subjects,
+        frames_images=by_frame_real.n,
+        held_images=real.n,
+        frames_trials=len(by_frame_real.trials),
+        held_trials=len(real.trials),
+        synthetic=sum(map(len, held_out.databases)),
         constant=100 * real.commonest.average_trials("accuracy"),
         frames={name: _measure_score(_find_cell(by_frame, *row)) for name, row in ROWS.items()},
         held={name: _measure_score(_find_cell(held_out, *row)) for name, row in ROWS.items()},
@@ -135,14 +151,15 @@ def list_lines(found: DemoFindings, report: str) -> list[str]:
     Each has at most 80 columns, but for a longer path of the report, which stays whole.
     """
     permuted, network, copies, real = ROWS
+    by_frame, held = found.frames, found.held
+    split = f"Random split of frames (n = {found.frames_images:,})"
     return [
         f"{found.people} drawn people; accuracy in per cent with 95 % intervals over people",
-        f"Random split of frames: labels permuted at random {_format(found.frames[network])}, "
-        f"1-NN {_format(found.frames[permuted])}",
-        f"Random split of frames: trained only on copies {_format(found.frames[copies])}; "
-        f"constant answer {found.constant:.1f}",
-        f"{found.held_out} held-out people: {_format_interval(found.held[real])}, labels permuted "
-        f"{_format(found.held[network])}",
+        f"{split}: labels permuted {_format(by_frame[network])}, "
+        f"1-NN {_format(by_frame[permuted])}",
+        f"{split}: only copies {_format(by_frame[copies])}, real faces {_format(by_frame[real])}",
+        f"{found.held_out} held-out people: {_format_interval(held[real])}, labels permuted "
+        f"{_format(held[network])}, constant {found.constant:.1f}",
         f"Synthetic faces add {_format_change(found, 'synthetic')}",
         f"Compared with copies: {_format_change(found, 'copies')}",
         f"report: {report}",

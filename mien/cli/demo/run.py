@@ -17,6 +17,8 @@ from mien.ingest.run import run_ingest
 from mien.prepare import splits
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
+from mien.report.maps import map_faces
+from mien.report.plots import FaceMap
 from mien.report.write import write_report
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, Job
@@ -26,6 +28,7 @@ from mien.runs.spec import read_spec
 from mien.runs.store import Store
 from mien.study.file import read_study
 from mien.study.plan import plan_study
+from mien.study.results import StudyResults
 from mien.study.run import list_study_jobs, run_study
 from mien.study.specs import StudyPlan, StudySpec
 from mien.toy import dataset
@@ -169,7 +172,13 @@ def _generate_and_compare(
 
 def _report(folder: Path, store: Store) -> Path:
     write_pictures(folder / "pictures", store)
-    return write_report([PEOPLE_STUDY, FRAMES_STUDY], store, folder / "report")
+    studies = [PEOPLE_STUDY, FRAMES_STUDY]
+    return write_report(studies, store, folder / "report", map_faces=_map_generated_faces)
+
+
+def _map_generated_faces(study: StudyResults, store: Store) -> FaceMap | None:
+    """Return the map of the generator's faces; those of the other study are copies."""
+    return map_faces(study, store) if study.title == PEOPLE_STUDY else None
 
 
 def _shorten(path: Path) -> str:
