@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from sklearn.metrics import recall_score
-from worlds import CLASSES, blobs, tiny
+from worlds import CLASSES, blobs, show_as, tiny
 
 from mien.classifiers import fit, pretrained, speed
 from mien.classifiers.fit import ClassifierTraining, fit_network, hold_out
@@ -29,6 +29,7 @@ from mien.classifiers.predict import (
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec, WeightsSpec
 from mien.errors import DataError, SpecError, TrainingError, WeightsError
 from mien.faces import Faces
+from mien.prepare.flow import FLOW_CHANNELS
 from mien.runs import checkpoints, devices
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
@@ -447,16 +448,19 @@ def test_a_specification_is_read_with_its_place_in_complaints():
 def test_every_network_of_mien_builds_scores_and_gives_features(name: str):
     own = OWN_NETWORKS[name]
     spec = ClassifierSpec.model_validate({"name": name, "size": own.smallest_px})
-    network, mean, std = build_network(spec, 3, 5)
-    assert len(mean) == len(std) == 5
+    shown = {"images": tuple("abcde"), "flow": FLOW_CHANNELS, "clips": ("t0", "t1", "t2")}[
+        own.takes
+    ]
+    network, mean, std = build_network(spec, 3, shown)
+    assert len(mean) == len(std) == len(shown)
     assert own.first_layer in network.state_dict()
     assert any(key.startswith(name_head(network)) for key in network.state_dict())
 
     # Logits and features of the smallest image that it can take
-    pictures = torch.rand(2, 5, own.smallest_px, own.smallest_px)
+    pictures = torch.rand(2, len(shown), own.smallest_px, own.smallest_px)
     assert network(pictures).shape == (2, 3)
-    faces = blobs(8)
-    classifier = start_network(spec, CLASSES, 0, None)
+    faces = blobs(8) if own.takes == "images" else show_as(blobs(8), shown)
+    classifier = start_network(spec, CLASSES, 0, None, faces.shown)
     features = extract_features(classifier, faces)
     assert len(features) == len(faces) and np.isfinite(features).all()
 

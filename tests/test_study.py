@@ -225,10 +225,10 @@ def test_ablations_change_the_classifier_and_share_splits_and_databases(store: S
 
 
 def test_what_an_ablation_freezes_is_said(store: Store):
-    spec = resolve(table(ablations=["plain", "freeze30"]), store)
-    (one,) = list_frozen_shares(spec)
+    plan = plan_study(resolve(table(ablations=["plain", "freeze30"]), store), store)
+    (one,) = list_frozen_shares(plan)
     assert (one.classifier, one.ablation) == ("tiny", "freeze30")
-    assert describe_frozen_layers(spec) == f"  tiny, freeze30: frozen are {one.text}"
+    assert describe_frozen_layers(plan) == f"  tiny, freeze30: frozen are {one.text}"
     assert "1 of 4 layers" in one.text
 
 

@@ -229,7 +229,7 @@ def test_a_classifier_of_four_channels_is_saved_and_refuses_others(tmp_path: Pat
 
 def test_weights_of_three_channels_are_spread_over_more():
     spec = ClassifierSpec(name="resnet18", size=32, weights="none")
-    network, mean, _ = build_network(spec, 2, 5)
+    network, mean, _ = build_network(spec, 2, tuple("abcde"))
     plain, *_ = build_network(spec, 2)
     wide = pretrained.widen_first_layer(network, dict(plain.state_dict()), network.state_dict())
     network.load_state_dict(wide)

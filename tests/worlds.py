@@ -163,6 +163,11 @@ def blobs(
     return Faces(images, index)
 
 
+def show_as(faces: Faces, shown: tuple[str, ...]) -> Faces:
+    """Grey faces whose only channel is shown as each of the channels `shown`."""
+    return Faces(np.repeat(faces.images, len(shown), axis=1), faces.index, None, shown)
+
+
 def tiny(**changes: Any) -> ClassifierSpec:
     """A classifier that learns `blobs` in a second."""
     return ClassifierSpec.model_validate(

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from mien.classifiers.channels import NO_MOTION
 from mien.classifiers.specs import AugmentSpec
 from mien.seeds import make_rng
 
@@ -52,12 +53,15 @@ def augment(
     how: AugmentParameters,
     size: int,
     resting_values: Sequence[int | None] = (0,),
+    flows: Sequence[tuple[int, int]] = (),
 ) -> Float[Tensor, "n c size size"]:
     """Return the images changed as `how` says, `size` pixels wide and high, in [0, 1].
 
     `resting_values` has, for each channel or once for all, the value that brightness does not
     change, 0 for photographs; the brightness of a channel with None stays the same. Outside the
     image its border is repeated. Images larger than `size` are first reduced, with antialiasing.
+    `flows` has the positions of the two channels of each optical flow, to the right and down, whose
+    vectors are mirrored and rotated with the image.
     """
     # Rotate, shift, mirror and resize in one interpolation
     x = images.float() / 255
@@ -67,6 +71,9 @@ def augment(
     grid = functional.affine_grid(matrix, [len(x), x.shape[1], size, size], align_corners=False)
     x = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
+    for right, down in flows:
+        x[:, right], x[:, down] = _turn_vectors(x[:, right], x[:, down], how)
+
     # Multiply the distance of each value from its rest by the brightness
     rest_value = x.new_tensor([(value or 0) / 255 for value in resting_values])[:, None, None]
     is_lit = torch.tensor([value is not None for value in resting_values], device=x.device)[
@@ -74,6 +81,22 @@ def augment(
     ]
     factor = torch.where(is_lit, torch.from_numpy(how.brightness).to(x)[:, None, None, None], 1)
     return (rest_value + (x - rest_value) * factor).clamp(0, 1)
+
+
+def _turn_vectors(
+    right: Float[Tensor, "n h w"], down: Float[Tensor, "n h w"], how: AugmentParameters
+) -> tuple[Float[Tensor, "n h w"], Float[Tensor, "n h w"]]:
+    """Return the two channels of an optical flow whose vectors are mirrored, then rotated.
+
+    In the channels, 128 / 255 is no displacement. A rotation by the angle a, counter-clockwise,
+    turns the vector (right, down) into (right cos a + down sin a, down cos a - right sin a).
+    Vectors that become too long are clipped later.
+    """
+    angle = torch.from_numpy(how.angle * math.pi / 180).to(right)[:, None, None]
+    mirror = torch.from_numpy(np.where(how.flip, -1.0, 1.0)).to(right)[:, None, None]
+    cos, sin = angle.cos(), angle.sin()
+    across, along = mirror * (right - NO_MOTION), down - NO_MOTION
+    return NO_MOTION + across * cos + along * sin, NO_MOTION + along * cos - across * sin
 
 
 def _make_matrices(how: AugmentParameters) -> Float[np.ndarray, "n 2 3"]:

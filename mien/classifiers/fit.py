@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mien import metrics
 from mien.classifiers.augment import augment, draw_parameters
+from mien.classifiers.channels import find_flow_pairs, require_input
 from mien.classifiers.networks import choose_batch_rows, freeze_layers
 from mien.classifiers.predict import (
     TrainedNetwork,
@@ -54,10 +55,12 @@ def fit_network(
     Checkpoints are written to `scratch`, and a training that was stopped resumes from there with
     the same result. `file` is the weights file that a spec with `file:` refers to.
 
-    Raises DataError for fewer than two images or classes, WeightsError if the pretrained weights
+    Raises DataError for fewer than two images or classes and for images that the network does not
+    take, such as single frames for a network of clips, WeightsError if the pretrained weights
     are missing, and TrainingError if the training diverges.
     """
-    # Hold out the images that choose the epoch
+    # The input must fit; then hold out the images that choose the epoch
+    require_input(spec.name, spec, faces.shown)
     train_faces, held_out = hold_out(faces, spec.validation, seed)
     if len(train_faces) < 2:
         raise DataError(
@@ -76,7 +79,7 @@ def fit_network(
         stopping.defer_signals(scratch is not None),
     ):
         # Resume from the last checkpoint, if there is one
-        first = start_network(spec, classes, seed, file, train_faces.size[0])
+        first = start_network(spec, classes, seed, file, train_faces.shown)
         work = ClassifierTraining(first, train_faces, seed, where)
         best = _BestEpoch(held_out)
         done = _load_checkpoint(scratch, work, best)
@@ -126,6 +129,7 @@ class ClassifierTraining:
         self.frozen_modules = freeze_layers(self.network.eval(), spec.freeze)
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
         self.resting_values = find_resting_values(faces.shown)
+        self.flows = find_flow_pairs(faces.shown)
         self.labels = torch.from_numpy(faces.labels(classifier.classes)).to(where)
 
         # The images left over after whole batches get their turn in another epoch's order
@@ -156,7 +160,7 @@ class ClassifierTraining:
             x = resize_batch(images, size)
         else:
             movements = draw_parameters(changes, len(images), self.seed, step)
-            x = augment(images, movements, size, self.resting_values)
+            x = augment(images, movements, size, self.resting_values, self.flows)
         return normalise_batch(x, self.classifier.mean, self.classifier.std)
 
     def update_weights(

@@ -1,8 +1,9 @@
 """Networks by name: built, outlined, and partly frozen."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from mien.classifiers import operators
 from mien.classifiers.baselines import BASELINES
+from mien.classifiers.channels import PICTURE, find_centre_and_scale, read_clip_channels
 from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec
 from mien.errors import SpecError
 from mien.findings import first_few
@@ -44,8 +46,8 @@ class Frozen:
         )
 
 
-def require_size(name: str, spec: ClassifierSpec) -> None:
-    """Raise SpecError if the network cannot take images of that size.
+def require_size(name: str, spec: ClassifierSpec, shown: Sequence[str] = PICTURE) -> None:
+    """Raise SpecError if the network cannot take images of that size with the channels `shown`.
 
     Images without data go through an outline of a network of timm. The spec has compared the size
     with the smallest one of mien's own networks, which saves torch from loading 86 MB for outlines.
@@ -53,7 +55,9 @@ def require_size(name: str, spec: ClassifierSpec) -> None:
     if spec.name in OWN_NETWORKS:
         return
     try:
-        build_outline(spec, 2)(torch.empty(2, 3, spec.size, spec.size, device="meta"))
+        build_outline(spec, 2, shown)(
+            torch.empty(2, len(shown), spec.size, spec.size, device="meta")
+        )
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
         label = name if name.startswith(spec.name) else f"{name} ({spec.name})"
         reason = str(error).strip().splitlines()
@@ -71,10 +75,10 @@ def get_pretrained_size(name: str) -> int:
     return int(find_pretrained_config(name).get("input_size", (3, 224, 224))[1])
 
 
-def build_outline(spec: ClassifierSpec, classes: int, channels: int = 3) -> nn.Module:
+def build_outline(spec: ClassifierSpec, classes: int, shown: Sequence[str] = PICTURE) -> nn.Module:
     """Return the network's layers on the meta device: without weights, so for shapes only."""
     with torch.device("meta"):
-        network, _, _ = build_network(spec, classes, channels)
+        network, _, _ = build_network(spec, classes, shown)
     return network.eval()
 
 
@@ -125,16 +129,19 @@ class Tiny(nn.Module):
 
 
 def build_network(
-    spec: ClassifierSpec, classes: int, channels: int = 3
+    spec: ClassifierSpec, classes: int, shown: Sequence[str] = PICTURE
 ) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     """Return the network with random weights, and the mean and deviation for its images.
 
-    The mean and deviation have one number per channel, for images in [0, 1].
+    `shown` has the names of the channels that the network sees. The mean and deviation have one
+    number per channel, for images in [0, 1].
+
+    Raises SpecError for an unknown network.
     """
     if spec.name in OWN_NETWORKS:
-        own_class = globals()[OWN_NETWORKS[spec.name].class_name]
-        return own_class(classes, channels), (0.5,) * channels, (0.5,) * channels
+        return _build_own_network(spec, classes, shown), *find_centre_and_scale(shown)
     require_known_network([spec.name])
+    channels = len(shown)
     about = find_pretrained_config(spec.name)
     sized = {"img_size": spec.size} if about.get("fixed_input_size") else {}
     wide = {"in_chans": channels} if channels != 3 else {}
@@ -145,6 +152,18 @@ def build_network(
     if channels != 3:  # no channel is red, green or blue
         mean, std = ((sum(values) / 3,) * channels for values in (mean, std))
     return network, mean, std
+
+
+def _build_own_network(spec: ClassifierSpec, classes: int, shown: Sequence[str]) -> nn.Module:
+    """Return one of OWN_NETWORKS, with the arguments that networks of its input take."""
+    own = OWN_NETWORKS[spec.name]
+    own_class = getattr(import_module(f"mien.classifiers.{own.file}"), own.class_name)
+    if own.takes == "flow":
+        return own_class(classes, spec.size)
+    clip = read_clip_channels(shown)
+    if own.takes == "clips" and clip is not None:
+        return own_class(classes, len(clip.moments), len(clip.inputs), spec.size)
+    return own_class(classes, len(shown))
 
 
 def require_known_network(names: Iterable[str]) -> None:
@@ -211,15 +230,18 @@ def choose_batch_rows(
 # Freezing
 
 
-def find_frozen_layers(spec: ClassifierSpec, classes: int) -> Frozen | None:
+def find_frozen_layers(
+    spec: ClassifierSpec, classes: int, shown: Sequence[str] = PICTURE
+) -> Frozen | None:
     """Return the layers and weights that `spec.freeze` freezes, or None if it is 0.
 
-    The weights themselves are not needed.
+    `shown` has the names of the channels that the network sees. The weights themselves are not
+    needed.
     """
     if not spec.freeze:
         return None
     with torch.device("meta"):
-        network, _, _ = build_network(spec, classes)
+        network, _, _ = build_network(spec, classes, shown)
     layers = _list_layers(network)
     count = math.floor(spec.freeze * len(layers) + 1e-9)
     freeze_layers(network, spec.freeze)
@@ -233,10 +255,13 @@ def find_frozen_layers(spec: ClassifierSpec, classes: int) -> Frozen | None:
 
 
 def _list_layers(network: nn.Module) -> list[tuple[str, list[nn.Module]]]:
-    """Return the layers in the order of definition, each with the normalisation that follows it."""
+    """Return the layers in the order of definition, each with the normalisation that follows it.
+
+    A layer is a convolution, a linear layer, or a recurrent one.
+    """
     layers: list[tuple[str, list[nn.Module]]] = []
     for name, module in network.named_modules():
-        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd | nn.RNNBase):
             layers.append((name, [module]))
         elif (
             layers

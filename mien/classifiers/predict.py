@@ -13,12 +13,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mien.classifiers.channels import PICTURE, name_network_channels, require_input
 from mien.classifiers.networks import build_network
 from mien.classifiers.pretrained import find_weights, load_into
-from mien.classifiers.specs import ClassifierSpec
+from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.classifiers.weight_files import get_display_name, read
 from mien.errors import DataError
 from mien.faces import Faces
+from mien.findings import first_few
 from mien.runs import checkpoints, devices
 from mien.runs.files import hash_file
 from mien.seeds import derive_seed
@@ -30,7 +32,8 @@ class TrainedNetwork:
 
     `classes` are the names of its outputs, in order. `origin` says where its first weights came
     from. Images in [0, 1] are normalised by `mean` and `std`, one number per input channel.
-    `epoch` is the epoch of its weights, counted from 1.
+    `epoch` is the epoch of its weights, counted from 1. `shown` are the names of the channels that
+    it sees.
     """
 
     network: nn.Module
@@ -40,6 +43,7 @@ class TrainedNetwork:
     std: tuple[float, ...]
     origin: str
     epoch: int = 0
+    shown: tuple[str, ...] = PICTURE
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -64,8 +68,10 @@ def predict_classes(
 ) -> Float[np.ndarray, "n classes"]:
     """Return float32 probabilities, one row per image.
 
-    They do not depend on `batch`, which only limits the memory.
+    They do not depend on `batch`, which only limits the memory. Raises DataError if the images have
+    other channels than those that the network was made for.
     """
+    _require_channels(classifier, faces)
     network = classifier.network.eval()
     where = next(network.parameters()).device
     rows = []
@@ -85,6 +91,7 @@ def extract_features(
     classifier: TrainedNetwork, faces: Faces, batch: int = 256
 ) -> Float[np.ndarray, "n d"]:
     """Return the input of the classification head for each image, float32; see `forward`."""
+    _require_channels(classifier, faces)
     starts = range(0, len(faces), batch)
     rows = [forward(classifier, faces.images[first : first + batch]) for first in starts]
     return np.concatenate(rows) if rows else np.zeros((0, 0), dtype=np.float32)
@@ -118,6 +125,7 @@ def save_network(classifier: TrainedNetwork, folder: Path) -> None:
         "origin": classifier.origin,
     }
     about["channels"] = len(classifier.mean)
+    about["shown"] = classifier.shown
     (folder / "classifier.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
@@ -125,18 +133,33 @@ def load_network(folder: Path, device: str = "auto") -> TrainedNetwork:
     """Return the network that `save_network` wrote."""
     about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
     spec = ClassifierSpec.model_validate(about["spec"])
-    network, mean, std = build_network(spec, len(about["classes"]), about.get("channels", 3))
+    # A folder of an earlier version has the number of channels only
+    shown = tuple(
+        about.get("shown") or (f"channel {n + 1}" for n in range(about.get("channels", 3)))
+    )
+    network, mean, std = build_network(spec, len(about["classes"]), shown)
     checkpoints.load_weights(folder / "weights.safetensors", network)
     network.to(devices.find_device(device)).eval()
-    return TrainedNetwork(network, spec, tuple(about["classes"]), mean, std, about["origin"])
+    return TrainedNetwork(
+        network, spec, tuple(about["classes"]), mean, std, about["origin"], shown=shown
+    )
 
 
 def start_network(
-    spec: ClassifierSpec, classes: Sequence[str], seed: int, file: Path | None, channels: int = 3
+    spec: ClassifierSpec,
+    classes: Sequence[str],
+    seed: int,
+    file: Path | None,
+    shown: Sequence[str] = PICTURE,
 ) -> TrainedNetwork:
-    """Return the network before its first step, for images of `channels` channels."""
+    """Return the network before its first step, for images that show the channels `shown`.
+
+    Raises DataError if the network does not take such images.
+    """
+    require_input(spec.name, spec, shown)
+    shown = name_network_channels(shown)
     torch.manual_seed(derive_seed("classifier", seed))
-    network, mean, std = build_network(spec, len(classes), 3 if channels == 1 else channels)
+    network, mean, std = build_network(spec, len(classes), shown)
     path = find_weights(spec, file)
     origin = "none"
     if path is not None:
@@ -146,7 +169,19 @@ def start_network(
             f"{hash_file(path)})"
         )
         load_into(network, spec.name, read(path), path)
-    return TrainedNetwork(network, spec, tuple(classes), mean, std, origin)
+    return TrainedNetwork(network, spec, tuple(classes), mean, std, origin, shown=shown)
+
+
+def _require_channels(classifier: TrainedNetwork, faces: Faces) -> None:
+    """Raise DataError if a network of motion is given other channels than those it was made for."""
+    require_input(classifier.spec.name, classifier.spec, faces.shown)
+    own = OWN_NETWORKS.get(classifier.spec.name)
+    if own is not None and own.takes != "images" and faces.shown != classifier.shown:
+        raise DataError(
+            f"{classifier.spec.name} was trained on the channels "
+            f"{first_few(list(classifier.shown), 4)}; these faces show "
+            f"{first_few(list(faces.shown), 4)}. Use the inputs that it was trained on"
+        )
 
 
 def resize_batch(images: UInt8[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:

@@ -3,11 +3,12 @@
 import inspect
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from mien.classifiers.channels import PICTURE, name_network_channels, require_input
 from mien.classifiers.networks import (
     build_outline,
     find_pretrained_config,
@@ -39,30 +40,42 @@ AUXILIARY_HEAD_PREFIX = "AuxLogits."
 # Weights
 
 
-def check_all(specs: Mapping[str, ClassifierSpec], files: Mapping[str, Path] | None = None) -> None:
-    """Raise SpecError or WeightsError if any classifier cannot be built; for use before long work.
+def check_all(
+    specs: Mapping[str, ClassifierSpec],
+    files: Mapping[str, Path] | None = None,
+    shown: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Raise an error if any classifier cannot be built or trained; for use before long work.
 
     `specs` maps the names that messages use to the classifiers; `files` maps the `weights` of
-    specs with `file:` to their paths. Networks' names are checked first, then image sizes, then
-    `files`. `require_hub` checks the weights that come from the hub.
+    specs with `file:` to their paths; `shown` maps the names of `specs` to the channels of the
+    faces that the classifier sees, which are plain pictures without it. Networks' names are checked
+    first, then whether they take such faces, then image sizes, then `files`. `require_hub` checks
+    the weights that come from the hub.
+
+    Raises SpecError, DataError and WeightsError.
     """
     require_known_network([spec.name for spec in specs.values()])
 
-    # Each network and size once
-    sizes = {(spec.name, spec.size): (name, spec) for name, spec in specs.items()}
-    for name, spec in sizes.values():
-        require_size(name, spec)
+    # Whether each network takes its faces, then each network, size and input once
+    seen = {name: tuple((shown or {}).get(name, PICTURE)) for name in specs}
+    for name, spec in specs.items():
+        require_input(name, spec, seen[name])
+    seen = {name: name_network_channels(channels) for name, channels in seen.items()}
+    sizes = {(spec.name, spec.size, seen[name]): (name, spec) for name, spec in specs.items()}
+    for (_, _, channels), (name, spec) in sizes.items():
+        require_size(name, spec, channels)
 
     # Each file with each network that starts from it
     for name, path in (files or {}).items():
         tensors = read(path)
-        for network in dict.fromkeys(spec.name for spec in specs.values() if spec.weights == name):
-            fit_tensors(
-                build_outline(ClassifierSpec(name=network, weights="none"), 2),
-                network,
-                tensors,
-                path,
-            )
+        starting = {
+            (spec.name, spec.size, seen[label]): spec
+            for label, spec in specs.items()
+            if spec.weights == name
+        }
+        for (network, _, channels), spec in starting.items():
+            fit_tensors(build_outline(spec, 2, channels), network, tensors, path)
 
 
 def require_hub_weights(specs: Iterable[ClassifierSpec], fetch: bool = False) -> None:

@@ -41,11 +41,13 @@ class AugmentSpec(Strict):
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """What is known of a network that is defined in mien.classifiers.networks, by its class.
+    """What is known of a network that is defined in mien.classifiers, by its class.
 
     `defaults` are the fields of its spec that differ from those of other networks. `smallest_px`
     is the smallest image that it can take. `first_layer` names the weights of its first layer, and
-    `small` says that a whole batch takes a processor little time.
+    `small` says that a whole batch takes a processor little time. `takes` says what the images must
+    show: anything, optical flow, or clips. `file` is the file of the class in mien.classifiers.
+    The size of images must be a multiple of `size_multiple`.
     """
 
     class_name: str
@@ -53,7 +55,13 @@ class OwnNetwork:
     smallest_px: int
     first_layer: str
     small: bool
+    takes: Literal["images", "flow", "clips"] = "images"
+    file: str = "networks"
+    size_multiple: int = 1
 
+
+# Fields that the networks of motion share; they see little change, and too few clips to learn much
+MOTION = {"weights": "none", "batch": 32, "weight_decay": 1e-3}
 
 OWN_NETWORKS = {
     "tiny": OwnNetwork(
@@ -62,7 +70,71 @@ OWN_NETWORKS = {
         smallest_px=8,
         first_layer="features.0.weight",
         small=True,
-    )
+    ),
+    "off_apexnet": OwnNetwork(
+        "OffApexNet",
+        {**MOTION, "size": 28, "epochs": 100, "learning_rate": 3e-4},
+        smallest_px=8,
+        first_layer="right.0.weight",
+        small=True,
+        takes="flow",
+        file="motion.off_apexnet",
+    ),
+    "ststnet": OwnNetwork(
+        "StstNet",
+        {**MOTION, "size": 28, "epochs": 200, "learning_rate": 2e-3},
+        smallest_px=12,
+        first_layer="branches.0.0.weight",
+        small=True,
+        takes="flow",
+        file="motion.ststnet",
+    ),
+    "sssnet": OwnNetwork(
+        "SssNet",
+        {**MOTION, "size": 64, "epochs": 60, "learning_rate": 5e-4},
+        smallest_px=16,
+        first_layer="trunk.layers.0.weight",
+        small=True,
+        takes="flow",
+        file="motion.sssnet",
+    ),
+    "cnn_lstm": OwnNetwork(
+        "CnnLstm",
+        {**MOTION, "size": 48, "epochs": 20, "learning_rate": 1e-3},
+        smallest_px=16,
+        first_layer="trunk.layers.0.weight",
+        small=False,
+        takes="clips",
+        file="motion.cnn_lstm",
+    ),
+    "cnn3d": OwnNetwork(
+        "Cnn3d",
+        {**MOTION, "size": 48, "epochs": 30, "learning_rate": 1e-3},
+        smallest_px=8,
+        first_layer="stem.0.weight",
+        small=False,
+        takes="clips",
+        file="motion.cnn3d",
+    ),
+    "cnn_transformer": OwnNetwork(
+        "CnnTransformer",
+        {**MOTION, "size": 48, "epochs": 20, "learning_rate": 1e-3},
+        smallest_px=16,
+        first_layer="trunk.layers.0.weight",
+        small=False,
+        takes="clips",
+        file="motion.hybrid",
+    ),
+    "vivit": OwnNetwork(
+        "Vivit",
+        {**MOTION, "size": 48, "epochs": 35, "learning_rate": 5e-4},
+        smallest_px=8,
+        first_layer="embed.weight",
+        small=False,
+        takes="clips",
+        file="motion.vivit",
+        size_multiple=8,
+    ),
 }
 """The networks that are not timm's: one more is an entry here and the class that it names."""
 
@@ -102,16 +174,16 @@ USUAL_NETWORKS = (
 class ClassifierSpec(Strict):
     """A network and its training.
 
-    `name` is vgg16, resnet50, inception_v3, any other model of timm, or tiny, a small network
-    defined here. `weights` is what the training starts from: imagenet (the weights that timm's hub
-    has under that name), none (random weights), or a file, which digests name by its content, as
-    `file:` and its sha256. Images are resized to `size` pixels. The learning rate falls to zero
+    `name` is vgg16, resnet50, inception_v3, any other model of timm, or one of OWN_NETWORKS, which
+    are defined here. `weights` is what the training starts from: imagenet (the weights that timm's
+    hub has under that name), none (random weights), or a file, which digests name by its content,
+    as `file:` and its sha256. Images are resized to `size` pixels. The learning rate falls to zero
     along a cosine over `epochs`. With `augment` each training image is rotated, shifted, mirrored
-    and relit at random in each epoch. `freeze` is the share of the layers (convolutions and linear
-    layers in the order of definition, rounded down) that are not trained, with the normalisation
-    that follows them. `validation` is the share of the training subjects (of clips if subjects are
-    not known, of images if clips are not known either) that are held out to choose the epoch by
-    UAR; with 0 the last epoch is taken. `threads` is the number of processor threads that
+    and relit at random in each epoch. `freeze` is the share of the layers (convolutions, linear
+    and recurrent layers in the order of definition, rounded down) that are not trained, with the
+    normalisation that follows them. `validation` is the share of the training subjects (of clips if
+    subjects are not known, of images if clips are not known either) that are held out to choose the
+    epoch by UAR; with 0 the last epoch is taken. `threads` is the number of processor threads that
     share a sum, so it is part of the result; `deterministic` makes an NVIDIA card use algorithms
     that give the same bits each time.
     """
@@ -157,6 +229,12 @@ class ClassifierSpec(Strict):
         least = SMALLEST_SIZE_PX.get(self.name.partition(".")[0], 8)
         if self.size < least:
             raise ValueError(f"size must be {least} or more for {self.name}; given: {self.size}")
+        own = OWN_NETWORKS.get(self.name)
+        if own is not None and self.size % own.size_multiple:
+            raise ValueError(
+                f"size must be a multiple of {own.size_multiple} for {self.name}; given: "
+                f"{self.size}"
+            )
         if self.name in OWN_NETWORKS and self.weights == "imagenet":
             raise ValueError(
                 f"weights must be 'none' or a file for {self.name}, which has no ImageNet weights"

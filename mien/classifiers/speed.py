@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from mien.classifiers.channels import name_network_channels
 from mien.classifiers.fit import WRITES_PER_AUGMENTED_NUMBER, WRITES_PER_NUMBER, ClassifierTraining
 from mien.classifiers.networks import build_outline, freeze_layers
 from mien.classifiers.predict import predict_classes, set_precision, start_network
@@ -64,36 +65,44 @@ class NetworkTiming:
         """A text that differs if the network or its training does."""
         return self.spec.model_dump_json()
 
-    def count_work(self, classes: int, image: tuple[int, int, int]) -> Workload:
-        """Return the work per image of size (c, h, w)."""
+    def count_work(self, classes: int, shown: tuple[str, ...]) -> Workload:
+        """Return the work per image that shows the channels `shown`."""
         # Weights and epochs change nothing, so that equal work is counted only once
         counted = self.spec.model_copy(update={"weights": "none", "epochs": 1})
-        return _count_once(counted.model_dump_json(), classes, image)
+        return _count_once(counted.model_dump_json(), classes, shown)
 
-    def measure(self, classes: int, image: tuple[int, int, int], device: str = "auto") -> Speed:
-        """Return the speed on this machine for images of size (c, h, w)."""
-        return measure_speed(self.spec, classes, image, device)
+    def measure(
+        self,
+        classes: int,
+        image: tuple[int, int, int],
+        device: str = "auto",
+        shown: tuple[str, ...] = (),
+    ) -> Speed:
+        """Return the speed on this machine; see `measure_speed`."""
+        return measure_speed(self.spec, classes, image, device, shown)
 
 
 @cache
-def _count_once(spec: str, classes: int, image: tuple[int, int, int]) -> Workload:
-    return count_work(ClassifierSpec.model_validate_json(spec), classes, image)
+def _count_once(spec: str, classes: int, shown: tuple[str, ...]) -> Workload:
+    return count_work(ClassifierSpec.model_validate_json(spec), classes, shown)
 
 
 # Speed
 
 
-def count_work(spec: ClassifierSpec, classes: int, image: tuple[int, int, int]) -> Workload:
-    """Return the work per image of size (c, h, w), frozen and augmented as the spec says."""
-    channels = 3 if image[0] == 1 else image[0]
-    network = build_outline(spec, classes, channels)
+def count_work(spec: ClassifierSpec, classes: int, shown: tuple[str, ...]) -> Workload:
+    """Return the work per image that shows the channels `shown`, resized, frozen and augmented as
+    the spec says.
+    """
+    shown = name_network_channels(shown)
+    network = build_outline(spec, classes, shown)
     frozen_modules = freeze_layers(network, spec.freeze)
-    images = torch.empty(2, channels, spec.size, spec.size, device="meta")
+    images = torch.empty(2, len(shown), spec.size, spec.size, device="meta")
     network_work = work_of(network, 2, images, frozen_modules=frozen_modules)
 
     # The preparation of the image: resized, normalised, and augmented if the spec says so
     prepared = (
-        channels
+        len(shown)
         * spec.size**2
         * (WRITES_PER_AUGMENTED_NUMBER if spec.augment is not None else WRITES_PER_NUMBER)
     )
@@ -101,18 +110,25 @@ def count_work(spec: ClassifierSpec, classes: int, image: tuple[int, int, int]) 
 
 
 def measure_speed(
-    spec: ClassifierSpec, classes: int, image: tuple[int, int, int], device: str = "auto"
+    spec: ClassifierSpec,
+    classes: int,
+    image: tuple[int, int, int],
+    device: str = "auto",
+    shown: tuple[str, ...] = (),
 ) -> Speed:
     """Return the speed of a network on this machine, for images of size (c, h, w).
 
-    The weights are random, and some batches are timed. On a processor a large network is timed on
-    small batches of two sizes, which takes seconds: the constant cost of a step (the optimiser)
-    and the cost of each further image give the time of a whole batch.
+    `shown` has the names of the c channels, which plain pictures do not need. The weights are
+    random, and some batches are timed. On a processor a large network is timed on small batches of
+    two sizes, which takes seconds: the constant cost of a step (the optimiser) and the cost of each
+    further image give the time of a whole batch.
     """
     where = devices.find_device(device)
     small = spec.name in OWN_NETWORKS and OWN_NETWORKS[spec.name].small
     counts = TIMED_BATCHES_ON_CPU if where.type == "cpu" and not small else (spec.batch,)
-    timings = [_time_batch(spec, classes, image, where, min(count, spec.batch)) for count in counts]
+    timings = [
+        _time_batch(spec, classes, image, shown, where, min(count, spec.batch)) for count in counts
+    ]
     (small, *small_times), (large, *large_times) = timings[0], timings[-1]
     small_seconds, large_seconds = (
         [times.mean for times in both] for both in (small_times, large_times)
@@ -138,7 +154,12 @@ def measure_speed(
 
 
 def _time_batch(
-    spec: ClassifierSpec, classes: int, image: tuple[int, int, int], where: torch.device, count: int
+    spec: ClassifierSpec,
+    classes: int,
+    image: tuple[int, int, int],
+    shown: tuple[str, ...],
+    where: torch.device,
+    count: int,
 ) -> tuple[int, StepTimes, StepTimes]:
     """Return `count`, and how long training steps and predictions with so many images take."""
     # Random images, with the classes in turn
@@ -146,12 +167,11 @@ def _time_batch(
     names = EMOTIONS[:classes]
     images = make_rng("speed").integers(0, 256, (count, *image), dtype=np.uint8)
     key = [str(number) for number in range(count)]
-    faces = Faces(
-        images, make_index(images, key=key, emotion=[names[n % classes] for n in range(count)])
-    )
+    index = make_index(images, key=key, emotion=[names[n % classes] for n in range(count)])
+    faces = Faces(images, index, None, shown)
 
     with devices.isolate_randomness(where), set_precision(spec, where):
-        work = ClassifierTraining(start_network(spec, names, 0, None, image[0]), faces, 0, where)
+        work = ClassifierTraining(start_network(spec, names, 0, None, faces.shown), faces, 0, where)
         train, predict = (
             time_steps(step, lambda: devices.wait_for_device(where), TIMED_S, TIMED_STEPS)
             for step in (

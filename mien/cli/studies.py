@@ -125,7 +125,7 @@ def study_plan(
     from mien.study.run import require_weights
 
     read_study(path, home)
-    if not as_json and (frozen := describe_frozen_layers(resolved)):
+    if not as_json and (frozen := describe_frozen_layers(plan)):
         print(frozen, flush=True)
     require_weights(missing)
     costs = None if no_timing else estimate_costs(plan, rows, home, device, measure)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from mien import seeds
+from mien.classifiers.channels import read_clip_channels
 from mien.classifiers.kinds import find_timing
 from mien.classifiers.speed import NetworkTiming, Speed
 from mien.errors import UsageError
@@ -324,7 +325,8 @@ def _estimate_trial(
     device: str,
 ) -> Duration:
     """Return how long a trial takes."""
-    speed, timed = _find_speed(timing, len(plan.study.classes), faces.size, store, device)
+    image, shown = _find_image(row, faces, plan)
+    speed, timed = _find_speed(timing, len(plan.study.classes), image, shown, store, device)
     train = sum(sizes.count_images(row, source)[0] for source in SOURCES_OF[row.spec.train])
     test = sum(sizes.count_images(row, source)[1] for source in row.spec.tests)
     seconds = timing.passes * train / speed.train + test / speed.predict
@@ -336,8 +338,22 @@ def _estimate_trial(
 Image = tuple[int, int, int]
 
 
+def _find_image(row: TrialRow, faces: Faces, plan: StudyPlan) -> tuple[Image, tuple[str, ...]]:
+    """Return the size of the images that a trial sees, and the names of their channels.
+
+    An ablation with another input shows the images of the study with other channels.
+    """
+    shown = plan.shown[row.spec.faces]
+    return (len(shown), *faces.size[1:]), shown
+
+
 def _find_speed(
-    timing: NetworkTiming, classes: int, image: Image, store: Store, device: str
+    timing: NetworkTiming,
+    classes: int,
+    image: Image,
+    shown: tuple[str, ...],
+    store: Store,
+    device: str,
 ) -> tuple[Speed, bool]:
     """Return the speed of a network on this machine, and whether it was measured.
 
@@ -346,12 +362,14 @@ def _find_speed(
     """
     plain = timing.plain
     rates = _find_rates(store, device, timing.spec.threads)
-    expected = _estimate_speed(timing, classes, image, rates)
-    expected_plain = _estimate_speed(plain, classes, image, rates)
+    expected = _estimate_speed(timing, classes, shown, rates)
+    expected_plain = _estimate_speed(plain, classes, shown, rates)
     try:
         measured = Speed(
             *(
-                store.measure_once(f"{_make_key(plain, classes, image, device)}-{field}", _refuse)
+                store.measure_once(
+                    f"{_make_key(plain, classes, image, shown, device)}-{field}", _refuse
+                )
                 for field in TIMED_FIELDS
             )
         )
@@ -366,19 +384,28 @@ TIMED_FIELDS = ("train", "predict", "fastest", "slowest")
 TIMED_GENERATOR_FIELDS = ("mean", "fastest", "slowest")
 
 
-def _make_key(plain: NetworkTiming, classes: int, image: Image, device: str) -> str:
-    """Return the name under which the store keeps the speed of a network."""
+def _make_key(
+    plain: NetworkTiming, classes: int, image: Image, shown: tuple[str, ...], device: str
+) -> str:
+    """Return the name under which the store keeps the speed of a network.
+
+    Clips with as many channels can differ in their moments, so that the names count too.
+    """
     where, size = devices.find_device(device).type, "x".join(map(str, image))
-    return f"speed-{seeds.derive_seed(plain.key):x}-{classes}-{size}-{where}"
+    clip = read_clip_channels(shown)
+    moments = "" if clip is None else f"-{len(clip.moments)}"
+    return f"speed-{seeds.derive_seed(plain.key):x}-{classes}-{size}{moments}-{where}"
 
 
 def _refuse() -> float:
     raise NotTimed
 
 
-def _estimate_speed(timing: NetworkTiming, classes: int, image: Image, rates: Rates) -> Speed:
+def _estimate_speed(
+    timing: NetworkTiming, classes: int, shown: tuple[str, ...], rates: Rates
+) -> Speed:
     """Return the speed that a network should have, by its operations."""
-    work = timing.count_work(classes, image)
+    work = timing.count_work(classes, shown)
     return Speed(
         1 / rates.estimate_training_seconds(work, timing.spec.batch),
         1 / rates.estimate_prediction_seconds(work),
@@ -411,13 +438,16 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
     """
     faces = Faces.load(store.run(plan.study.faces).path)
     classes = len(plan.study.classes)
-    todo = {row.spec.name: row.spec for row in rows if row.spec.name not in plan.done}.values()
+    todo = {row.spec.name: row for row in rows if row.spec.name not in plan.done}.values()
 
-    # What is to be timed: each plain network once, and each needed generator
-    timings = [find_timing(trial.classifier) for trial in todo]
-    plain = [timing.plain for timing in timings if timing is not None]
-    networks = {_make_key(timing, classes, faces.size, device): timing for timing in plain}
-    needed = {name for trial in todo for name in trial.databases.values()}
+    # What is to be timed: each plain network and input once, and each needed generator
+    networks = {}
+    for row in todo:
+        timing = find_timing(row.spec.classifier)
+        if timing is not None:
+            seen = _find_image(row, faces, plan)
+            networks[_make_key(timing.plain, classes, *seen, device)] = (timing.plain, *seen)
+    needed = {name for row in todo for name in row.spec.databases.values()}
     databases = {
         _make_generator_key(database, plan, device): database
         for database in plan.all_databases
@@ -427,15 +457,20 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
     total = len(networks) + len(databases)
 
     # Networks: a single measurement gives all numbers
-    for number, (key, timing) in enumerate(networks.items(), start=1):
+    for number, (key, (timing, image, shown)) in enumerate(networks.items(), start=1):
 
-        def measure(timing: NetworkTiming = timing, number: int = number) -> Speed:
+        def measure(
+            timing: NetworkTiming = timing,
+            image: Image = image,
+            shown: tuple[str, ...] = shown,
+            number: int = number,
+        ) -> Speed:
             spec = timing.spec
             say(
                 f"timing {spec.name} ({number} of {total}): training and prediction, images of "
                 f"{spec.size} x {spec.size}, batch {spec.batch}"
             )
-            return timing.measure(classes, faces.size, device)
+            return timing.measure(classes, image, device, shown)
 
         _keep_measured(store, key, TIMED_FIELDS, measure)
 

@@ -20,7 +20,7 @@ from mien.runs.progress import say
 from mien.runs.spec import Strict, read_spec, read_toml, suggest
 from mien.runs.store import Run, Store, require_alias
 from mien.study.databases import plan_databases
-from mien.study.plan import plan_study
+from mien.study.plan import plan_study, read_channels
 from mien.study.settings import CONTROLS, SETTINGS, ControlName, SettingName
 from mien.study.specs import AblationInput, StudySpec
 
@@ -366,19 +366,27 @@ def _format_value(value: Any) -> str:
 
 
 def require_classifiers(study: StudySpec, files: dict[str, Path], store: Store) -> None:
-    """Raise SpecError or WeightsError if a classifier that is still to be trained cannot be built.
+    """Raise an error if a classifier that is still to be trained cannot be built.
 
     `files` maps the names that specs give to weights files to their paths.
+
+    Raises SpecError, WeightsError, and DataError if a network does not take the faces of the study.
     """
     specs = {
         f"{name}, {ablation}": spec
         for name, by_ablation in study.classifiers.items()
         for ablation, spec in select_networks(by_ablation).items()
     }
+    channels = read_channels(study, store)
+    shown = {
+        f"{name}, {ablation}": channels[study.find_faces(name, ablation)]
+        for name in study.classifiers
+        for ablation in study.ablations
+    }
 
-    # The names of networks first: without them no plan can be made
-    networks = {spec.name: spec.model_copy(update={"weights": "none"}) for spec in specs.values()}
-    pretrained.check_all(networks)
+    # The names of networks and their inputs first: without them no plan can be made
+    networks = {label: spec.model_copy(update={"weights": "none"}) for label, spec in specs.items()}
+    pretrained.check_all(networks, shown=shown)
 
     # Weights matter only to the trials that are not done yet
     if any(spec.weights != "none" for spec in specs.values()):
@@ -391,7 +399,8 @@ def require_classifiers(study: StudySpec, files: dict[str, Path], store: Store) 
             }
         )
     needed = {spec.weights for spec in specs.values()}
-    pretrained.check_all(specs, {name: path for name, path in files.items() if name in needed})
+    wanted = {name: path for name, path in files.items() if name in needed}
+    pretrained.check_all(specs, wanted, shown)
 
 
 def resolve(

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mien.classifiers.baselines import BASELINES
+from mien.classifiers.channels import name_network_channels
 from mien.classifiers.networks import find_frozen_layers
 from mien.classifiers.specs import select_networks
+from mien.faces import Faces
 from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
 from mien.runs.progress import count_of
 from mien.runs.store import RunSummary, Store
@@ -113,7 +115,15 @@ def plan_study(study: StudySpec, store: Store) -> StudyPlan:
         for name in names
         if name not in done and (text := altered.get(name) or read_failure(store, name))
     }
-    return StudyPlan(study, tuple(all_databases), tuple(table), done, failed)
+    shown = read_channels(study, store)
+    return StudyPlan(study, tuple(all_databases), tuple(table), done, failed, shown)
+
+
+def read_channels(study: StudySpec, store: Store) -> dict[str, tuple[str, ...]]:
+    """Return the names of the channels of each run of faces that a study shows, by run."""
+    own = (one for by_ablation in study.classifier_inputs.values() for one in by_ablation.values())
+    runs = [study.faces, *(one.faces for one in [*study.inputs.values(), *own])]
+    return {name: Faces.load(store.run(name).path).shown for name in dict.fromkeys(runs)}
 
 
 def describe_plan(plan: StudyPlan) -> str:
@@ -190,11 +200,11 @@ def count_runs(plan: StudyPlan) -> dict[str, tuple[int, int, int]]:
     return counts
 
 
-def describe_frozen_layers(study: StudySpec) -> str:
+def describe_frozen_layers(plan: StudyPlan) -> str:
     """Return a line for each classifier and ablation that freezes layers, and which these are."""
     return "\n".join(
         f"  {layers.classifier}, {layers.ablation}: frozen are {layers.text}"
-        for layers in list_frozen_shares(study)
+        for layers in list_frozen_shares(plan)
     )
 
 
@@ -225,12 +235,13 @@ def _format_range(numbers: Sequence[int]) -> str:
     return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
-def list_frozen_shares(study: StudySpec) -> list[FrozenRecord]:
+def list_frozen_shares(plan: StudyPlan) -> list[FrozenRecord]:
     """Return the frozen layers of each classifier and ablation that freezes any."""
     records = []
-    for name, by_ablation in study.classifiers.items():
+    for name, by_ablation in plan.study.classifiers.items():
         for ablation, spec in select_networks(by_ablation).items():
-            layers = find_frozen_layers(spec, len(study.classes))
+            channels = name_network_channels(plan.shown[plan.study.find_faces(name, ablation)])
+            layers = find_frozen_layers(spec, len(plan.study.classes), channels)
             if layers is not None:
                 records.append(FrozenRecord(classifier=name, ablation=ablation, text=layers.text))
     return records
@@ -285,7 +296,7 @@ def make_record(plan: StudyPlan) -> StudyRecord:
         classifiers=tuple(study.classifiers),
         ablations=study.ablations,
         controls=study.controls,
-        frozen=tuple(list_frozen_shares(study)),
+        frozen=tuple(list_frozen_shares(plan)),
         databases=tuple(databases),
         trials=tuple(trials),
     )

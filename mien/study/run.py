@@ -70,13 +70,13 @@ def run_study(
         return study_run
 
     # Check the classifiers before hours of work, and say what may surprise
-    _require_buildable(missing)
+    _require_buildable(todo, missing)
     reason = explain_generators(missing, only or {})
     if reason:
         say(reason)
     for text in describe_synthetic_counts(todo):
         say(f"synthetic images: {text}")
-    for layers in list_frozen_shares(study):
+    for layers in list_frozen_shares(todo):
         say(f"{layers.classifier}, {layers.ablation}: frozen are {layers.text}")
 
     # Remove the notes of earlier failures, so that these runs are tried again
@@ -106,10 +106,11 @@ def require_weights(missing: Sequence[TrialRow], fetch: bool = False) -> None:
     pretrained.require_hub_weights(select_networks(specs).values(), fetch)
 
 
-def _require_buildable(missing: Sequence[TrialRow]) -> None:
-    """Raise SpecError or WeightsError if a classifier of these rows cannot be built."""
+def _require_buildable(todo: StudyPlan, missing: Sequence[TrialRow]) -> None:
+    """Raise an error if a classifier of these rows cannot be built, or cannot see its faces."""
     specs = {f"{row.classifier}, {row.ablation}": row.spec.classifier for row in missing}
-    pretrained.check_all(select_networks(specs))
+    shown = {f"{row.classifier}, {row.ablation}": todo.shown[row.spec.faces] for row in missing}
+    pretrained.check_all(select_networks(specs), shown=shown)
     require_weights(missing, fetch=True)
 
 

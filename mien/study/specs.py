@@ -163,13 +163,17 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The databases and trials of a study, with the runs that are done or failed (by error)."""
+    """The databases and trials of a study, with the runs that are done or failed (by error).
+
+    `shown` has the names of the channels of each run of real faces, by run.
+    """
 
     study: StudySpec
     databases: tuple[Database, ...]
     rows: tuple[TrialRow, ...]
     done: frozenset[str]
     failed: dict[str, str]
+    shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def all_databases(self) -> list[Database]:

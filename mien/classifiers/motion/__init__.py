@@ -1,0 +1,1 @@
+"""Networks that see motion: optical flow of a clip, or its frames."""
