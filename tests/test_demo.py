@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from mien.cli.demo.findings import ROWS, Change, DemoFindings, Score, list_lines, read_findings
-from mien.cli.demo.pictures import write_pictures
+from mien.cli.demo.pictures import draw_changes, write_pictures
 from mien.cli.demo.plan import PLAN, DemoPlan
 from mien.cli.demo.run import run
 from mien.faces import Faces
@@ -116,6 +116,12 @@ def test_the_longest_numbers_fit_into_eighty_columns():
     found = replace(found, people=1000, held_out=500, frames=full, held=full, frames_images=9_999)
     lines = list_lines(found, "r.html")
     assert max(map(len, lines)) <= 80
+
+
+def test_the_picture_of_changes_shows_zero_whatever_they_are():
+    for low, high in ((2.0, 9.0), (-9.0, -2.0)):
+        svg = draw_changes(made_findings(low, high, "yes"))
+        assert ">0</text>" in svg and svg.count("stroke-dasharray") > 0
 
 
 # The README

@@ -288,15 +288,22 @@ class Dot:
 
 
 def draw_intervals(
-    title: str, unit: str, rows: Sequence[str], series: Mapping[str, Sequence[Dot | None]]
+    title: str,
+    unit: str,
+    rows: Sequence[str],
+    series: Mapping[str, Sequence[Dot | None]],
+    marks: Sequence[float] = (),
 ) -> str:
     """Return numbers with their intervals as SVG: for each of `rows` one marker per series.
 
-    The axis is logarithmic if all numbers are positive and span more than a factor of 30.
+    The axis includes each of `marks`, at a dashed line. It is logarithmic if all numbers are
+    positive and span more than a factor of 30.
     """
     colours = [COLOURS["subject"], *SPARE_COLOURS[2::-1]]
     with mpl.rc_context(MATPLOTLIB_SETTINGS):
-        figure = Figure(figsize=(5.8, 0.9 + 0.34 * len(rows)), layout="constrained")
+        figure = Figure(
+            figsize=(5.8, 0.9 + 0.15 * unit.count("\n") + 0.34 * len(rows)), layout="constrained"
+        )
         axes = figure.add_subplot()
 
         # Markers and intervals, one series below the other within a row
@@ -318,6 +325,8 @@ def draw_intervals(
             )
             for y, dot in shown:
                 axes.plot([dot.low, dot.high], [y] * 2, color=colour, linewidth=1.2)
+        for mark in marks:
+            axes.axvline(mark, color="#5b6675", linewidth=1, linestyle="--", zorder=1.5)
 
         # The axes
         numbers = [dot.value for values in series.values() for dot in values if dot is not None]

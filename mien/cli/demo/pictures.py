@@ -9,10 +9,7 @@ from mien.pages.sheets import draw_class_sheet, draw_side_by_side
 from mien.runs.files import write_whole
 from mien.runs.store import Store
 
-CHANGE_ROWS = {
-    "synthetic": "synthetic faces added to real ones",
-    "copies": "synthetic faces added, instead of copies",
-}
+CHANGE_ROWS = {"synthetic": "synthetic faces added", "copies": "added instead of copies"}
 
 
 def write_pictures(folder: Path, store: Store) -> list[Path]:
@@ -36,42 +33,45 @@ def write_pictures(folder: Path, store: Store) -> list[Path]:
     # Numbers
     charts = {
         "3-random-split.svg": _draw_scores(
-            "Frames split at random", {"random split of frames": found.frames}
+            "Frames split at random", {"random split of frames": found.frames}, found.constant
         ),
         "4-held-out-people.svg": _draw_scores(
             f"What is left on {found.held_out} held-out people",
             {"random split of frames": found.frames, "held-out people": found.held},
+            found.constant,
         ),
-        "5-synthetic-faces-added.svg": _draw_changes(found),
+        "5-synthetic-faces-added.svg": draw_changes(found),
     }
     for name, svg in charts.items():
         write_whole(folder / name, svg.encode())
     return [folder / name for name in [*sheets, *charts]]
 
 
-def _draw_scores(title: str, series: dict[str, dict[str, Score]]) -> str:
-    """Return accuracies with their intervals, a row for each of ROWS."""
+def _draw_scores(title: str, series: dict[str, dict[str, Score]], constant: float) -> str:
+    """Return accuracies with their intervals, a row for each of ROWS; `constant` is marked."""
     return draw_intervals(
         title,
-        "accuracy in per cent, 95 % intervals over people",
+        "accuracy in per cent, 95 % intervals over people\ndashed: the constant answer",
         list(ROWS),
         {
             name: [Dot(*(getattr(scores[row], part) for part in DOT_PARTS)) for row in ROWS]
             for name, scores in series.items()
         },
+        marks=[constant],
     )
 
 
-def _draw_changes(found: DemoFindings) -> str:
+def draw_changes(found: DemoFindings) -> str:
     """Return the changes of accuracy that synthetic faces bring."""
     dots = [
         Dot(*(getattr(found.changes[name], part) for part in DOT_PARTS)) for name in CHANGE_ROWS
     ]
     return draw_intervals(
         f"Synthetic faces, tested on {found.held_out} held-out people",
-        "change of accuracy in points, 95 % intervals over people",
+        "change of accuracy in points, 95 % intervals over people\ndashed: no change",
         list(CHANGE_ROWS.values()),
         {"difference": dots},
+        marks=[0.0],
     )
 
 

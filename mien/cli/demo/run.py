@@ -36,7 +36,7 @@ from mien.toy import dataset
 STAGE_SECONDS = {  # each stage, and the seconds that its processor time needs on two free cores
     "draw people": 14,
     "read and divide them": 9,
-    "train a generator; meanwhile, classifiers without it": 140,
+    "train a generator, and classifiers without it": 140,
     "generate faces; train classifiers with them": 32,
     "write findings, pictures and report": 9,
 }
@@ -64,7 +64,7 @@ class StageClock:
         planned = sum(STAGE_SECONDS[done] for done in taken)
         slower = sum(taken.values()) / planned if planned else 1.0
         remaining = slower * sum(STAGE_SECONDS[later] for later in names[number - 1 :])
-        say(f"[{number}/{len(names)}] {name} (about {format_duration(remaining)} left in all)")
+        say(f"[{number}/{len(names)}] {name} (about {format_duration(remaining)} left)")
 
         # The work itself
         start = time.monotonic()
