@@ -357,3 +357,33 @@ def test_wrong_inputs_of_classifiers_are_refused(home: Store):
         resolve(table(classifier={**TINY, "tiny": {"clips": 2, "until": "apex"}}), home)
     with pytest.raises(ValueError, match="the classifier tiny has its own input"):
         table(classifier={**TINY, "tiny": {"input": ["flow"]}}, settings=["both_to_real"])
+
+
+def test_controls_of_movement_retrain_each_classifier_on_changed_images(home: Store):
+    keep(moving("d", subjects=6), home, "d")
+    run_preprocess(
+        read_spec(PreprocessSpec, {"faces": "d", "window": 0, "size": 16}, "test"),
+        home,
+        alias="d-apex",
+    )
+    controls = ["nearest", "shuffled_motion", "no_motion"]
+    fields = {"faces": "d-apex", "trials": 1, "controls": controls}
+    view = {"clips": "onset,apex", "input": ["onset-difference"]}
+    study = resolve(table(**fields, classifier={**TINY, "tiny": view}), home)
+    rows = [row for row in plan_study(study, home).rows if row.fold == 0]
+    changes = [(row.control, row.classifier, row.spec.motion) for row in rows]
+    assert changes == [
+        ("", "tiny", None),
+        ("nearest", "nearest", None),
+        ("shuffled_motion", "tiny", "shuffled"),
+        ("no_motion", "tiny", "removed"),
+    ]
+    removed = trials.load_train_and_tests(rows[-1].spec, home)[0]
+    assert (np.asarray(removed.images) == 128).all()
+    shuffled, plain = (trials.load_train_and_tests(rows[place].spec, home)[0] for place in (2, 0))
+    assert not np.array_equal(shuffled.images, plain.images)
+    assert shuffled.index.equals(plain.index)
+    with pytest.raises(
+        DataError, match="the control shuffled_motion, with the classifier tiny, needs"
+    ):
+        resolve(table(**fields), home)

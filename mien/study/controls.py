@@ -79,7 +79,7 @@ def list_trial_kinds(study: StudySpec) -> list[TrialKind]:
         TrialKind(classifier, ablation, name, train, sources)
         for name in CONTROLS
         if name in study.controls and not CONTROLS[name].baseline
-        for classifier, ablation in _list_controlled(study)
+        for classifier, ablation in _list_controlled(study, name)
         for train, sources in _list_trainings(name, tests_of)
     ]
     return [*cells, *baselines, *retrained]
@@ -117,10 +117,15 @@ def _list_trainings(
     ]
 
 
-def _list_controlled(study: StudySpec) -> list[tuple[str, str]]:
+def _list_controlled(study: StudySpec, control: str) -> list[tuple[str, str]]:
     """Return who is trained for such a control, as pairs of name and ablation.
 
-    They are baselines such as a nearest neighbour, and each classifier in the first ablation.
+    They are baselines such as a nearest neighbour, unless the control changes the movement, and
+    each classifier in the first ablation.
     """
-    baselines = [(name, "") for name, baseline in BASELINES.items() if baseline.short]
+    baselines = [
+        (name, "")
+        for name, baseline in BASELINES.items()
+        if baseline.short and not CONTROLS[control].motion
+    ]
     return [*baselines, *((name, study.ablations[0]) for name in study.classifiers)]

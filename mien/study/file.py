@@ -20,6 +20,7 @@ from mien.runs.progress import say
 from mien.runs.spec import Strict, read_spec, read_toml, suggest
 from mien.runs.store import Run, Store, require_alias
 from mien.study.databases import plan_databases
+from mien.study.motion_controls import require_motion
 from mien.study.plan import plan_study, read_channels
 from mien.study.settings import CONTROLS, SETTINGS, ControlName, SettingName
 from mien.study.specs import AblationInput, StudySpec
@@ -449,7 +450,9 @@ def resolve(
         seed=study.seed,
     )
 
-    # Errors in [generator], [generate] and counts are raised here, before anything is copied
+    # Controls of the movement, and then [generator], [generate] and counts, are checked before
+    # anything is copied
+    _require_motion(spec, store, where)
     plan_databases(spec, faces, where)
     if files is None:
         for path in weights_files.values():
@@ -457,6 +460,14 @@ def resolve(
     else:
         files |= weights_files
     return spec
+
+
+def _require_motion(spec: StudySpec, store: Store, where: str) -> None:
+    """Raise DataError if a control changes the movement of images that show none."""
+    for control in spec.controls:
+        for name in spec.classifiers if CONTROLS[control].motion else ():
+            faces = Faces.load(store.run(spec.find_faces(name, spec.ablations[0])).path)
+            require_motion(faces, f"{where}: the control {control}, with the classifier {name},")
 
 
 def _require_free_name(name: str, store: Store, where: str) -> None:

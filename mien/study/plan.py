@@ -24,7 +24,13 @@ from mien.study.plan_file import (
     TrialRecord,
     list_control_fields,
 )
-from mien.study.settings import SETTINGS, SOURCES_OF, permutes_labels
+from mien.study.settings import (
+    SETTINGS,
+    SOURCES_OF,
+    draws_at_random,
+    find_motion_change,
+    permutes_labels,
+)
 from mien.study.specs import (
     MOST_LISTED_FOLDS,
     Database,
@@ -67,6 +73,7 @@ def _make_trial_spec(
     runs = {source: one.generate.name for source, one in made.items() if source in used}
 
     # The classifier; without randomness all trials are one and the same run
+    change = find_motion_change(kind.control)
     repetition = 0 if has_fixed_settings(study, kind.classifier, kind.control) else trial
     return TrialSpec(
         faces=study.find_faces(kind.classifier, kind.ablation),
@@ -81,6 +88,8 @@ def _make_trial_spec(
         permuted=derive_seed("study", study.seed, "permuted", trial)
         if permutes_labels(kind.control)
         else None,
+        motion=change or None,
+        motion_seed=derive_seed("study", study.seed, "motion", trial) if change else None,
         classes=study.classes,
         trial=repetition,
         seed=derive_seed("study", study.seed, "trial", repetition, "fold", fold),
@@ -90,7 +99,7 @@ def _make_trial_spec(
 def has_fixed_settings(study: StudySpec, classifier: str, control: str) -> bool:
     """Whether a trial has no randomness, so that one run serves as all trials."""
     seeded = classifier not in BASELINES or BASELINES[classifier].seeded
-    return not seeded and study.protocol != "frame" and not permutes_labels(control)
+    return not seeded and study.protocol != "frame" and not draws_at_random(control)
 
 
 # The whole

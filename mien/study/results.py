@@ -32,7 +32,7 @@ from mien.study.cells import (
 )
 from mien.study.plan_file import TrialRecord, read_record
 from mien.study.predictions import list_levels, read_predictions, score_predictions
-from mien.study.settings import CONTROLS, name_under_control, permutes_labels
+from mien.study.settings import CONTROLS, draws_at_random, name_under_control
 from mien.study.sources import find_withheld_sources
 from mien.study.specs import AblationInput
 
@@ -262,7 +262,7 @@ class StudyResults:
 
         # Without randomness all trials are the same
         seeded = classifier not in BASELINES or BASELINES[classifier].seeded
-        if not seeded and not permutes_labels(control):
+        if not seeded and not draws_at_random(control):
             scores, counts = count_once(scores, counts)
         return ResultCell(
             setting=setting,

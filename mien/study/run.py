@@ -27,7 +27,7 @@ from mien.study.plan import (
 )
 from mien.study.predictions import list_accuracies, read_predictions
 from mien.study.select import Only, explain_generators, select_rows
-from mien.study.settings import permutes_labels
+from mien.study.settings import find_motion_change, permutes_labels
 from mien.study.specs import StudyPlan, StudySpec, TrialRow, TrialSpec
 from mien.study.trials import run_trial
 
@@ -165,6 +165,8 @@ def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
     fold = "" if study.protocol == "frame" else f", fold {row.fold}"
     ablation_name = row.ablation if len(study.ablations) > 1 else ""
     ablation_name += " with labels permuted" if permutes_labels(row.control) else ""
+    change = find_motion_change(row.control)
+    ablation_name += f" with motion {change}" if change else ""
     label = (
         f"{f'{row.classifier} {ablation_name.strip()}'.strip()} trained on "
         f"{row.spec.train.replace('_', ' and ')}{trial}{fold}"

@@ -67,6 +67,8 @@ class Control:
     - `source` has the images that take the place of synthetic ones. Such a control is one of the
       settings that use synthetic faces, and its source has the name of the control.
     - `permutes_labels` says whether the labels of the real faces are permuted.
+    - `motion` names what is done with the movement that the real faces show, as a member of
+      motion_controls.MOTION_CHANGES; "" is nothing. Such a control has no baselines.
     - `constant` says whether it gives one answer to all images.
     - `only` is the one setting that it is a control of; "" is every one.
     """
@@ -76,6 +78,7 @@ class Control:
     baseline: str = ""
     source: FaceSource | None = None
     permutes_labels: bool = False
+    motion: str = ""
     constant: bool = False
     only: str = ""
 
@@ -119,6 +122,20 @@ CONTROLS: dict[str, Control] = {
         permutes_labels=True,
         only="real_to_real",
     ),
+    "shuffled_motion": Control(
+        "motion shuffled",
+        "each clip has the movement of another clip, whatever its class; what is right then was "
+        "not seen in the movement",
+        motion="shuffled",
+        only="real_to_real",
+    ),
+    "no_motion": Control(
+        "no motion",
+        "all moments of a clip show its first frame, and nothing moves; what is right then was "
+        "seen in the resting face",
+        motion="removed",
+        only="real_to_real",
+    ),
     **{
         kind: replace_generator(kind, facts.resamples, kind=kind)
         for kind, facts in KIND_FACTS.items()
@@ -140,6 +157,16 @@ SOURCES: dict[str, FaceSource] = {
 def permutes_labels(control: str) -> bool:
     """Whether the labels of real faces are permuted in the trials of a control ("": a cell)."""
     return bool(control) and CONTROLS[control].permutes_labels
+
+
+def draws_at_random(control: str) -> bool:
+    """Whether a control ("": a cell) changes the real faces at random, anew in each trial."""
+    return permutes_labels(control) or find_motion_change(control) == "shuffled"
+
+
+def find_motion_change(control: str) -> str:
+    """Return what a control does with the movement of real faces ("": nothing, or a cell)."""
+    return CONTROLS[control].motion if control else ""
 
 
 def name_under_control(control: str, faces: str) -> str:

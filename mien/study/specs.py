@@ -107,7 +107,8 @@ class TrialSpec(Spec):
     `by`, `folds`, `number` and `split_seed` say how the real faces are split. `synthetic` and
     `copycat` are the runs of databases, or empty if none is used, and `others` has those of other
     sources by name (`list_database_fields` makes the three). `permuted` is the seed by which the
-    labels of all real faces are permuted, or None.
+    labels of all real faces are permuted, or None. `motion` names what is done with their movement,
+    as in motion_controls.MOTION_CHANGES, with the seed `motion_seed`.
     """
 
     stage: ClassVar[str] = "trial"
@@ -124,6 +125,9 @@ class TrialSpec(Spec):
     tests: tuple[Source, ...]
     classifier: AnyClassifier
     permuted: int | None = None
+    # Omitted without a value, as in the specs of all trials before there were such controls
+    motion: str | None = Field(default=None, exclude_if=_is_none)
+    motion_seed: int | None = Field(default=None, exclude_if=_is_none)
     classes: tuple[str, ...]
     trial: int
     seed: int

@@ -12,6 +12,7 @@ from mien.faces import Faces, concatenate
 from mien.prepare import splits
 from mien.runs.store import Run, RunSummary, Store
 from mien.study.controls import permute_labels
+from mien.study.motion_controls import MOTION_CHANGES
 from mien.study.predictions import list_accuracies, write_predictions
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
 from mien.study.specs import TrialSpec
@@ -66,6 +67,8 @@ def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str
     fold = splits.split(real, spec.by, spec.folds, spec.number, spec.split_seed)
     if spec.permuted is not None:
         real = permute_labels(real, spec.permuted)
+    if spec.motion is not None:
+        real = MOTION_CHANGES[spec.motion](real, spec.motion_seed or 0)
     sources: dict[Source, tuple[Faces, Faces]] = {}
     if "real" in {*SOURCES_OF[spec.train], *spec.tests}:
         sources["real"] = (real.select(fold.train), real.select(fold.test))
