@@ -1,5 +1,6 @@
 """Controls: answers without learning, labels without signal, and a generator that copies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,7 +212,13 @@ each_control = pytest.mark.parametrize("name", CONTROLS)
 def blob_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("controls") / "store")
     keep(blobs(), store, "blobs")
+    keep(replace(blobs(), channels=("onset-difference",)), store, "moving-blobs")
     return store
+
+
+def find_suitable_faces(control: str) -> str:
+    """Return the faces of a study with this control: a control of movement needs movement."""
+    return "moving-blobs" if CONTROLS[control].motion else "blobs"
 
 
 def test_controls_have_words_of_their_own():
@@ -238,7 +245,8 @@ def test_a_control_adds_trainings_or_tests_to_just_the_settings_that_it_applies_
             with pytest.raises(ValidationError, match=CONTROLS[name].needs):
                 table(settings=[setting], controls=[name])
             continue
-        study = resolve(table(settings=[setting], controls=[name]), blob_store)
+        faces = find_suitable_faces(name)
+        study = resolve(table(faces=faces, settings=[setting], controls=[name]), blob_store)
         plain = list_trial_kinds(study.model_copy(update={"controls": ()}))
         kinds = list_trial_kinds(study)
         assert [kind for kind in kinds if kind not in plain]
@@ -255,7 +263,8 @@ def test_a_control_adds_trainings_or_tests_to_just_the_settings_that_it_applies_
 
 @each_control
 def test_a_study_with_one_control_is_planned_recorded_and_selected(name: str, blob_store: Store):
-    study = resolve(table(settings=[*SETTINGS], controls=[name], counts="like"), blob_store)
+    fields = {"faces": find_suitable_faces(name), "settings": [*SETTINGS], "counts": "like"}
+    study = resolve(table(**fields, controls=[name]), blob_store)
     plan = plan_study(study, blob_store)
     controls = select_rows(plan.rows, parse_only([f"control={name}"], study))
     assert controls and {row.control for row in controls} == {name}

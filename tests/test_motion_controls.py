@@ -77,7 +77,7 @@ def test_without_movement_all_moments_show_the_first_and_flow_is_at_rest():
 def test_images_without_movement_are_refused_with_the_way_out():
     grey = make_clips(("gray",))
     for faces in (replace(grey, channels=()), make_clips(("gray", "hog"))):
-        with pytest.raises(DataError, match="show movement, and these show gray.*give clips"):
+        with pytest.raises(DataError, match="show movement, and these show gray"):
             require_motion(faces, "the control no_motion")
     for channels in (("t0", "t1"), ("onset", "apex"), ("gray", "strain")):
         require_motion(make_clips(channels), "the control no_motion")
