@@ -160,7 +160,7 @@ def permutes_labels(control: str) -> bool:
 
 
 def draws_at_random(control: str) -> bool:
-    """Whether a control ("": a cell) changes the real faces at random, anew in each trial."""
+    """Whether a control ("": a cell) changes the real faces at random, by the seed of a trial."""
     return permutes_labels(control) or find_motion_change(control) == "shuffled"
 
 
