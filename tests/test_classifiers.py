@@ -412,6 +412,7 @@ def test_without_a_network_the_error_says_at_once_which_files_to_bring(
         "model.safetensors",
         'weights = "FILE"',
         'weights = "none"',
+        f"must be in {tmp_path}",
     ):
         assert part in str(caught.value)
 

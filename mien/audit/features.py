@@ -13,7 +13,7 @@ How images are resized is part of a space: other filters give other distances. A
 the judge) only from the real training images, never from the generator under test.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -274,6 +274,21 @@ def require_weights(name: SpaceName, file: Path, store: Store) -> None:
     Nothing is copied into the store.
     """
     _load_network(name, str(file), store)
+
+
+def require_hub_weights(spaces: Iterable[SpaceName]) -> None:
+    """Raise WeightsError unless the ImageNet weights of all these spaces are at hand.
+
+    They are downloaded where they are missing and the hub answers.
+    """
+    specs = [NETWORKS[name] for name in dict.fromkeys(spaces) if name in NETWORKS]
+    try:
+        pretrained.require_hub_weights(specs, fetch=True)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}. For the audit, give `--weights SPACE=FILE` instead, or omit the space in "
+            "--spaces"
+        ) from None
 
 
 def _load_network(name: SpaceName, weights: str, store: Store) -> TrainedNetwork:

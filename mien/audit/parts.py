@@ -8,7 +8,7 @@ parallel, each on one core, so that no number depends on how many cores there ar
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,16 @@ def plan_parts(
         )
         for name, part in PARTS.items()
     }
+
+
+def require_weights(jobs: Iterable[Job]) -> None:
+    """Raise WeightsError unless the weights that these jobs extract features with are at hand."""
+    specs = [
+        FeaturesSpec.model_validate(job.arguments["spec"])
+        for job in jobs
+        if job.make is extract_features_job
+    ]
+    features.require_hub_weights(spec.space for spec in specs if not spec.weights)
 
 
 def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "auto") -> list[Job]:

@@ -13,7 +13,7 @@ from mien.audit import verdict
 from mien.audit.leakage.part import add_generator_overlap
 from mien.audit.page import draw_suspects, render
 from mien.audit.part import PartResult, make_empty_side
-from mien.audit.parts import PARTS, list_jobs, plan_parts, read, run_part
+from mien.audit.parts import PARTS, list_jobs, plan_parts, read, require_weights, run_part
 from mien.audit.specs import AuditSpec, PartName
 from mien.audit.verdict import Check, HeldOut, Outcome, Question
 from mien.errors import DataError
@@ -169,6 +169,7 @@ def run_audit(
 
         # Make the parts that the store lacks
         jobs = list_jobs(plan, store, device)
+        require_weights(jobs)
         failures = run_jobs(jobs, store, engine or Local(0)) if jobs else {}
         for name, text in failures.items():  # the others may only have waited for the first
             raise restore_error(store, name, text)

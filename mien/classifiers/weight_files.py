@@ -398,8 +398,9 @@ def _describe_missing(hubs: Mapping[str, str], reason: str = "") -> str:
     single = len(hubs) == 1
     table = f"[classifier.{next(iter(hubs))}]"
     return (
-        f"the ImageNet weights of {', '.join(hubs)} must come from the hub, which cannot be reached"
-        f"{f' ({reason})' if reason else ''}. On a machine with a network, download{files}\n"
+        f"the ImageNet weights of {', '.join(hubs)} must be in {constants.HF_HUB_CACHE} or come "
+        f"from the hub, which cannot be reached{f' ({reason})' if reason else ''}. On a machine "
+        f"with a network, download{files}\n"
         f"Copy {'it here under any name' if single else 'them here, each under its own name'}, "
         f'and set weights = "FILE" with the path'
         f"{'' if single else f', each in a table such as {table}'}. To train from random weights "

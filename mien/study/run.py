@@ -46,12 +46,17 @@ def run_study(
     failure is recorded with its error and the other trials continue; the next call tries it
     again. `engine` says where the work is done; None is this process.
 
-    Raises TrialsFailed at the end if anything failed, and SpecError or WeightsError at once if a
-    classifier cannot be built.
+    Raises TrialsFailed at the end if anything failed, and SpecError or WeightsError at once, before
+    anything is written, if a classifier cannot be built or its weights are missing.
     """
-    # Write the list of all trials, and move the study's name to it
+    # Only what is missing is made, and what cannot be made is refused first
     todo = plan_study(study, store)
     selected = select_rows(todo.rows, only or {})
+    wanted = {row.spec.name: row for row in selected}
+    missing = [row for name, row in wanted.items() if name not in todo.done]
+    _require_buildable(todo, missing)
+
+    # Write the list of all trials, and move the study's name to it
     before = store.read_aliases().get(study.title, study.name)
     study_run = store.make(study, lambda out, scratch: write_study(todo, out), alias=study.title)
     if before != study.name:
@@ -61,16 +66,12 @@ def run_study(
             "earlier study"
         )
 
-    # Only what is missing is made
-    wanted = {row.spec.name: row for row in selected}
-    missing = [row for name, row in wanted.items() if name not in todo.done]
     if not missing:
         scope = " selected by --only" if only else ""
         say(f"{study.title}: {count_of(len(wanted), 'trial')}{scope}, all done")
         return study_run
 
-    # Check the classifiers before hours of work, and say what may surprise
-    _require_buildable(todo, missing)
+    # Say what may surprise before hours of work
     reason = explain_generators(missing, only or {})
     if reason:
         say(reason)
