@@ -101,6 +101,8 @@ def study_plan(
     # Read the study, and select the trials that --only names.
     if no_timing and (measure or workers is not None):
         raise UsageError("--no-timing leaves out all times; omit it, or --measure and --workers")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers must be 1 or more; given: {workers}")
     home = open_store(store)
     path = find_study(study)
     resolved = read_study(path, home, check=False)
