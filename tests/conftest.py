@@ -1,6 +1,7 @@
 """Fixtures that several files of tests share; what trains is made once in each process."""
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(without)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """The machine does not lose its power during the tests: a file need not be on the disk, which
+    takes milliseconds, before the next one is written.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which also fails if the file is not open
+        yield
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def skilled(**by_training: float):
 
 
 def study(store: Store, name: str, skill=None, **changes: Any) -> StudyResults:
-    fields = {"settings": FIVE_SETTINGS, "controls": ALL_CONTROLS, "name": name}
+    fields = {"settings": FIVE_SETTINGS, "controls": ALL_CONTROLS, "trials": 1, "name": name}
     return written_study(store, skill or skilled(), **{**fields, **changes})
 
 
@@ -51,7 +51,7 @@ def answer(studies: list[StudyResults], question: Question) -> Conclusion:
 
 
 def test_every_question_has_an_answer_in_order(store: Store):
-    found = draw_conclusions([study(store, "plain")])
+    found = draw_conclusions([study(store, "plain", trials=2)])
     assert [one.question for one in found] == list(STUDY_QUESTIONS)
     for one in found[:3]:
         assert one.estimate is not None and one.n == 8 and one.unit == "subject"
@@ -71,7 +71,8 @@ def test_every_question_has_an_answer_in_order(store: Store):
 def test_synthetic_faces_help_or_not_as_the_trials_say(
     store: Store, both: float, expected: str, lead: str
 ):
-    one = answer([study(store, f"adds-{both}", skilled(both=both))], "synthetic")
+    few = {"settings": ["real_to_real", "both_to_real"], "controls": ["nearest"], "trials": 2}
+    one = answer([study(store, f"adds-{both}", skilled(both=both), **few)], "synthetic")
     assert one.answer == expected and one.sentence.startswith(lead)
     assert one.estimate is not None
     assert f"{100 * abs(one.estimate.value):.1f} points" in one.sentence
@@ -87,7 +88,9 @@ def test_synthetic_faces_help_or_not_as_the_trials_say(
 def test_synthetic_faces_are_compared_with_copies(
     store: Store, both: float, copies: float, expected: str
 ):
-    found = study(store, f"copies-{both}-{copies}", skilled(both=both, both_copycat=copies))
+    skill = skilled(both=both, both_copycat=copies)
+    few = {"settings": ["real_to_real", "both_to_real"], "controls": ["copycat"]}
+    found = study(store, f"copies-{both}-{copies}", skill, **few)
     one = answer([found], "copies")
     assert one.answer == expected
     assert "adding synthetic faces instead of copies of the real images" in one.sentence
@@ -127,8 +130,9 @@ def test_without_names_of_people_nothing_can_be_told(tmp_path: Path):
 
 
 def test_a_random_split_is_compared_with_people_held_out(store: Store):
-    honest = study(store, "held", skilled(real=0.4))
-    leaky = study(store, "leaky", skilled(real=0.99), protocol="frame", folds=2)
+    few = {"controls": ["nearest"]}
+    honest = study(store, "held", skilled(real=0.4), **few)
+    leaky = study(store, "leaky", skilled(real=0.99), protocol="frame", folds=2, **few)
     one = answer([leaky, honest], "split")
     assert one.answer == "yes" and one.estimate is not None and one.estimate.low > 0.4
     assert "a random split of frames gives real → real 9" in one.sentence
@@ -169,7 +173,12 @@ def test_a_study_that_has_only_begun_cannot_tell(store: Store):
 def test_classifiers_are_pooled_into_one_estimate(store: Store):
     fields = {"tiny": {"name": "tiny", "size": 16}, "twin": {"name": "tiny", "size": 16}}
     found = study(
-        store, "pooled", skilled(both=0.9), classifiers=["tiny", "twin"], classifier=fields
+        store,
+        "pooled",
+        skilled(both=0.9),
+        classifiers=["tiny", "twin"],
+        classifier=fields,
+        controls=["nearest"],
     )
     one = answer([found], "synthetic")
     singles = [single.gap.value for single in found.compare("both_to_real")]
@@ -179,7 +188,7 @@ def test_classifiers_are_pooled_into_one_estimate(store: Store):
 
 
 def test_one_pair_is_the_comparison_of_its_cells(store: Store):
-    found = study(store, "pair", skilled(both=0.8))
+    found = study(store, "pair", skilled(both=0.8), controls=["nearest"])
     (single,) = found.compare("both_to_real")
     cells = [found.find_scored_cell(name, "tiny") for name in ("both_to_real", "real_to_real")]
     gap, p = pool_pairs([(cells[0], cells[1])])  # pyright: ignore[reportArgumentType]
