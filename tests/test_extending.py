@@ -324,7 +324,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folders = {title: tmp_path_factory.mktemp("package") for title in USES}
     for title, folder in folders.items():
         package = folder / "mien"
-        shutil.copytree(ROOT / "mien", package, ignore=shutil.ignore_patterns("*.opt-*.pyc*"))
+        shutil.copytree(ROOT / "mien", package, ignore=shutil.ignore_patterns("*.shapes-*.pyc*"))
         for file, position, code in read_blocks(SECTIONS[title]):
             insert(folder, file, position, code)
         (folder / "code.py").write_text(textwrap.dedent(USES[title]), encoding="utf-8")

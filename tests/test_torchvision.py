@@ -52,9 +52,8 @@ def bare(tmp_path: Path) -> Path:
     reason="mien is not installed with its entry point for torch: run make setup",
 )
 def test_a_plain_import_of_timm_works_where_mien_is_installed(bare: Path):
-    for first in (None, bare):
-        done = python("import timm; print(timm.is_model('vgg16'))", first)
-        assert done.stdout.strip() == "True", done.stderr
+    done = python("import timm; print(timm.is_model('vgg16'))", bare)
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_torchvision_without_its_library_can_be_imported_after_prepare(bare: Path):
@@ -63,12 +62,12 @@ def test_torchvision_without_its_library_can_be_imported_after_prepare(bare: Pat
         from mien.classifiers import operators
         operators.prepare()
         operators.prepare()
-        import timm, torch, torchvision
-        print(torchvision.__path__[0], timm.is_model("vgg16"))
+        import torch, torchvision
+        print(torchvision.__path__[0])
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     """
     done = python(code, bare, autoload=False)
-    assert done.stdout.split() == [str(bare / "torchvision"), "True"]
+    assert done.stdout.split() == [str(bare / "torchvision")]
     assert "Couldn't load custom C++ ops" in done.stderr
 
 
