@@ -129,7 +129,7 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
         "fd_test": distances.compute_frechet_distance(seen, test),
         "fd_train": distances.compute_frechet_distance(seen, train),
         "precision": float(near.near_real.mean()),
-        "recall": float(near.near_made.mean()),
+        "recall": float(near.near_synthetic.mean()),
         "agreement": float(np.mean(answers == made.labels(bench.judge.classes))),
         "copies": float(np.mean(ratios < COPY)),
     }

@@ -174,10 +174,10 @@ class Faces:
         """
         pixels = _to_channels_first(images)
         emotions = [str(label).strip().lower() for label in labels]
-        for what, values in (("labels", emotions), ("subjects", subjects), ("clips", clips)):
+        for noun, values in (("labels", emotions), ("subjects", subjects), ("clips", clips)):
             if values is not None and len(values) != len(pixels):
                 raise DataError(
-                    f"{len(pixels):,} images need as many {what}; given: {len(values):,}"
+                    f"{len(pixels):,} images need as many {noun}; given: {len(values):,}"
                 )
 
         columns = {
@@ -288,13 +288,13 @@ class Faces:
         unit = self.unit()
         return unit, self.units("subject" if unit == "subject" else "clip")
 
-    def require_real(self, what: str) -> None:
-        """Raise DataError if an image was generated; `what` names the images in the message."""
+    def require_real(self, noun: str) -> None:
+        """Raise DataError if an image was generated; `noun` names the images in the message."""
         generated = self.index["source"] != "real"
         if generated.any():
             makers = sorted(set(self.index["source"][generated]))
             raise DataError(
-                f"{what} must be real pictures, and {int(generated.sum()):,} of {len(self):,} were "
+                f"{noun} must be real pictures, and {int(generated.sum()):,} of {len(self):,} were "
                 f"generated, by {first_few(makers, 3)}; name a set of real pictures"
             )
 
@@ -403,9 +403,9 @@ def _draw_strip(images: np.ndarray) -> bytes:
     """
     from PIL import Image
 
-    shown = images if images.shape[1] == 3 else images[:, :1]
-    n, c, h, w = shown.shape
-    strip = np.ascontiguousarray(np.moveaxis(shown, 0, 2)).reshape(c, h, n * w)
+    visible = images if images.shape[1] == 3 else images[:, :1]
+    n, c, h, w = visible.shape
+    strip = np.ascontiguousarray(np.moveaxis(visible, 0, 2)).reshape(c, h, n * w)
     picture = Image.fromarray(strip[0] if c == 1 else np.moveaxis(strip, 0, 2))
     if h > SHOWN_PIXELS:
         picture = picture.resize((max(1, n * w * SHOWN_PIXELS // h), SHOWN_PIXELS))
@@ -484,7 +484,7 @@ def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> p
 
 
 def concatenate(parts: Iterable[Faces]) -> Faces:
-    """Return the faces of all `parts`, in order; `seen` is the union of theirs."""
+    """Return the faces of all `parts`, in order; `seen_tables` is the union of theirs."""
     parts = list(parts)
 
     # All parts must have one size and the same channels.
@@ -494,20 +494,22 @@ def concatenate(parts: Iterable[Faces]) -> Faces:
             f"faces to be joined must have one size; given: {sorted(sizes)}. Preprocess them to "
             "the same size"
         )
-    shown = {part.channels for part in parts}
-    if len(shown) != 1:
+    channel_sets = {part.channels for part in parts}
+    if len(channel_sets) != 1:
         descriptions = " and ".join(
-            sorted(", ".join(channels) or "plain pictures" for channels in shown)
+            sorted(", ".join(channels) or "plain pictures" for channels in channel_sets)
         )
         raise DataError(
             f"faces to be joined must show the same in their channels; given: {descriptions}"
         )
 
     # Join images, tables, and what the generators have seen.
-    seen = [part.seen for part in parts if part.seen is not None]
+    seen_tables = [part.seen for part in parts if part.seen is not None]
     return Faces(
         np.concatenate([part.images for part in parts]),
         pd.concat([part.index for part in parts], ignore_index=True),
-        pd.concat(seen, ignore_index=True).drop_duplicates(ignore_index=True) if seen else None,
+        pd.concat(seen_tables, ignore_index=True).drop_duplicates(ignore_index=True)
+        if seen_tables
+        else None,
         parts[0].channels,
     )

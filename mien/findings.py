@@ -31,8 +31,8 @@ class Finding:
 
 def first_few(names: Sequence[str], limit: int = 5) -> str:
     """Return the first few names, and the number of the others."""
-    others = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {others} more" if others > 0 else "")
+    rest_count = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest_count} more" if rest_count > 0 else "")
 
 
 def find_consecutive_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -47,11 +47,11 @@ def hash_images(images: UInt8[np.ndarray, "n c h w"]) -> UInt64[np.ndarray, " n"
 
 
 def count_bits_to_nearest(
-    images: UInt8[np.ndarray, "n c h w"], known: UInt64[np.ndarray, " m"]
+    images: UInt8[np.ndarray, "n c h w"], hashes: UInt64[np.ndarray, " m"]
 ) -> UInt8[np.ndarray, " n"]:
     """Return the bits between each image's hash, mirrored or not, and the nearest known hash.
 
-    `known` must not be empty.
+    `hashes` must not be empty.
     """
     views = [hash_images(images), hash_images(images[:, :, :, ::-1])]
     least = [np.zeros(0, dtype=np.uint8)]
@@ -59,7 +59,7 @@ def count_bits_to_nearest(
         batch = slice(first, first + HASHES_COMPARED_AT_ONCE)
         least.append(
             np.minimum(
-                *(compute_hamming_distances(view[batch], known).min(axis=1) for view in views)
+                *(compute_hamming_distances(view[batch], hashes).min(axis=1) for view in views)
             )
         )
     return np.concatenate(least)

@@ -97,23 +97,23 @@ SETS_WITHOUT_READER: Mapping[str, Terms] = {
 }
 
 
-def choose_stricter_terms(one: Terms, kept: Any) -> Terms:
+def choose_stricter_terms(terms: Terms, stored: Any) -> Terms:
     """Return the stricter of two terms, field by field.
 
-    `kept` has the other terms as `make_terms_json` writes them; anything else in it is ignored.
+    `stored` has the other terms as `make_terms_json` writes them; anything else in it is ignored.
     """
     required = {"originals", "derived", "conditions", "blocked"}
-    if not isinstance(kept, dict) or not kept.keys() >= required:
-        return one
+    if not isinstance(stored, dict) or not stored.keys() >= required:
+        return terms
     permissions = {
-        name: max(getattr(one, name), kept[name], key=_LOOSEST_FIRST.index)
+        name: max(getattr(terms, name), stored[name], key=_LOOSEST_FIRST.index)
         for name in ("originals", "derived")
     }
     lists = {
-        name: (*dict.fromkeys([*getattr(one, name), *kept[name]]),)
+        name: (*dict.fromkeys([*getattr(terms, name), *stored[name]]),)
         for name in ("conditions", "blocked")
     }
-    return replace(one, **permissions, **lists)
+    return replace(terms, **permissions, **lists)
 
 
 def find_conditions(licence: str) -> tuple[str, ...] | None:

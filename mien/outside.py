@@ -99,9 +99,9 @@ def expand_home(path: Path) -> Path:
 
 
 def read_file(
-    path: Path, what: str = "a file", most: int = TEXT_BYTES, fault: type[UsageError] = DataError
+    path: Path, noun: str = "a file", most: int = TEXT_BYTES, fault: type[UsageError] = DataError
 ) -> bytes:
-    """Return the bytes of a regular file of at most `most` bytes; `what` names it in messages.
+    """Return the bytes of a regular file of at most `most` bytes; `noun` names it in messages.
 
     Raises `fault` if it is missing, a folder, a pipe or a device, too large, or cannot be
     read.
@@ -110,10 +110,10 @@ def read_file(
         # A pipe or device could be read without end
         state = path.stat()
         if stat.S_ISDIR(state.st_mode):
-            raise fault(f"{path} must be {what}, and is a folder; check the path")
+            raise fault(f"{path} must be {noun}, and is a folder; check the path")
         if not stat.S_ISREG(state.st_mode):
             raise fault(
-                f"{path} must be {what}, and is a pipe, a socket or a device; save it as a file "
+                f"{path} must be {noun}, and is a pipe, a socket or a device; save it as a file "
                 "first"
             )
 
@@ -121,15 +121,15 @@ def read_file(
         with path.open("rb") as file:
             data = file.read(most + 1)
     except FileNotFoundError:
-        raise fault(f"there must be {what} at {path}, and there is none; check the path") from None
+        raise fault(f"there must be {noun} at {path}, and there is none; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise fault(
-            f"{path} must be {what} that can be read, and is not: {reason}; check the path"
+            f"{path} must be {noun} that can be read, and is not: {reason}; check the path"
         ) from None
     if len(data) > most:
         raise fault(
-            f"{path} must be {what} of at most {most >> 20} MB, and is larger; check that it is "
+            f"{path} must be {noun} of at most {most >> 20} MB, and is larger; check that it is "
             "the right file"
         )
     return data
@@ -137,7 +137,7 @@ def read_file(
 
 def read_text(
     path: Path,
-    what: str = "a text file",
+    noun: str = "a text file",
     most: int = TEXT_BYTES,
     fault: type[UsageError] = DataError,
 ) -> str:
@@ -146,17 +146,17 @@ def read_text(
     The limits are those of `read_file`. Raises `fault` also if it is not UTF-8, or holds NUL
     bytes.
     """
-    data = read_file(path, what, most, fault)
+    data = read_file(path, noun, most, fault)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise fault(
-            f"{path} must be {what}, written in UTF-8, and line {line} is not; save it as UTF-8"
+            f"{path} must be {noun}, written in UTF-8, and line {line} is not; save it as UTF-8"
         ) from None
     if "\0" in text:
         raise fault(
-            f"{path} must be {what}, and holds NUL bytes, which no text file has; check that it is "
+            f"{path} must be {noun}, and holds NUL bytes, which no text file has; check that it is "
             "the right file"
         )
     return text
@@ -179,12 +179,12 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
-def describe_system_error(error: OSError, place: Path | str = "") -> str:
+def describe_system_error(error: OSError, where: Path | str = "") -> str:
     """Return an error of the system as a message: which path, what happened, what to do.
 
-    `place` is the path where the error names none.
+    `where` is the path where the error names none.
     """
-    filename = error.filename if isinstance(error.filename, str | bytes) else place
+    filename = error.filename if isinstance(error.filename, str | bytes) else where
     path = os.fsdecode(filename) if filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     if is_disk_full(error):
@@ -199,9 +199,9 @@ def describe_system_error(error: OSError, place: Path | str = "") -> str:
 
 def _walk_causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and its causes."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    while cause is not None and id(cause) not in visited:
+        visited.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__

@@ -98,23 +98,23 @@ class ValueRange:
 
 
 @contextmanager
-def describe_errors(what: object) -> Iterator[None]:
-    """Turn every error of a decoder in this context into a DataError about the picture `what`."""
+def describe_errors(name: object) -> Iterator[None]:
+    """Turn every error of a decoder in this context into a DataError about the picture `name`."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(
-            f"{what} must be an image of at most 64,000,000 pixels, and has far more: a small file "
+            f"{name} must be an image of at most 64,000,000 pixels, and has far more: a small file "
             "may hold a picture that fills the memory"
         ) from None
     except UnidentifiedImageError:
         raise DataError(
-            f"{what} must be an image that can be read, and is not: it begins as no picture does "
+            f"{name} must be an image that can be read, and is not: it begins as no picture does "
             f"of {', '.join(PICTURE_FORMATS)}"
         ) from None
     except Exception as error:  # decoders raise anything on damaged files
         reason = str(error) or type(error).__name__
-        raise DataError(f"{what} must be an image that can be read, and is not: {reason}") from None
+        raise DataError(f"{name} must be an image that can be read, and is not: {reason}") from None
 
 
 def open_image(picture: Path | bytes) -> Image.Image:
@@ -451,8 +451,8 @@ def _open_image(
             _check_size(image.size)
             if remarks is not None and getattr(image, "is_animated", False):
                 remarks.append(SEVERAL_FRAMES)
-            shown = _rotate_upright(convert_to_eight_bits(image, picture, white), image)
-            return convert_colour(_remove_transparency(_crop_to_box(shown, box), remarks), colour)
+            upright = _rotate_upright(convert_to_eight_bits(image, picture, white), image)
+            return convert_colour(_remove_transparency(_crop_to_box(upright, box), remarks), colour)
 
 
 def cut_face(image: Image.Image, place: FacePlace | None, margin: float) -> Image.Image:
@@ -498,10 +498,10 @@ def _remove_transparency(image: Image.Image, remarks: list[str] | None) -> Image
     """Return the image as L or RGB, with transparent parts on black."""
     if "transparency" not in image.info and image.mode not in ("RGBA", "RGBa", "LA", "La", "PA"):
         return image.convert("L" if image.mode in ("1", "L") else "RGB")
-    shown = image.convert("RGBA")
-    if remarks is not None and np.asarray(shown)[..., 3].min() < 255:
+    layered = image.convert("RGBA")
+    if remarks is not None and np.asarray(layered)[..., 3].min() < 255:
         remarks.append(TRANSPARENT_PARTS)
-    return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), shown).convert(
+    return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), layered).convert(
         "RGB"
     )
 

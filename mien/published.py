@@ -138,10 +138,10 @@ ACCURACY: dict[tuple[str, str], dict[str, PublishedCell]] = {
 cent.
 """
 
-TABLE_NUMBERS = {key: 3 + place for place, key in enumerate(ACCURACY)}
+TABLE_NUMBERS = {key: 3 + column for column, key in enumerate(ACCURACY)}
 """The number of the preprint's table for each (setting, ablation)."""
 
-FIGURE_NUMBERS = {key: 12 + place for place, key in enumerate(ACCURACY)}
+FIGURE_NUMBERS = {key: 12 + column for column, key in enumerate(ACCURACY)}
 """The number of the preprint's bar chart for each (setting, ablation): Figures 12 to 23."""
 
 

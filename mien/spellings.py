@@ -86,24 +86,24 @@ def identify_person(name: str) -> str:
 
 
 def identify_people(
-    names: Mapping[str, int], same: Mapping[str, str] | None = None, as_written: bool = False
+    names: Mapping[str, int], main_names: Mapping[str, str] | None = None, as_written: bool = False
 ) -> SubjectNames:
     """Return the people behind `names`, which has the number of images of each name.
 
-    `same` maps a name to another one of the same person. With `as_written`, all other spellings are
-    different people, and those that would be treated as one are put in quotation marks. Raises
-    DataError if a name in `same` is not among `names`.
+    `main_names` maps a name to another one of the same person. With `as_written`, all other
+    spellings are different people, and those that would be treated as one are put in quotation
+    marks. Raises DataError if a name in `main_names` is not among `names`.
     """
-    same = same or {}
-    unknown = sorted({*same, *same.values()} - set(names))
+    main_names = main_names or {}
+    unknown = sorted({*main_names, *main_names.values()} - set(names))
     if unknown:
         raise DataError(
             "two names of one person must be among the names of the set, and "
             f"'{show_controls(unknown[0])}' is not; there are {_format_names(sorted(names)[:20])}"
         )
 
-    # Group the names by person, after the pairs of `same`.
-    target_of = {name: _follow_chain(name, same) for name in names if name}
+    # Group the names by person, after the pairs of `main_names`.
+    target_of = {name: _follow_chain(name, main_names) for name in names if name}
     groups: dict[str, dict[str, int]] = {}
     for name, target in target_of.items():
         counts = groups.setdefault(identify_person(target), {})
@@ -142,11 +142,11 @@ def _format_names(names: Iterable[str]) -> str:
     return ", ".join(show_controls(name) for name in names if name) or "none"
 
 
-def _follow_chain(name: str, same: Mapping[str, str]) -> str:
-    """Return the last name of the chain in `same` from `name`; the chain may be a circle."""
+def _follow_chain(name: str, main_names: Mapping[str, str]) -> str:
+    """Return the last name of the chain in `main_names` from `name`; the chain may be a circle."""
     visited = {name}
-    while name in same and same[name] not in visited:
-        name = same[name]
+    while name in main_names and main_names[name] not in visited:
+        name = main_names[name]
         visited.add(name)
     return name
 

@@ -119,11 +119,11 @@ def bootstrap(
         return np.nanmean(measure(summed.astype(np.float64)), axis=1)
 
 
-def make_interval(value: float, found: Float[np.ndarray, " draws"] | None) -> Interval:
+def make_interval(value: float, resampled: Float[np.ndarray, " draws"] | None) -> Interval:
     """Return a value with the 2.5th and 97.5th percentile of its bootstrap resamples."""
-    if found is None:
+    if resampled is None:
         return Interval(value, float("nan"), float("nan"))
-    low, high = np.nanpercentile(found, [TAIL_PERCENT, 100 - TAIL_PERCENT])
+    low, high = np.nanpercentile(resampled, [TAIL_PERCENT, 100 - TAIL_PERCENT])
     return Interval(value, float(low), float(high))
 
 

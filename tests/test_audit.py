@@ -213,7 +213,7 @@ def test_matches_in_blocks_are_those_of_one_search(
     whole = matches.find_matches(*faces)
     monkeypatch.setattr(matches, "MATCH_BLOCK_IMAGES", 50)
     plan = matches.plan_blocks(train, test, made)
-    assert (len(plan.made), len(plan.test), len(plan.within)) == tuple(
+    assert (len(plan.synthetic), len(plan.test), len(plan.within)) == tuple(
         -(-len(side) // 50) for side in faces[::-1]
     )
     for found in (matches.load_or_make(train, test, made, other), matches.find_matches(*faces)):

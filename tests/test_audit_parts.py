@@ -61,7 +61,7 @@ def test_parts_have_questions_and_families_of_their_own():
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_measures_numbers_of_its_families_and_its_picture(name: PartName):
     part = PARTS[name]
-    measured = measure_part(name, given(synthetic=part.needs_made))
+    measured = measure_part(name, given(synthetic=part.needs_synthetic))
     assert {record.metric.partition(".")[0] for record in measured.records} <= set(part.families)
     assert measured.records or part.needs_spaces
     assert (measured.picture is not None) == bool(part.picture)
@@ -93,7 +93,7 @@ def test_copies_of_training_images_are_found_without_held_out_people():
 
 @pytest.mark.parametrize("name", PARTS)
 def test_only_a_part_of_the_real_sides_is_measured_without_synthetic_images(name: PartName):
-    if PARTS[name].needs_made:
+    if PARTS[name].needs_synthetic:
         with pytest.raises(DataError, match="needs synthetic images"):
             measure_part(name, given(synthetic=False))
     else:

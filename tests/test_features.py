@@ -96,7 +96,7 @@ def test_features_of_a_run_are_kept_for_the_next_audit(train: Run, home: Store):
     features.extract_features([made], train, "random", home, filter="box", device="cpu")
     assert len(home.list_names()) == len(before) + 1
     found, _ = features.load_features(["pixels", "random"], train, made, made, home, device="cpu")
-    assert len(found["random"].train) == 108 and (found["random"].made == first).all()
+    assert len(found["random"].train) == 108 and (found["random"].synthetic == first).all()
     assert found["pixels"].test.shape == (36, 32 * 32)
 
 

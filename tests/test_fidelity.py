@@ -20,7 +20,7 @@ def cloud(n: int, d: int, seed: int) -> np.ndarray:
 
 def precision_recall(real: np.ndarray, made: np.ndarray, k: int = 3) -> tuple[float, float]:
     near = distances.find_neighbours(real, made, k)
-    return float(near.near_real.mean()), float(near.near_made.mean())
+    return float(near.near_real.mean()), float(near.near_synthetic.mean())
 
 
 def test_sets_that_are_moved_apart_are_as_far_as_they_were_moved():

@@ -17,7 +17,7 @@ from mien.audit.memorisation.measure import Memorisation, measure_memorisation
 from mien.audit.memorisation.people import (
     Estimate,
     ImagePeople,
-    MadeGroups,
+    SyntheticGroups,
     compute_wilson_interval,
 )
 from mien.audit.memorisation.strips import draw_strips, overlay
@@ -414,7 +414,7 @@ def test_nearest_rows_of_features_are_scikit_learns(monkeypatch):
             )
     each = np.arange(90)
     alone = search.match_features(
-        train, train, search.make_owners(each, each), places_in_train=each
+        train, train, search.make_owners(each, each), positions_in_train=each
     )
     assert np.allclose(
         alone.distance,
@@ -433,7 +433,7 @@ def test_authenticity_is_the_papers_where_every_image_is_a_clip():
     who = search.make_owners(each, each)
     fresh = copying.find_authentic(
         search.match_features(made, train, who),
-        search.match_features(train, train, who, places_in_train=each).distance,
+        search.match_features(train, train, who, positions_in_train=each).distance,
     )
     assert (fresh == expected).all() and not fresh[30:].any() and fresh[:30].any()
 
@@ -510,7 +510,7 @@ def test_a_share_below_a_level_has_an_interval_over_both_draws():
     crowd, values = ImagePeople.of(np.arange(200) // 10), rng.random(200)
     level = crowd.estimate_quantile(values, 0.1)
     assert level.resamples is not None
-    made, groups = rng.random(500), MadeGroups.of(np.arange(500) // 25)
+    made, groups = rng.random(500), SyntheticGroups.of(np.arange(500) // 25)
     share = groups.estimate_share_below(made, level)
     assert share.value == (made < level.value).mean() and share.low < 0.1 < share.high
     some = np.arange(500) < 250

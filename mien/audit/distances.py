@@ -110,17 +110,17 @@ def compute_cubic_kernel(
 class Neighbours:
     """Which images are within the k-nearest-neighbour distance ("reach") of which others.
 
-    `near_real` [made]: within reach of a real image; `reach_counts` [made]: of how many;
-    `near_made` [real]: within reach of a generated image; `covered` [real]: a generated image is
-    within its reach. The reach of an image is its distance to the k-th nearest image of its own
-    side. The means of these are precision (`near_real`), recall (`near_made`), density
+    `near_real` [synthetic]: within reach of a real image; `reach_counts` [synthetic]: of how many;
+    `near_synthetic` [real]: within reach of a synthetic image; `covered` [real]: a synthetic image
+    is within its reach. The reach of an image is its distance to the k-th nearest image of its own
+    side. The means of these are precision (`near_real`), recall (`near_synthetic`), density
     (`reach_counts` / k) and coverage (`covered`).
     """
 
     k: int
     near_real: Bool[np.ndarray, " m"]
     reach_counts: Int[np.ndarray, " m"]
-    near_made: Bool[np.ndarray, " n"]
+    near_synthetic: Bool[np.ndarray, " n"]
     covered: Bool[np.ndarray, " n"]
 
     @property
@@ -130,7 +130,7 @@ class Neighbours:
 
 
 def find_neighbours(
-    real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int
+    real: Float[np.ndarray, "n d"], synthetic: Float[np.ndarray, "m d"], k: int
 ) -> Neighbours:
     """Return which images are within reach of which, for precision, recall, density and coverage.
 
@@ -139,25 +139,25 @@ def find_neighbours(
     pass one image per clip. A distance equal to a reach counts as within it. Raises DataError
     unless there are more than k images per side.
     """
-    if min(len(real), len(made)) <= k:
+    if min(len(real), len(synthetic)) <= k:
         raise DataError(
             f"precision and recall need more than {count_of(k, 'image')} per side; given: "
-            f"{len(real)} and {len(made)}"
+            f"{len(real)} and {len(synthetic)}"
         )
 
     # The reach of every image of both sides
-    real_reach, made_reach = measure_reach(real, k), measure_reach(made, k)
+    real_reach, synthetic_reach = measure_reach(real, k), measure_reach(synthetic, k)
 
     # Compare each distance between the sides with the reach of either end
-    reach_counts = np.zeros(len(made), dtype=np.int64)
-    near_made, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
-    for first, block in iterate_distances(real, made):
+    reach_counts = np.zeros(len(synthetic), dtype=np.int64)
+    near_synthetic, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
+    for first, block in iterate_distances(real, synthetic):
         rows = slice(first, first + len(block))
         within = block <= real_reach[rows, None]
         reach_counts += within.sum(axis=0)
         covered[rows] = within.any(axis=1)
-        near_made[rows] = (block <= made_reach[None]).any(axis=1)
-    return Neighbours(k, reach_counts > 0, reach_counts, near_made, covered)
+        near_synthetic[rows] = (block <= synthetic_reach[None]).any(axis=1)
+    return Neighbours(k, reach_counts > 0, reach_counts, near_synthetic, covered)
 
 
 def measure_reach(rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:

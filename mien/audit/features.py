@@ -71,7 +71,7 @@ class SpaceFeatures:
 
     train: Float[np.ndarray, "n d"]
     test: Float[np.ndarray, "m d"]
-    made: Float[np.ndarray, "k d"]
+    synthetic: Float[np.ndarray, "k d"]
 
 
 @dataclass(frozen=True)
@@ -376,7 +376,7 @@ def load_features(
     names: Sequence[SpaceName],
     train: Run,
     test: Run | None,
-    made: Run,
+    synthetic: Run,
     store: Store,
     *,
     filter: Filter = "bilinear",
@@ -390,7 +390,7 @@ def load_features(
     features, about = {}, {}
     for name in names:
         weights_file = (weights or {}).get(name, "")
-        runs = (train, test or train, made)
+        runs = (train, test or train, synthetic)
         vectors, about[name] = extract_features(
             runs, train, name, store, filter=filter, weights=weights_file, device=device
         )

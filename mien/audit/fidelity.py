@@ -35,7 +35,7 @@ FIDELITY_RESAMPLES = 200  # resamples of a bootstrap
 
 Resampled = Float[np.ndarray, " draws"]
 
-ImagePlaces = Int[np.ndarray, " _"]
+ImagePositions = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,19 @@ class OrderedSide:
             order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit))
         )
 
-    def list_images(self, emotion: str) -> ImagePlaces:
+    def list_images(self, emotion: str) -> ImagePositions:
         """Return the images of a class in the drawn order; all images for an empty name."""
         return self.order[self.emotion[self.order] == emotion] if emotion else self.order
 
-    def list_one_per_clip(self, emotion: str) -> ImagePlaces:
+    def list_one_per_clip(self, emotion: str) -> ImagePositions:
         """Return the first image of each clip in the drawn order, as `list_images` does."""
-        places = self.list_images(emotion)
-        _, first = np.unique(self.clip[places].astype(str), return_index=True)
-        return places[np.sort(first)]
+        positions = self.list_images(emotion)
+        _, first = np.unique(self.clip[positions].astype(str), return_index=True)
+        return positions[np.sort(first)]
 
-    def resample(self, places: ImagePlaces, *names: str) -> Float[np.ndarray, "draws _"]:
+    def resample(self, positions: ImagePositions, *names: str) -> Float[np.ndarray, "draws _"]:
         """Return how often each image occurs in each resample of the units, with replacement."""
-        units, owner = np.unique(self.unit[places].astype(str), return_inverse=True)
+        units, owner = np.unique(self.unit[positions].astype(str), return_inverse=True)
         counts = make_rng("audit", "bootstrap", *names).multinomial(
             len(units), np.full(len(units), 1 / len(units)), FIDELITY_RESAMPLES
         )
@@ -128,7 +128,7 @@ class SamplePair:
 
 
 def measure_fidelity(
-    train: Faces, test: Faces, made: Faces, features: Mapping[str, SpaceFeatures]
+    train: Faces, test: Faces, synthetic: Faces, features: Mapping[str, SpaceFeatures]
 ) -> tuple[Record, ...]:
     """Return distances, precision, recall, density, coverage and variety in each space.
 
@@ -138,12 +138,12 @@ def measure_fidelity(
     resamples do not change who is a neighbour of whom. A class with fewer than 10 images per side
     has no number.
     """
-    sides = [OrderedSide.of(faces) for faces in (train, test, made)]
+    sides = [OrderedSide.of(faces) for faces in (train, test, synthetic)]
     records: list[Record] = []
     for space, vectors in features.items():
         projected = _project_on_axes(vectors)
         centre = vectors.train.mean(axis=0, dtype=np.float64)
-        for emotion in ("", *made.classes):
+        for emotion in ("", *synthetic.classes):
             images = [side.list_images(emotion) for side in sides]
             for pair in _make_sample_pairs(sides, images, projected, space, emotion):
                 records += _measure_distances(pair)
@@ -154,12 +154,12 @@ def measure_fidelity(
     return tuple(records)
 
 
-def explain_too_few(train: Faces, test: Faces, made: Faces) -> list[str]:
+def explain_too_few(train: Faces, test: Faces, synthetic: Faces) -> list[str]:
     """Return sentences that name what is too few for distances or neighbours, if anything is."""
     sides = {
         "training": (train, 2 * MIN_IMAGES_PER_SIDE),
         "held-out": (test, MIN_IMAGES_PER_SIDE),
-        "synthetic": (made, MIN_IMAGES_PER_SIDE),
+        "synthetic": (synthetic, MIN_IMAGES_PER_SIDE),
     }
     notes = []
     for counted, count in (("images", _count_images), ("clips", _count_clips)):
@@ -202,12 +202,14 @@ def _project_on_axes(vectors: SpaceFeatures) -> SpaceFeatures:
         residual = np.square(centred).sum(axis=1) - np.square(coordinates).sum(axis=1)
         return np.column_stack([coordinates, np.sqrt(residual.clip(0))])
 
-    return SpaceFeatures(*(project(rows) for rows in (vectors.train, vectors.test, vectors.made)))
+    return SpaceFeatures(
+        *(project(rows) for rows in (vectors.train, vectors.test, vectors.synthetic))
+    )
 
 
 def _make_sample_pairs(
     sides: Sequence[OrderedSide],
-    images: Sequence[ImagePlaces],
+    images: Sequence[ImagePositions],
     vectors: SpaceFeatures,
     space: str,
     emotion: str,
@@ -218,21 +220,25 @@ def _make_sample_pairs(
     same number of images.
     """
     # The same number of images for all pairs
-    train, test, made = images
+    train, test, synthetic = images
     count = min(
         len(train) // 2,
         MAX_IMAGES_PER_SIDE,
-        *(len(places) for places in (test, made) if len(places) >= MIN_IMAGES_PER_SIDE),
+        *(
+            len(positions)
+            for positions in (test, synthetic)
+            if len(positions) >= MIN_IMAGES_PER_SIDE
+        ),
     )
-    if min(len(made), count) < MIN_IMAGES_PER_SIDE:
+    if min(len(synthetic), count) < MIN_IMAGES_PER_SIDE:
         return
 
     # The samples that are compared with the first half of the training images
-    train_side, test_side, made_side = sides
+    train_side, test_side, synthetic_side = sides
     reference = _make_sample(train_side, train[:count], vectors.train, "ground")
     other_half = train[count : 2 * count]
     samples = {
-        "": _make_sample(made_side, made[:count], vectors.made, "made"),
+        "": _make_sample(synthetic_side, synthetic[:count], vectors.synthetic, "made"),
         "_floor": _make_sample(train_side, other_half, vectors.train, "floor"),
     }
     if len(test) >= MIN_IMAGES_PER_SIDE:
@@ -241,8 +247,10 @@ def _make_sample_pairs(
         yield SamplePair(reference, sample, suffix, space, emotion)
 
 
-def _make_sample(side: OrderedSide, places: ImagePlaces, vectors: Vectors, name: str) -> Sample:
-    return Sample(np.asarray(vectors[places]), side.resample(places, name))
+def _make_sample(
+    side: OrderedSide, positions: ImagePositions, vectors: Vectors, name: str
+) -> Sample:
+    return Sample(np.asarray(vectors[positions]), side.resample(positions, name))
 
 
 # Distances
@@ -284,7 +292,7 @@ def _measure_neighbours(pair: SamplePair) -> list[Record]:
     measured = (
         ("fidelity.precision", near.near_real, compared, 1.0),
         ("fidelity.density", near.density, compared, np.inf),
-        ("variety.recall", near.near_made, reference, 1.0),
+        ("variety.recall", near.near_synthetic, reference, 1.0),
         ("variety.coverage", near.covered, reference, 1.0),
     )
     return [
@@ -347,10 +355,10 @@ FIDELITY_MEANINGS = {
 }
 
 
-def measure_part(given: PartInput) -> PartResult:
+def measure_part(part_input: PartInput) -> PartResult:
     """Return the numbers of fidelity and variety, and notes on what is too few for them."""
-    sides = given.train, given.test, given.made
-    records = measure_fidelity(*sides, given.spaces)
+    sides = part_input.train, part_input.test, part_input.require_synthetic()
+    records = measure_fidelity(*sides, part_input.spaces)
     return PartResult([*records], explain_too_few(*sides))
 
 

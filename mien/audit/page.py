@@ -199,15 +199,15 @@ def _list_sources(records: Sequence[Record]) -> list[dict[str, Any]]:
     names = ("labels.amplification", "labels.clips", "labels.subjects")
     by_name = {(record.metric, record.part): record for record in records if record.metric in names}
     rows = []
-    for (metric, part), record in by_name.items():
+    for (metric, class_name), record in by_name.items():
         if metric == "labels.amplification":
-            clips, subjects = (by_name.get((name, part)) for name in names[1:])
+            clips, subjects = (by_name.get((name, class_name)) for name in names[1:])
             sources = {
                 "clips": clips.value if clips else None,
                 "subjects": subjects.value if subjects else None,
             }
             rows.append(
-                {"class": part, "images": record.n, "amplification": record.value, **sources}
+                {"class": class_name, "images": record.n, "amplification": record.value, **sources}
             )
     return rows
 
@@ -225,7 +225,7 @@ def _list_worst(rows: pd.DataFrame) -> Sequence[Mapping[Any, Any]]:
     )
 
 
-def draw_suspects(rows: pd.DataFrame, made: Faces) -> Image.Image | None:
+def draw_suspects(rows: pd.DataFrame, synthetic: Faces) -> Image.Image | None:
     """Return a sheet of the images whose label is likeliest wrong, a row per class.
 
     Returns None if no label was judged.
@@ -237,5 +237,5 @@ def draw_suspects(rows: pd.DataFrame, made: Faces) -> Image.Image | None:
         worst = judged.sort_values("rank").head(SUSPECTS_PER_CLASS)
         predicted = ", ".join(dict.fromkeys(worst["predicted"]))
         titles.append(f"{emotion}   judged {predicted}")
-        pictures.append(np.asarray(made.images[worst.index.to_numpy()]))
+        pictures.append(np.asarray(synthetic.images[worst.index.to_numpy()]))
     return draw_rows(titles, pictures, SUSPECTS_PER_CLASS)

@@ -47,9 +47,8 @@ class PartInput:
     spaces: Mapping[str, SpaceFeatures]
     find: Callable[[], Matches]
 
-    @property
-    def made(self) -> Faces:
-        """The synthetic images. Raises DataError for a part that compares the real sides."""
+    def require_synthetic(self) -> Faces:
+        """Return the synthetic images; raise DataError if the part was planned without them."""
         if self.synthetic is None:
             raise DataError("this part needs synthetic images, and it was planned without them")
         return self.synthetic
@@ -60,7 +59,7 @@ class Part:
     """One member of PARTS: how it is measured, and how it is shown.
 
     `question` is the question that its numbers answer, and `families` are the first words of their
-    names. `meanings` explains the numbers on the page. `needs_held_out`, `needs_made`,
+    names. `meanings` explains the numbers on the page. `needs_held_out`, `needs_synthetic`,
     `needs_spaces` and `needs_matches` say what it is measured on. A part that needs held-out people
     may have numbers that do not: `measure_alone` returns these if nobody was held out. `picture` is
     the name of its picture, empty if it has none. `version` is a part of the names of its runs:
@@ -73,7 +72,7 @@ class Part:
     meanings: Mapping[str, str] = field(default_factory=dict)
     needs_held_out: bool = False
     measure_alone: Callable[[PartInput], PartResult] | None = None
-    needs_made: bool = True
+    needs_synthetic: bool = True
     needs_spaces: bool = False
     needs_matches: bool = False
     picture: str = ""

@@ -58,16 +58,16 @@ def find_part(name: PartName) -> Part:
     return PARTS[name]
 
 
-def measure_part(name: PartName, given: PartInput) -> PartResult:
+def measure_part(name: PartName, part_input: PartInput) -> PartResult:
     """Return what a part measures; if the data do not allow a measurement, a note says so."""
     part = find_part(name)
     say(f"audit: {name}")
-    if part.needs_held_out and not len(given.test):
+    if part.needs_held_out and not len(part_input.test):
         measure, notes = part.measure_alone, [f"{name}: {NOBODY_HELD_OUT}"]
     else:
         measure, notes = part.measure, []
     with threadpool_limits(1), devices.limit_cores(1):
-        measured = measure(given) if measure else PartResult()
+        measured = measure(part_input) if measure else PartResult()
     return replace(measured, notes=[*notes, *measured.notes])
 
 
@@ -91,7 +91,7 @@ def plan_parts(
                 "train": train,
                 "test": test,
                 "version": part.version,
-                **({"synthetic": synthetic} if part.needs_made else {}),
+                **({"synthetic": synthetic} if part.needs_synthetic else {}),
                 **(spaces_options if part.needs_spaces else {}),
             }
         )
@@ -117,7 +117,7 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
     """
     # Blocks of matches; the parts of held-out people need them
     spec = next(plan[name] for name, part in PARTS.items() if part.needs_spaces)
-    made_blocks, test_blocks, train_blocks = (
+    synthetic_blocks, test_blocks, train_blocks = (
         _list_block_jobs(spec, store) if spec.test else ([], [], [])
     )
 
@@ -178,20 +178,20 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
     }
 
     # Parts of the real sides first, since they wait for nothing; then those that take longest
-    first_jobs = [job for name, job in part_jobs.items() if not PARTS[name].needs_made]
+    first_jobs = [job for name, job in part_jobs.items() if not PARTS[name].needs_synthetic]
     last_jobs = [
         part_jobs[name]
         for name in sorted(
             part_jobs, key=lambda name: (not PARTS[name].needs_matches, PARTS[name].needs_spaces)
         )
-        if PARTS[name].needs_made
+        if PARTS[name].needs_synthetic
     ]
 
     # Drop what the store has, and what only stored parts would need
     all_jobs = [
         *judge_jobs,
         *first_jobs,
-        *made_blocks,
+        *synthetic_blocks,
         *test_blocks,
         *train_blocks,
         *feature_jobs,
@@ -199,11 +199,11 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
     ]
     # two sides may be one run
     missing = {job.run: job for job in all_jobs if not store.is_done(job.run)}
-    wanted = {part_spec.name for part_spec in plan.values()}
+    needed_runs = {part_spec.name for part_spec in plan.values()}
     for job in reversed(missing.values()):
-        if job.run in wanted:
-            wanted |= set(job.after)
-    return [job for job in missing.values() if job.run in wanted]
+        if job.run in needed_runs:
+            needed_runs |= set(job.after)
+    return [job for job in missing.values() if job.run in needed_runs]
 
 
 def _list_block_jobs(spec: PartSpec, store: Store) -> tuple[list[Job], list[Job], list[Job]]:
@@ -211,11 +211,15 @@ def _list_block_jobs(spec: PartSpec, store: Store) -> tuple[list[Job], list[Job]
     blocks = matches.plan_blocks(
         *(store.run(name) for name in (spec.train, spec.test, spec.synthetic))
     )
-    sides = ((blocks.made, "synthetic"), (blocks.test, "held-out"), (blocks.within, "training"))
-    made, held, within = (
+    sides = (
+        (blocks.synthetic, "synthetic"),
+        (blocks.test, "held-out"),
+        (blocks.within, "training"),
+    )
+    synthetic, test, train = (
         [_make_block_job(block_spec, side) for block_spec in specs] for specs, side in sides
     )
-    return made, held, within
+    return synthetic, test, train
 
 
 def _make_block_job(spec: MatchesSpec, side: str) -> Job:
@@ -233,8 +237,8 @@ def train_judge_job(store: Store, faces: str, device: str) -> str:
 
 def extract_features_job(store: Store, spec: dict[str, Any], device: str) -> str:
     """Make a run of features; return a line about it."""
-    given = FeaturesSpec.model_validate(spec)
-    return str(features.load_or_extract(given, store, device).summary["holds"])
+    features_spec = FeaturesSpec.model_validate(spec)
+    return str(features.load_or_extract(features_spec, store, device).summary["holds"])
 
 
 def match_block_job(store: Store, spec: dict[str, Any]) -> str:
@@ -257,24 +261,26 @@ def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
     Raises SpecError if PARTS has no such part.
     """
     find_part(spec.part)
-    train, made = store.run(spec.train), store.run(spec.synthetic or spec.train)
-    test = store.run(spec.test) if spec.test else None
+    train_run, test_run = store.run(spec.train), store.run(spec.test) if spec.test else None
+    synthetic_run = store.run(spec.synthetic or spec.train)
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # Load what the part looks at
         options = {"filter": spec.filter, "weights": spec.weights, "device": device}
-        spaces, about = features.load_features(spec.spaces, train, test, made, store, **options)
-        real = Faces.load(train.path)
-        synthetic = Faces.load(made.path) if spec.synthetic else None
-        held = make_empty_side(real) if test is None else Faces.load(test.path)
+        spaces, about = features.load_features(
+            spec.spaces, train_run, test_run, synthetic_run, store, **options
+        )
+        train = Faces.load(train_run.path)
+        test = make_empty_side(train) if test_run is None else Faces.load(test_run.path)
+        synthetic = Faces.load(synthetic_run.path) if spec.synthetic else None
         # Without held-out people, no part asks for matches
-        find = partial(matches.load_or_make, train, test or train, made, store)
+        find = partial(matches.load_or_make, train_run, test_run or train_run, synthetic_run, store)
 
         # Measure
-        measured = measure_part(spec.part, PartInput(real, held, synthetic, spaces, find))
+        measured = measure_part(spec.part, PartInput(train, test, synthetic, spaces, find))
 
         # Write numbers, rows, notes and the picture
-        pd.DataFrame([asdict(one) for one in measured.records]).to_parquet(
+        pd.DataFrame([asdict(record) for record in measured.records]).to_parquet(
             out / "records.parquet", index=False
         )
         measured.rows.to_parquet(out / "rows.parquet", index=False)

@@ -148,7 +148,10 @@ def find_sides(names: Mapping[Side, str], reading: Reading, store: Store) -> lis
 
 
 def read_sides(
-    given: Sequence[NamedSide], reading: Reading, store: Store, unnamed_side: Side = "synthetic"
+    named_sides: Sequence[NamedSide],
+    reading: Reading,
+    store: Store,
+    unnamed_side: Side = "synthetic",
 ) -> dict[Side, Run]:
     """Return the run of each side; folders are read into the store, and they are not changed.
 
@@ -161,15 +164,15 @@ def read_sides(
     pictures have.
     """
     # Folders are read in the form of the stored sets
-    stored = {named.side: store.run(named.name) for named in given if named.folder is None}
-    folders = {named.side: named.folder for named in given if named.folder is not None}
+    stored = {named.side: store.run(named.name) for named in named_sides if named.folder is None}
+    folders = {named.side: named.folder for named in named_sides if named.folder is not None}
     form = _find_stored_form([*stored.values()]) if folders else {}
     datasets = _name_datasets(folders)
     readers = {side: _choose_reader(folder, reading.of(side)) for side, folder in folders.items()}
 
     # Read each folder
     runs: dict[Side, Run] = {}
-    for named in given:
+    for named in named_sides:
         if named.folder is None:
             runs[named.side] = stored[named.side]
             continue
@@ -184,19 +187,19 @@ def read_sides(
 
 
 def mark_sides(
-    given: Sequence[NamedSide], runs: Mapping[Side, Run], store: Store
+    named_sides: Sequence[NamedSide], runs: Mapping[Side, Run], store: Store
 ) -> dict[Side, Run]:
     """Return the runs of an audit's sides; folders are marked as synthetic or renamed.
 
     Subjects of real folders get the names of the same people as those of the other real side.
     """
     side_runs = dict(runs)
-    real = {named.side: named for named in given if named.side != "synthetic"}
+    real = {named.side: named for named in named_sides if named.side != "synthetic"}
     people = _find_common_dataset(
         [runs[side] for side in sorted(real, key=lambda side: real[side].folder is not None)]
     )
 
-    for named in given:
+    for named in named_sides:
         if named.folder is None:
             continue
         if named.side == "synthetic":
@@ -250,16 +253,15 @@ def _find_folder(name: str, store: Store) -> Path | None:
     return None
 
 
-def _refuse_twice(given: Sequence[NamedSide], store: Store) -> None:
+def _refuse_twice(named_sides: Sequence[NamedSide], store: Store) -> None:
     paths = [
-        named.folder.resolve() if named.folder else store.resolve(named.name) for named in given
+        named.folder.resolve() if named.folder else store.resolve(named.name)
+        for named in named_sides
     ]
     for number, path in enumerate(paths):
         for earlier, other_path in enumerate(paths[:number]):
-            names = (
-                f"{given[earlier].name} ({given[earlier].side}) and {given[number].name} "
-                f"({given[number].side})"
-            )
+            one, other = named_sides[earlier], named_sides[number]
+            names = f"{one.name} ({one.side}) and {other.name} ({other.side})"
 
             # One set on two sides, or one folder inside another
             if path == other_path:

@@ -65,14 +65,14 @@ def generate_filtered(
     Raises AuditFailed if an image is still rejected after that, and DataError if the real faces do
     not allow it.
     """
-    parent, held = store.run(spec.generator), store.run(spec.test)
-    spec = spec.model_copy(update={"generator": parent.name, "test": held.name})
+    parent, test_run = store.run(spec.generator), store.run(spec.test)
+    spec = spec.model_copy(update={"generator": parent.name, "test": test_run.name})
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # The rates among held-out people, for comparison
         generator = load_generator(parent, device)
         say(describe_sampling(generator, spec))
-        filters, test = _make_filters(spec, parent, store, device), Faces.load(held.path)
+        filters, test = _make_filters(spec, parent, store, device), Faces.load(test_run.path)
         heldout_flags = pd.DataFrame(
             {name: mark_rejected(test) for name, mark_rejected in filters.items()}
         ).assign(emotion=test.index["emotion"])
@@ -129,8 +129,8 @@ def draw_until_accepted(
         if number:
             say(f"drawing {len(remaining)} of {count_of(len(labels), 'image')} again")
             seeds_of_round = [
-                seeds.derive_seed("image", spec.seed, *index[place], "again", number)
-                for place in remaining
+                seeds.derive_seed("image", spec.seed, *index[position], "again", number)
+                for position in remaining
             ]
             numbers[remaining] = np.array(seeds_of_round, dtype=np.int64)
 
@@ -138,11 +138,15 @@ def draw_until_accepted(
         folder = scratch / f"round-{number}"
         folder.mkdir(exist_ok=True)
         with devices.limit_cores(workers):
-            drawn = shards.make_shards(
+            drawn_images = shards.make_shards(
                 generator, labels[remaining], numbers[remaining], spec, folder, device
             )
         faces = assemble(
-            generator, drawn, [index[place] for place in remaining], spec.name, numbers[remaining]
+            generator,
+            drawn_images,
+            [index[position] for position in remaining],
+            spec.name,
+            numbers[remaining],
         )
 
         # Reject
@@ -150,7 +154,7 @@ def draw_until_accepted(
             {name: mark_rejected(faces) for name, mark_rejected in filters.items()}
         )
         is_rejected = flags.any(axis=1).to_numpy(dtype=bool)
-        images[remaining[~is_rejected]] = drawn[~is_rejected]
+        images[remaining[~is_rejected]] = drawn_images[~is_rejected]
         table = faces.index[["key", "emotion", "seed"]].assign(round=number)
         thrown.append(pd.concat([table, flags], axis=1)[is_rejected])
         remaining = remaining[is_rejected]
@@ -172,19 +176,22 @@ def draw_until_accepted(
 
 
 def _compute_rejection_rates(
-    kept: pd.DataFrame, thrown: pd.DataFrame, heldout_flags: pd.DataFrame, reasons: Sequence[str]
+    accepted_table: pd.DataFrame,
+    rejected_table: pd.DataFrame,
+    heldout_flags: pd.DataFrame,
+    reasons: Sequence[str],
 ) -> list[dict[str, Any]]:
     rows = []
-    for emotion in ("", *dict.fromkeys(kept["emotion"])):
+    for emotion in ("", *dict.fromkeys(accepted_table["emotion"])):
         accepted, rejected, heldout = (
             table[table["emotion"] == emotion] if emotion else table
-            for table in (kept, thrown, heldout_flags)
+            for table in (accepted_table, rejected_table, heldout_flags)
         )
-        drawn = len(accepted) + len(rejected)
-        row: dict[str, Any] = {"class": emotion or "all", "drawn": drawn, "rejected": len(rejected)}
+        count = len(accepted) + len(rejected)
+        row: dict[str, Any] = {"class": emotion or "all", "drawn": count, "rejected": len(rejected)}
         for name in reasons:
             row |= {
-                name: float(rejected[name].sum() / drawn),
+                name: float(rejected[name].sum() / count),
                 f"{name}_heldout": float(heldout[name].mean()) if len(heldout) else None,
             }
         rows.append(row)
@@ -235,14 +242,14 @@ def filter_memorised(train: Faces, test: Faces) -> RejectFilter:
     def ratios(faces: Faces) -> Float[np.ndarray, " n"]:
         return finder.match_block(faces, 0, len(faces)).ratio_clip
 
-    level = (
+    alarm_ratio = (
         ImagePeople.of(people[unseen])
         .estimate_quantile(ratios(test.select(unseen)), ALARM_SHARE)
         .value
     )
 
     def mark_rejected(faces: Faces) -> Bool[np.ndarray, " n"]:
-        return (ratios(faces) < level) | faces.index["sha256"].isin(contents).to_numpy()
+        return (ratios(faces) < alarm_ratio) | faces.index["sha256"].isin(contents).to_numpy()
 
     return mark_rejected
 
@@ -267,15 +274,20 @@ def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
 
     # An image in none of the neighbourhoods of its class is rejected
     def mark_rejected(faces: Faces) -> Bool[np.ndarray, " n"]:
-        found, seen = np.zeros(len(faces), dtype=bool), space.extract(faces.images)
+        is_rejected, features_of_faces = (
+            np.zeros(len(faces), dtype=bool),
+            space.extract(faces.images),
+        )
         for emotion in set(faces.classes) & set(ground):
-            places = np.flatnonzero((faces.index["emotion"] == emotion).to_numpy())
+            positions = np.flatnonzero((faces.index["emotion"] == emotion).to_numpy())
             class_rows, far = ground[emotion]
             near = [
                 (block <= far[None]).any(axis=1)
-                for _, block in distances.iterate_distances(seen[places], class_rows)
+                for _, block in distances.iterate_distances(
+                    features_of_faces[positions], class_rows
+                )
             ]
-            found[places] = ~np.concatenate(near)
-        return found
+            is_rejected[positions] = ~np.concatenate(near)
+        return is_rejected
 
     return mark_rejected

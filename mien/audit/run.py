@@ -60,16 +60,16 @@ class AuditMeasurements:
 
 def judge_parts(
     measured: Mapping[PartName, PartResult],
-    made: Faces,
+    synthetic: Faces,
     limits: Mapping[str, Mapping[str, Any]],
     people: HeldOut | None,
 ) -> AuditMeasurements:
-    """Return the audit of `made` from the measurements of its parts.
+    """Return the audit of `synthetic` from the measurements of its parts.
 
     `people` are the held-out people; None if their number plays no part.
     """
     # One row per image, with the columns of every part
-    rows = made.index[["key", "emotion"]].reset_index(drop=True)
+    rows = synthetic.index[["key", "emotion"]].reset_index(drop=True)
     for measurement in measured.values():
         if len(measurement.rows):
             rows = rows.merge(measurement.rows, on="key", how="left", validate="one_to_one")
@@ -101,9 +101,9 @@ def count_held_out(train: Faces, test: Faces) -> HeldOut:
     return HeldOut(len(people), int((~is_known).sum()))
 
 
-def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
+def _require_fit(train: Faces, test: Faces | None, synthetic: Faces) -> None:
     # Images on every side, real ones on the real sides
-    sides = {"synthetic": made, "training": train, **({} if test is None else {"test": test})}
+    sides = {"synthetic": synthetic, "training": train, **({} if test is None else {"test": test})}
     for name, faces in sides.items():
         if not len(faces):
             raise DataError(f"an audit needs images on every side; the {name} side has none")
@@ -117,7 +117,7 @@ def _require_fit(train: Faces, test: Faces | None, made: Faces) -> None:
         raise DataError(
             f"all sides of an audit need one size; given: {sizes}. Preprocess them to the same size"
         )
-    unknown = sorted(set(made.classes) - set(train.classes))
+    unknown = sorted(set(synthetic.classes) - set(train.classes))
     if unknown:
         raise DataError(
             "the training side needs all classes of the synthetic side; it lacks "
@@ -163,8 +163,8 @@ def run_audit(
     def build(out: Path, scratch: Path) -> RunSummary:
         # Load the sides, and check that they fit together
         faces = {side: Faces.load(side_run.path) for side, side_run in runs.items()}
-        made, train = faces["synthetic"], faces["train"]
-        _require_fit(train, faces.get("test"), made)
+        synthetic, train = faces["synthetic"], faces["train"]
+        _require_fit(train, faces.get("test"), synthetic)
         test = faces.get("test", make_empty_side(train))
 
         # Make the parts that the store lacks
@@ -181,8 +181,8 @@ def run_audit(
         measured: dict[PartName, PartResult] = {
             part: read(part_run) for part, part_run in part_runs.items()
         }
-        measured["leakage"] = add_generator_overlap(measured["leakage"], made, train, test)
-        result = judge_parts(measured, made, spec.thresholds, count_held_out(train, test))
+        measured["leakage"] = add_generator_overlap(measured["leakage"], synthetic, train, test)
+        result = judge_parts(measured, synthetic, spec.thresholds, count_held_out(train, test))
         about = next(
             part_runs[name].json("notes.json")["spaces"]
             for name, part in PARTS.items()
@@ -191,7 +191,7 @@ def run_audit(
         return write_audit(
             result,
             spec,
-            {"made": made, "train": train, "test": test},
+            {"made": synthetic, "train": train, "test": test},
             runs["synthetic"].content,
             about,
             out,
@@ -201,7 +201,7 @@ def run_audit(
 
 
 def write_audit(
-    found: AuditMeasurements,
+    measurements: AuditMeasurements,
     spec: AuditSpec,
     sides: Mapping[str, Faces],
     content: str,
@@ -212,44 +212,45 @@ def write_audit(
 
     `about` describes each space in words, and `content` is the content digest of the synthetic run.
     """
-    made, train = sides["made"], sides["train"]
+    synthetic, train = sides["made"], sides["train"]
     contents = {
-        "verdict": found.verdict,
-        "questions": [asdict(item) for item in found.questions],
-        "thresholds_changed": [item.as_json() for item in verdict.find_changes(spec.thresholds)],
+        "verdict": measurements.verdict,
+        "questions": [asdict(question) for question in measurements.questions],
+        "thresholds_changed": [
+            question.as_json() for question in verdict.find_changes(spec.thresholds)
+        ],
         "synthetic": spec.synthetic,
         "content": content,
         "train": spec.train,
         "test": spec.test,
         "images": {name: len(faces) for name, faces in sides.items()},
         "spaces": dict(about),
-        "checks": [check.as_json() for check in found.checks],
-        "notes": found.notes,
+        "checks": [check.as_json() for check in measurements.checks],
+        "notes": measurements.notes,
     }
 
     (out / "audit.json").write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
-    pd.DataFrame([asdict(item) for item in found.records]).to_parquet(
+    pd.DataFrame([asdict(question) for question in measurements.records]).to_parquet(
         out / "records.parquet", index=False
     )
-    found.rows.to_parquet(out / "rows.parquet", index=False)
+    measurements.rows.to_parquet(out / "rows.parquet", index=False)
 
     # Pictures, and the page that shows them
-    pictures = {"sheet": draw_side_by_side(train, made), **found.pictures}
-    suspects = draw_suspects(found.rows, made)
+    pictures = {"sheet": draw_side_by_side(train, synthetic), **measurements.pictures}
+    suspects = draw_suspects(measurements.rows, synthetic)
     if suspects is not None:
         pictures["suspects"] = suspects
     for name, picture in pictures.items():
         picture.save(out / f"{name}.png")
     (out / "index.html").write_text(
-        render(contents, found.records, found.rows, pictures), encoding="utf-8"
+        render(contents, measurements.records, measurements.rows, pictures), encoding="utf-8"
     )
 
     # The verdict in one line
-    counts = {name: sum(check.verdict == name for check in found.checks) for name in verdict.ORDER}
+    counts = {
+        name: sum(check.verdict == name for check in measurements.checks) for name in verdict.ORDER
+    }
     count_texts = [f"{counts[name]} {word}" for name, word in VERDICT_WORDS.items()]
-    images = count_of(len(made), "image")
-    holds = (
-        f"audit of {images}: {found.verdict}; of {count_of(len(found.checks), 'check')} "
-        f"{', '.join(count_texts)}"
-    )
+    images, checks = count_of(len(synthetic), "image"), count_of(len(measurements.checks), "check")
+    holds = f"audit of {images}: {measurements.verdict}; of {checks} {', '.join(count_texts)}"
     return {"holds": holds}

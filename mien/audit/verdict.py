@@ -196,17 +196,17 @@ def find_changes(limits: Mapping[str, Mapping[str, Any]]) -> list[ThresholdChang
     differences = []
     defaults = read_toml(DEFAULT_THRESHOLDS)
     for metric in sorted({*defaults, *limits}):
-        default, given = defaults.get(metric), limits.get(metric)
+        default, fields_given = defaults.get(metric), limits.get(metric)
 
         # A check that was removed
-        if given is None:
+        if fields_given is None:
             differences.append(ThresholdChange(metric, "off", False, True, looser=True))
             continue
 
         # Fields that were changed, of a default or a new check
-        fields = sorted({*(default or {}), *given} - {"reason"})
+        fields = sorted({*(default or {}), *fields_given} - {"reason"})
         for field in fields:
-            old, new = (default or {}).get(field), given.get(field)
+            old, new = (default or {}).get(field), fields_given.get(field)
             if old != new:
                 differences.append(
                     ThresholdChange(
@@ -539,9 +539,9 @@ def _make_check(
 
 def _make_absent_check(metric: str, limit: Threshold, why: str = "") -> Check:
     # Why there is no number, and what would give one
-    family, _, rest = metric.partition(".")
+    family, _, name = metric.partition(".")
     note = f"nothing was measured under this name{f': {why}' if why else ''}"
-    space = rest.partition(".")[2]
+    space = name.partition(".")[2]
     enough = f"a larger set{f', and the space {space} among --spaces' if space else ''}"
 
     return Check(

@@ -174,14 +174,16 @@ def require_known_network(names: Iterable[str]) -> None:
     for name in dict.fromkeys(name for name in names if name not in OWN_NETWORKS):
         timm = load_timm()
         architecture, _, tag = name.partition(".")
-        known = timm.is_model(architecture) and (
+        is_known = timm.is_model(architecture) and (
             not tag or name in timm.list_pretrained(architecture)
         )
-        if not known:
+        if not is_known:
             unknown.append(f"'{name}' is neither{_suggest_networks(name)}")
     if unknown:
-        own = " or ".join(f"'{name}'" for name in OWN_NETWORKS)
-        raise SpecError(f"a classifier must be {own} or a model of timm; {'; '.join(unknown)}")
+        own_names = " or ".join(f"'{name}'" for name in OWN_NETWORKS)
+        raise SpecError(
+            f"a classifier must be {own_names} or a model of timm; {'; '.join(unknown)}"
+        )
 
 
 def _suggest_networks(name: str) -> str:
@@ -196,15 +198,17 @@ def _suggest_networks(name: str) -> str:
     usual = [model for model in USUAL_NETWORKS if model in inside]
     near = list(dict.fromkeys([*usual, *sorted(leading, key=len), *sorted(inside, key=len)]))[:3]
     if near:
-        more = f" or another of {len(inside)} that contain it" if len(inside) > len(near) else ""
-        return f" (there are {', '.join(near)}{more})"
+        rest_text = (
+            f" or another of {len(inside)} that contain it" if len(inside) > len(near) else ""
+        )
+        return f" (there are {', '.join(near)}{rest_text})"
     return suggest(name.lower(), models).replace(" Did", ". Did")
 
 
 def find_pretrained_config(name: str) -> dict[str, Any]:
     """Return timm's description of the pretrained weights of a network."""
-    known = load_timm().get_pretrained_cfg(name)
-    return {} if known is None else known.to_dict()
+    config = load_timm().get_pretrained_cfg(name)
+    return {} if config is None else config.to_dict()
 
 
 def load_timm() -> Any:

@@ -175,56 +175,57 @@ def load_into(network: nn.Module, name: str, tensors: dict[str, Tensor], path: P
 
 
 def fit_tensors(
-    network: nn.Module, name: str, given: dict[str, Tensor], path: Path
+    network: nn.Module, name: str, tensors: dict[str, Tensor], path: Path
 ) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a file under the network's own names, and a note on those left out.
 
-    `given` are the tensors of the file at `path`, `name` is the network's name. A head that does
+    `tensors` are the tensors of the file at `path`, `name` is the network's name. A head that does
     not fit is left out, and so are modules that the network does not have, such as a projector.
 
     Raises WeightsError if the tensors do not fit, with the network that they look like.
     """
-    wanted = network.state_dict()
+    expected = network.state_dict()
     head = tuple(f"{module}." for module in name_head(network))
     body = [
         key
-        for key in wanted
+        for key in expected
         if not key.startswith(head) and not key.endswith("num_batches_tracked")
     ]
     file = get_display_name(path)
 
     # Rename the tensors as timm does, without a wrapper's prefix
-    given, prefix = remove_prefix(given, body, file)
-    given = widen_first_layer(network, _rename_as_timm(network, given), wanted)
-    given = {
-        key: value for key, value in given.items() if not key.startswith(AUXILIARY_HEAD_PREFIX)
+    tensors, prefix = remove_prefix(tensors, body, file)
+    tensors = widen_first_layer(network, _rename_as_timm(network, tensors), expected)
+    tensors = {
+        key: value for key, value in tensors.items() if not key.startswith(AUXILIARY_HEAD_PREFIX)
     }
 
     # Leave out the head if any of it is for other classes, and modules that the network lacks
-    head_keys = [key for key in given if key.startswith(head)]
-    head_fits = all(key in wanted and given[key].shape == wanted[key].shape for key in head_keys)
-    modules = {key.partition(".")[0] for key in wanted}
+    head_keys = [key for key in tensors if key.startswith(head)]
+    head_fits = all(
+        key in expected and tensors[key].shape == expected[key].shape for key in head_keys
+    )
+    modules = {key.partition(".")[0] for key in expected}
     extra = [
-        key for key in given if key.partition(".")[0] not in modules and not key.startswith(head)
+        key for key in tensors if key.partition(".")[0] not in modules and not key.startswith(head)
     ]
     left_out = {*(head_keys if not head_fits else ()), *extra}
-    fitted = {key: value for key, value in given.items() if key not in left_out}
+    fitted = {key: value for key, value in tensors.items() if key not in left_out}
 
     # All others must fit; if not, the file may be of another network
-    faults = find_faults(fitted, wanted, body)
+    faults = find_faults(fitted, expected, body)
     if faults:
         text = (
             f"{file}: it must hold the weights of {name} as timm names them, but "
             f"{', and '.join(faults)}"
         )
-        raise WeightsError(
-            f"{text}.{_find_similar_network(given, head, name) or ' Name the network of the file'}"
-        )
+        hint = _find_similar_network(tensors, head, name) or " Name the network of the file"
+        raise WeightsError(f"{text}.{hint}")
 
     # What a reader should know of the tensors that were left out or renamed
     notes = []
     if head_keys and not head_fits:
-        outputs = _count_outputs(wanted, head)
+        outputs = _count_outputs(expected, head)
         notes.append(f"its head, for other classes than the {outputs} here, was left out")
     if extra:
         notes.append(
@@ -239,31 +240,34 @@ def fit_tensors(
 def _find_similar_network(tensors: Mapping[str, Tensor], head: tuple[str, ...], name: str) -> str:
     """Return ` It looks like NAME` for the usual network that the tensors belong to, or ""."""
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    for other in (
+    for candidate in (
         usual for usual in USUAL_NETWORKS if usual != name and _name_first_layer(usual) in shapes
     ):
         # The shapes of that network without its head, which may be for other classes
         network = build_outline(
-            ClassifierSpec(name=other, size=max(get_pretrained_size(other), 75), weights="none"), 2
+            ClassifierSpec(
+                name=candidate, size=max(get_pretrained_size(candidate), 75), weights="none"
+            ),
+            2,
         )
         other_head = tuple(f"{module}." for module in name_head(network))
-        wanted = {
+        expected = {
             key: tuple(value.shape)
             for key, value in network.state_dict().items()
             if not key.startswith(other_head) and not key.endswith("num_batches_tracked")
         }
 
         # The same network has all of these, and nothing else but a head
-        if all(shapes.get(key) == shape for key, shape in wanted.items()):
+        if all(shapes.get(key) == shape for key, shape in expected.items()):
             extra = [
                 key
                 for key in shapes
-                if key not in wanted
+                if key not in expected
                 and not key.startswith((*other_head, *head))
                 and not key.endswith("num_batches_tracked")
             ]
             if not extra:
-                return f" It looks like {other}"
+                return f" It looks like {candidate}"
     return ""
 
 
@@ -273,9 +277,9 @@ def _name_first_layer(name: str) -> str:
     return f"{find_pretrained_config(name).get('first_conv', '')}.weight"
 
 
-def _count_outputs(wanted: Mapping[str, Tensor], head: tuple[str, ...]) -> int:
+def _count_outputs(expected: Mapping[str, Tensor], head: tuple[str, ...]) -> int:
     """Return the number of classes of a network's head."""
-    return next(len(wanted[key]) for key in reversed(list(wanted)) if key.startswith(head))
+    return next(len(expected[key]) for key in reversed(list(expected)) if key.startswith(head))
 
 
 def _rename_as_timm(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -293,14 +297,17 @@ def _rename_as_timm(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str,
 
 
 def widen_first_layer(
-    network: nn.Module, tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]
+    network: nn.Module, tensors: dict[str, Tensor], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the tensors with a first layer for as many channels as `wanted` has.
+    """Return the tensors with a first layer for as many channels as `expected` has.
 
     As in timm, the filters for red, green and blue are repeated in turn, and scaled so that their
     sum stays the same.
     """
     key = f"{getattr(network, 'pretrained_cfg', {}).get('first_conv', '')}.weight"
-    if key not in tensors or tensors[key].shape[1] != 3 or wanted[key].shape[1] == 3:
+    if key not in tensors or tensors[key].shape[1] != 3 or expected[key].shape[1] == 3:
         return tensors
-    return {**tensors, key: load_timm().models.adapt_input_conv(wanted[key].shape[1], tensors[key])}
+    return {
+        **tensors,
+        key: load_timm().models.adapt_input_conv(expected[key].shape[1], tensors[key]),
+    }

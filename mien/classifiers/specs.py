@@ -205,8 +205,8 @@ class ClassifierSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_defaults(cls, data: Any) -> Any:
-        own = OWN_NETWORKS.get(str(data.get("name"))) if isinstance(data, dict) else None
-        return data if own is None else {**own.defaults, **data}
+        own_network = OWN_NETWORKS.get(str(data.get("name"))) if isinstance(data, dict) else None
+        return data if own_network is None else {**own_network.defaults, **data}
 
     @field_validator("weights")
     @classmethod

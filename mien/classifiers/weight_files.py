@@ -80,12 +80,12 @@ OTHER_SIGNATURES = {
 """First bytes of files that hold no tensors: to what the file is and what to do."""
 
 
-def find(path: Path, places: Sequence[Path] = (Path(),)) -> Path:
-    """Return the file that `path` names, relative to the first of `places` that has it.
+def find(path: Path, folders: Sequence[Path] = (Path(),)) -> Path:
+    """Return the file that `path` names, relative to the first of `folders` that has it.
 
     Raises WeightsError with all paths that were tried, or with what is there instead of a file.
     """
-    candidates = list(dict.fromkeys(folder / expand_home(path) for folder in places))
+    candidates = list(dict.fromkeys(folder / expand_home(path) for folder in folders))
     for candidate in candidates:
         if candidate.is_dir():
             names = sorted(
@@ -278,9 +278,9 @@ def _unwrap(state: Any, name: str) -> dict[str, Tensor]:
             f"{name}: it must hold tensors by name; it holds a {type(state).__name__}; "
             f"{SAVE_ADVICE}"
         )
-    other = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
-    if other or not state:
-        text = f"it also holds {first_few(other, 3)}" if other else "it holds none"
+    other_keys = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
+    if other_keys or not state:
+        text = f"it also holds {first_few(other_keys, 3)}" if other_keys else "it holds none"
         raise WeightsError(
             f"{name}: it must hold tensors by name and nothing else; {text}; {SAVE_ADVICE}"
         )
@@ -347,7 +347,7 @@ def fetch_from_hub(hubs: Mapping[str, str]) -> dict[str, Path]:
         try:
             files[name] = Path(huggingface_hub.hf_hub_download(hub, HUB_FILE))
         except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-            missing = {other: hub for other, hub in lacking.items() if other not in files}
+            missing = {network: hub for network, hub in lacking.items() if network not in files}
             raise WeightsError(_describe_missing(missing, type(error).__name__)) from None
         finally:
             logger.setLevel(before)
@@ -412,31 +412,31 @@ def _describe_missing(hubs: Mapping[str, str], reason: str = "") -> str:
 
 
 def remove_prefix(
-    given: dict[str, Tensor], wanted: Iterable[str], name: str
+    file_tensors: dict[str, Tensor], expected_names: Iterable[str], name: str
 ) -> tuple[dict[str, Tensor], str]:
     """Return the tensors without a wrapper's prefix of their names, such as `module.`; the prefix.
 
-    `wanted` are the names that the network needs, and `name` is the file's name for messages.
-    Raises WeightsError if several prefixes fit equally well.
+    `expected_names` are the names that the network needs, and `name` is the file's name for
+    messages. Raises WeightsError if several prefixes fit equally well.
     """
-    wanted = set(wanted)
-    if wanted & set(given):
-        return given, ""
+    expected_names = set(expected_names)
+    if expected_names & set(file_tensors):
+        return file_tensors, ""
 
     # Count for each prefix how many wanted names it would give
     matches: dict[str, int] = {}
-    for key in given:
+    for key in file_tensors:
         levels = key.split(".")
         for depth in range(1, len(levels)):
-            if ".".join(levels[depth:]) in wanted:
+            if ".".join(levels[depth:]) in expected_names:
                 prefix = ".".join(levels[:depth]) + "."
                 matches[prefix] = matches.get(prefix, 0) + 1
 
     # Take the best prefix, if it gives at least half of the wanted names
     most = max(matches.values(), default=0)
     best = [prefix for prefix, count in matches.items() if count == most]
-    if not matches or 2 * most < len(wanted):
-        return _remove_known_prefixes(given)
+    if not matches or 2 * most < len(expected_names):
+        return _remove_known_prefixes(file_tensors)
     if len(best) > 1:
         raise WeightsError(
             f"{name}: it holds the network {len(best)} times, as "
@@ -445,7 +445,9 @@ def remove_prefix(
         )
     prefix = best[0]
     tensors = {
-        key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)
+        key.removeprefix(prefix): value
+        for key, value in file_tensors.items()
+        if key.startswith(prefix)
     }
     return tensors, prefix
 
@@ -464,36 +466,40 @@ def _remove_known_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor
 
 
 def find_faults(
-    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], needed: Iterable[str]
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], needed: Iterable[str]
 ) -> list[str]:
-    """Return why the tensors `given` do not fit a network, as clauses; empty if they fit.
+    """Return why the tensors `tensors` do not fit a network, as clauses; empty if they fit.
 
-    `wanted` are the network's own tensors, and `needed` the names that must be there. The reasons
+    `expected` are the network's own tensors, and `needed` the names that must be there. The reasons
     are missing names, other shapes, other kinds of numbers, and unknown names.
     """
     clauses = []
-    missing = [key for key in needed if key not in given]
+    missing = [key for key in needed if key not in tensors]
     if missing:
         clauses.append(f"it lacks {first_few(missing, 3)}")
 
     # Shapes
-    shapes = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
+    shapes = [
+        key for key in tensors if key in expected and tensors[key].shape != expected[key].shape
+    ]
     if shapes:
         first = shapes[0]
-        more = f" (and {len(shapes) - 1} more like it)" if len(shapes) > 1 else ""
+        rest_text = f" (and {len(shapes) - 1} more like it)" if len(shapes) > 1 else ""
         clauses.append(
-            f"{first} is {_format_size(given[first])} and must be "
-            f"{_format_size(wanted[first])}{more}"
+            f"{first} is {_format_size(tensors[first])} and must be "
+            f"{_format_size(expected[first])}{rest_text}"
         )
 
     # Kinds of numbers
     kinds = [
         key
-        for key in given
-        if key in wanted and wanted[key].is_floating_point() and not given[key].is_floating_point()
+        for key in tensors
+        if key in expected
+        and expected[key].is_floating_point()
+        and not tensors[key].is_floating_point()
     ]
     if kinds:
-        dtype_name = str(given[kinds[0]].dtype).removeprefix("torch.")
+        dtype_name = str(tensors[kinds[0]].dtype).removeprefix("torch.")
         clauses.append(
             f"{first_few(kinds, 3)} {'holds' if len(kinds) == 1 else 'hold'} {dtype_name}, and "
             "must hold "
@@ -501,7 +507,7 @@ def find_faults(
         )
 
     # Names that the network does not have
-    unknown = [key for key in given if key not in wanted]
+    unknown = [key for key in tensors if key not in expected]
     if unknown:
         clauses.append(
             f"{first_few(unknown, 3)} {'is' if len(unknown) == 1 else 'are'} not in the network"

@@ -127,12 +127,12 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def _print_error(text: str) -> None:
     """Print an error on stderr; the middle of a very long message is left out."""
-    shown = (
+    shortened = (
         text
         if len(text) <= MESSAGE_CHARACTERS
         else f"{text[: MESSAGE_CHARACTERS // 2]} ... {text[-MESSAGE_CHARACTERS // 2 :]}"
     )
-    print(show_controls(f"mien: {shown}"), file=sys.stderr)
+    print(show_controls(f"mien: {shortened}"), file=sys.stderr)
 
 
 def _find_fullest_disk() -> str:

@@ -174,12 +174,14 @@ def _require_passed(audit: dict[str, Any]) -> None:
             question for question in audit["questions"] if question["verdict"] == "cannot tell"
         ]
         most = max(unanswered, key=lambda question: question["people"])
-        others = [
+        other_remedies = [
             question["enough"]
             for question in unanswered
             if question["enough"] and not question["people"]
         ]
-        enough = "; ".join(dict.fromkeys([*([most["enough"]] if most["people"] else []), *others]))
+        enough = "; ".join(
+            dict.fromkeys([*([most["enough"]] if most["people"] else []), *other_remedies])
+        )
         raise AuditFailed(
             f"the audit cannot tell: {' '.join(question['title'] for question in unanswered)} "
             f"{f'Enough would be: {enough}' if enough else 'The page says why'}"
@@ -231,14 +233,14 @@ def _print_checks(checks: list[dict[str, Any]]) -> None:
     # Select them; a class is not listed for a note that the complete set has too.
     not_passed = [check for check in checks if check["verdict"] != "pass"]
     notes_of_set = {(check["name"], check["note"]) for check in not_passed if not check["part"]}
-    shown = [
+    listed_checks = [
         check
         for check in not_passed
         if not (check["part"] and check["note"] and (check["name"], check["note"]) in notes_of_set)
     ]
 
     # Print them, each with the value, its interval, and what it is compared with.
-    for check in shown[:SHOWN_CHECKS]:
+    for check in listed_checks[:SHOWN_CHECKS]:
         name = f"{check['name']} ({check['part']})" if check["part"] else check["name"]
         bounds = (
             ""
@@ -255,6 +257,6 @@ def _print_checks(checks: list[dict[str, Any]]) -> None:
             check["verdict"].ljust(OUTCOME_COLUMN_WIDTH),
             f"{name}{value} {check['note'] or check['threshold']}",
         )
-    more = len(not_passed) - min(len(shown), SHOWN_CHECKS)
-    if more > 0:
-        print(f"and {more} more checks that do not pass; the page lists all of them")
+    hidden_count = len(not_passed) - min(len(listed_checks), SHOWN_CHECKS)
+    if hidden_count > 0:
+        print(f"and {hidden_count} more checks that do not pass; the page lists all of them")

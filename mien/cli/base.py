@@ -192,14 +192,14 @@ def read_same_subject(texts: list[str]) -> dict[str, str]:
     """Return {"anna_k": "AnnaK"} for ["AnnaK=anna_k"]; raises UsageError on anything else."""
     main_names: dict[str, str] = {}
     for text in texts:
-        name, equals, other = text.partition("=")
-        if not (name and equals and other):
+        name, equals, other_name = text.partition("=")
+        if not (name and equals and other_name):
             raise UsageError(f"--same-subject must be given as NAME=OTHER; given: '{text}'")
         # If the other name already belongs to somebody, all names of that person are merged.
-        while main_names.get(other, name) != name:
-            other = main_names[other]
-        if other != name:
-            main_names[other] = name
+        while main_names.get(other_name, name) != name:
+            other_name = main_names[other_name]
+        if other_name != name:
+            main_names[other_name] = name
     return main_names
 
 
@@ -345,9 +345,9 @@ def print_json(value: Any) -> None:
 def _replace_infinite(value: Any) -> Any:
     """Return a value of JSON with None for each number that is not finite."""
     if isinstance(value, dict):
-        return {key: _replace_infinite(item) for key, item in value.items()}
+        return {key: _replace_infinite(element) for key, element in value.items()}
     if isinstance(value, list | tuple):
-        return [_replace_infinite(item) for item in value]
+        return [_replace_infinite(element) for element in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

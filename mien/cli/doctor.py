@@ -112,7 +112,7 @@ def find_problems(facts: dict[str, Any]) -> list[Problem]:
     """Return what is wrong according to the facts of `examine`, the worst first."""
     from mien.runs.machine import Memory, Package
 
-    found = [
+    problems = [
         *_check_packages([Package(**entry) for entry in facts["packages"]], facts["faults"]),
         *_check_processors(facts),
         *_check_memory(Memory(**facts["memory"])),
@@ -120,7 +120,7 @@ def find_problems(facts: dict[str, Any]) -> list[Problem]:
         *_check_weights(facts["weights"], facts["offline"]),
     ]
     if facts["encoding"].lower().replace("-", "") not in ("utf8", ""):
-        found.append(
+        problems.append(
             Problem(
                 "note",
                 f"Standard output is written as {facts['encoding']}",
@@ -129,7 +129,7 @@ def find_problems(facts: dict[str, Any]) -> list[Problem]:
             )
         )
     order = ("fail", "warning", "note")
-    return sorted(found, key=lambda problem: order.index(problem.level))
+    return sorted(problems, key=lambda problem: order.index(problem.level))
 
 
 def _check_packages(packages: "Sequence[Package]", faults: dict[str, str]) -> Iterator[Problem]:
@@ -291,8 +291,8 @@ def _list_weights() -> dict[str, str | None]:
     from mien.published import MODELS
 
     names = dict.fromkeys([*MODELS, *(spec.name for spec in NETWORKS.values())])
-    found = find_cached_weights(list(names))
-    return {name: None if path is None else str(path) for name, path in found.items()}
+    cached = find_cached_weights(list(names))
+    return {name: None if path is None else str(path) for name, path in cached.items()}
 
 
 def _is_offline() -> bool:
@@ -303,7 +303,7 @@ def _is_offline() -> bool:
 def _find_folder_fault(path: Path) -> str:
     """Return why a folder cannot be written; empty if it can, or can be made."""
     absolute = path.absolute()
-    folder = next(place for place in (absolute, *absolute.parents) if place.exists())
+    folder = next(ancestor for ancestor in (absolute, *absolute.parents) if ancestor.exists())
     if not folder.is_dir():
         return f"cannot be a folder, since {folder} is a file"
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"cannot be written: {folder}"

@@ -60,8 +60,10 @@ def show_next_after_generate(run: "Run", home: "Store", store: Path) -> None:
         "--train",
         find_short_name(learnt.name, home),
     ]
-    other = find_test_side(learnt, home)
-    show_next([*command, *(["--test", find_short_name(other, home)] if other else [])], store)
+    test_side = find_test_side(learnt, home)
+    show_next(
+        [*command, *(["--test", find_short_name(test_side, home)] if test_side else [])], store
+    )
 
 
 def find_test_side(train: "Run", home: "Store") -> str:
@@ -75,8 +77,8 @@ def find_test_side(train: "Run", home: "Store") -> str:
     if train.stage != "split" or train.spec.get("side") != "train":
         return ""
     fields = {name: value for name, value in train.spec.items() if name != "stage"}
-    other = read_spec(SplitSpec, {**fields, "side": "test"}, train.name).name
-    return other if home.is_done(other) else ""
+    test_side = read_spec(SplitSpec, {**fields, "side": "test"}, train.name).name
+    return test_side if home.is_done(test_side) else ""
 
 
 def find_short_name(name: str, home: "Store") -> str:

@@ -119,11 +119,11 @@ def leakage(
             head = " " * (len(line) - len(text))
             print_wrapped(head, text, 2 * len(head))
         print(page)
-    affected, seen = report["affected"], count_of(report["affected"], report["what"])
+    affected, affected_text = report["affected"], count_of(report["affected"], report["what"])
     if fail and affected:
         raise AuditFailed(
-            f"{seen} {'was' if affected == 1 else 'were'} seen in training, and --fail allows none "
-            f"(--by {by})"
+            f"{affected_text} {'was' if affected == 1 else 'were'} seen in training, and --fail "
+            f"allows none (--by {by})"
         )
 
 

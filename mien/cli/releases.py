@@ -104,16 +104,16 @@ def publish_check(
     """
     from mien.publish import checking
 
-    result = checking.check(folder)
+    checked = checking.check(folder)
     counts = ", ".join(
-        f"{split} {count_of(count, 'image')}" for split, count in result.counts.items()
+        f"{split} {count_of(count, 'image')}" for split, count in checked.counts.items()
     )
     print(f"{folder}: {counts}")
-    if result.foreign:
-        print(f"ignored, not part of it: {', '.join(result.foreign)}")
-    print(f"unchanged since it was built: {', '.join(result.compared)}")
-    if result.skipped:
-        print(f"skipped, not installed: {', '.join(result.skipped)}")
+    if checked.foreign:
+        print(f"ignored, not part of it: {', '.join(checked.foreign)}")
+    print(f"unchanged since it was built: {', '.join(checked.compared)}")
+    if checked.skipped:
+        print(f"skipped, not installed: {', '.join(checked.skipped)}")
 
 
 @publish_app.command("push")
@@ -164,17 +164,18 @@ def regenerate(
 
     path = expand_home(out or Path(f"{image}.png"))
     require_free_file(path)
-    result = remake(folder, image, open_store(store), device)
+    regenerated = remake(folder, image, open_store(store), device)
     path = require_free_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(result.data)
-    if not result.pixels_equal:
+    path.write_bytes(regenerated.data)
+    if not regenerated.pixels_equal:
         raise DataError(
-            f"{path} was made again, and is not the image of the release: {result.reason}"
+            f"{path} was made again, and is not the image of the release: {regenerated.reason}"
         )
-    print(
-        f"{path}: {'equal to the release, byte by byte' if result.bytes_equal else result.reason}"
+    outcome = (
+        "equal to the release, byte by byte" if regenerated.bytes_equal else regenerated.reason
     )
+    print(f"{path}: {outcome}")
 
 
 def _show_release(folder: Path) -> None:

@@ -173,15 +173,15 @@ def _open(run: "Run") -> None:
     # Find the file; if there is none, name the command that makes one.
     path = _find_viewable(run)
     if path is None:
-        more = "; `mien report NAME` writes the page of a study" if run.stage == "study" else ""
-        more = (
+        hint = "; `mien report NAME` writes the page of a study" if run.stage == "study" else ""
+        hint = (
             "; `mien export` writes faces as pictures"
             if "index.parquet" in run.manifest["files"]
-            else more
+            else hint
         )
         raise UsageError(
             f"--open needs a run with one of {', '.join(VIEWABLE_FILES)}, and {run.name} has "
-            f"none{more}"
+            f"none{hint}"
         )
 
     # Open it; the path is printed in any case.
@@ -259,15 +259,21 @@ def verify(
     # An image file: say whether it is known.
     home = open_store(store)
     if name is not None and _is_image_file(name, home):
-        known = identify(Path(name), registry)
+        identification = identify(Path(name), registry)
         if as_json:
-            facts = {"ours": known.from_this_release, "image": known.image, "text": known.text}
+            facts = {
+                "ours": identification.from_this_release,
+                "image": identification.image,
+                "text": identification.text,
+            }
             print_json({"file": name, **facts})
-        if known.from_this_release == "no":
-            raise DataError(f"{name} is not known to be one of ours: {known.text}")
+        if identification.from_this_release == "no":
+            raise DataError(f"{name} is not known to be one of ours: {identification.text}")
         if not as_json:
-            ours = "one of ours" if known.from_this_release == "yes" else "likely one of ours"
-            print(f"{name}: {ours}: {known.text}")
+            ours = (
+                "one of ours" if identification.from_this_release == "yes" else "likely one of ours"
+            )
+            print(f"{name}: {ours}: {identification.text}")
         return
     if registry is not None:
         raise UsageError(

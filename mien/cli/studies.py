@@ -53,14 +53,14 @@ def study_list(as_json: JsonOption = False) -> None:
     """List the studies that come with mien, with their files, which you can copy and change."""
     from mien.study.file import describe_study, list_studies
 
-    found = [
+    studies = [
         {"name": name, "about": describe_study(path), "path": str(path)}
         for name, path in list_studies().items()
     ]
     if as_json:
-        print_json({"studies": found})
+        print_json({"studies": studies})
         return
-    for study in found:
+    for study in studies:
         print(f"{study['name']:<10} {study['about']}\n{'':<10} {study['path']}")
 
 
@@ -106,15 +106,15 @@ def study_plan(
     home = open_store(store)
     path = find_study(study)
     resolved = read_study(path, home, check=False)
-    wanted = parse_only(only or [], resolved)
+    selection = parse_only(only or [], resolved)
     plan = plan_study(resolved, home)
-    rows = select_rows(plan.rows, wanted)
+    rows = select_rows(plan.rows, selection)
 
     # Print the trials first: to build the networks takes seconds, and to time them minutes.
     missing = [row for row in rows if row.spec.name not in plan.done]
     if not as_json:
         print(describe_plan(plan), flush=True)
-        if why := explain_generators(missing, wanted):
+        if why := explain_generators(missing, selection):
             print(why, flush=True)
 
     # Networks, image sizes and weights are checked before the estimate, which can take minutes.
@@ -222,10 +222,10 @@ def study_run(
 
     home = open_store(store)
     resolved = read_study(find_study(study), home)
-    wanted = parse_only(only or [], resolved)
+    selection = parse_only(only or [], resolved)
     try:
         where = make_engine(engine, workers, gpus_per_trial, device)
-        run_study(resolved, home, device=device, only=wanted, engine=where)
+        run_study(resolved, home, device=device, only=selection, engine=where)
     except TrialsFailed:
         print_table(resolved.title, home)
         raise
@@ -243,14 +243,14 @@ def study_status(
     from mien.study.status import describe_progress, read_progress
 
     home = open_store(store)
-    found = read_progress(_resolve_study(study, home), home)
+    progress = read_progress(_resolve_study(study, home), home)
     if as_json:
-        facts = asdict(found)
+        facts = asdict(progress)
         for part in ("cells", "controls", "databases"):
             facts[part] = dict(zip(("done", "total"), facts[part], strict=True))
         print_json(facts)
     else:
-        print(describe_progress(found))
+        print(describe_progress(progress))
 
 
 @app.command()

@@ -77,18 +77,18 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
             "only with --real; if you give it, keep to the licence of the dataset and to what the "
             "people agreed to"
         )
-    shown = np.ones(len(faces), dtype=bool) if real else ~_find_copies(faces, store)
-    if not shown.any():
+    is_shown = np.ones(len(faces), dtype=bool) if real else ~_find_copies(faces, store)
+    if not is_shown.any():
         whose = "copies of real faces, which leave the store only with --real"
         raise UsageError(f"all {count_of(len(faces), 'image')} of {run.name} are {whose}")
 
     # Their pictures, and the table
-    shown_faces = faces.select(shown)
+    shown_faces = faces.select(is_shown)
     with write_whole_folder(out) as folder:
         _write_pictures(shown_faces, run, folder)
     emotions = shown_faces.index["emotion"]
     counts = {name: int((emotions == name).sum()) for name in shown_faces.classes}
-    return WrittenAlbum(out, counts, int((~shown).sum()))
+    return WrittenAlbum(out, counts, int((~is_shown).sum()))
 
 
 def _find_copies(faces: Faces, store: Store) -> Bool[np.ndarray, " n"]:

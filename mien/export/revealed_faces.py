@@ -40,15 +40,15 @@ class MeanFaceOwners:
     @property
     def text(self) -> str:
         """Whose mean it is, in words: `24 images of 3 subjects`."""
-        known = [count_of(self.subjects, "subject")] if self.subjects else []
-        unknown = (
+        known_text = [count_of(self.subjects, "subject")] if self.subjects else []
+        unknown_text = (
             [f"{count_of(self.unknown, 'image')} of unknown subjects"]
             if self.subjects and self.unknown
             else []
         )
         return (
             f"{count_of(self.images, 'image')} of "
-            f"{' and '.join([*known, *unknown]) or 'unknown subjects'}"
+            f"{' and '.join([*known_text, *unknown_text]) or 'unknown subjects'}"
         )
 
     @property
@@ -70,8 +70,8 @@ def select_trained(generator: Diffusion, run: Run) -> pd.DataFrame:
         index = pd.read_parquet(Store(run.path.parents[1]).run(spec.faces).file("index.parquet"))
     except StoreError:
         largest = seen.loc[seen["subject"] != "", "subject"].value_counts().index
-        wanted = max(1, round(spec.held_out * len(largest)))
-        return seen[~seen["subject"].isin(largest[1 : 1 + wanted])]
+        held_out_count = max(1, round(spec.held_out * len(largest)))
+        return seen[~seen["subject"].isin(largest[1 : 1 + held_out_count])]
     trained, _ = heldout.hold_out(Faces(np.zeros((len(index), 1, 1, 1), np.uint8), index), spec)
     return seen[seen["key"].isin(set(trained.index["key"]))]
 
@@ -82,8 +82,8 @@ def find_owners(seen: pd.DataFrame) -> MeanFaceOwners:
     Where a subject is unknown, a clip (or else an image) counts as a person. Images that were
     generated count only where nothing is known of whom their generator saw.
     """
-    made = (seen["dataset"] == "synthetic") & (seen["subject"] == "") & (seen["clip"] == "")
-    real = seen if made.all() else seen[~made]
+    is_synthetic = (seen["dataset"] == "synthetic") & (seen["subject"] == "") & (seen["clip"] == "")
+    real = seen if is_synthetic.all() else seen[~is_synthetic]
 
     # The most certain unit of each image that has one
     units = np.select([real["subject"] != "", real["clip"] != ""], ["subject", "clip"], "image")

@@ -254,7 +254,7 @@ def write_readme(about: Mapping[str, Any]) -> str:
     trained = ", ".join(
         f"{origin['trained_on'][name]:,} {name}" for name in ("images", "subjects", "clips")
     )
-    own = KIND_FACTS[about["kind"]].sampler
+    drawn_by, default = about["sampler"]["name"], KIND_FACTS[about["kind"]].sampler
     files = "\n".join(f"- `{name}`: {text}" for name, text in list_files(about).items())
     labels = ", ".join(f"{name} {label}" for name, label in about["classes"].items())
     null = about["null_label"]
@@ -296,7 +296,7 @@ Pixels are between -1 (black) and 1 (white); x = x0 + sigma * noise, for sigma f
 The labels are {labels}; there are no others.
 {free}
 
-`sample.py` draws with the sampler {about["sampler"]["name"]}; the default of mien itself is {own}.
+`sample.py` draws with the sampler {drawn_by}; the default of mien itself is {default}.
 
 The program was exported for a CPU. For another device, change the result of `torch.export.load`
 before `.module()`: `from torch.export.passes import move_to_device_pass`, then

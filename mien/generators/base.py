@@ -69,10 +69,10 @@ def describe_origins(faces: Faces) -> dict[str, Any]:
     }
 
 
-def write_generator(generator: Generator, out: Path, more: Mapping[str, Any]) -> None:
+def write_generator(generator: Generator, out: Path, fields: Mapping[str, Any]) -> None:
     """Write the files of all generators: generator.json, seen.parquet and loss.csv.
 
-    `more` are further entries of generator.json.
+    `fields` are further entries of generator.json.
     """
     about = {
         "kind": generator.spec.kind,
@@ -80,7 +80,7 @@ def write_generator(generator: Generator, out: Path, more: Mapping[str, Any]) ->
         "size": list(generator.size),
         "channels": list(generator.channels),
         "licence": generator.licence,
-        **more,
+        **fields,
     }
     write_whole(out / "generator.json", (json.dumps(about, indent=1) + "\n").encode())
     generator.seen.to_parquet(out / "seen.parquet", index=False)

@@ -73,7 +73,7 @@ def _split_terms(text: str) -> tuple[str, dict[str, int]]:
     """Return the base form (empty for a list of emotions), and the counts of single emotions."""
     base, changes = "", dict[str, int]()
     for position, term in enumerate(text.split(",")):
-        name, equals, number = (piece.strip() for piece in term.partition("="))
+        name, equals, number = (word.strip() for word in term.partition("="))
         if position == 0 and name and not equals:
             base = name
         elif not equals or not name or name in changes:
@@ -148,10 +148,11 @@ def _parse_number(digits: str, text: str, least: int) -> int:
     if not (
         digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS and int(digits) >= least
     ):
-        shown = digits if len(digits) <= 2 * MAX_DIGITS else f"{digits[:MAX_DIGITS]}..."
+        digits_text = digits if len(digits) <= 2 * MAX_DIGITS else f"{digits[:MAX_DIGITS]}..."
         text = text if len(text) <= 200 else f"{text[:100]}..."
         raise UsageError(
-            f"counts '{text}': '{shown}' must be a whole number {'above 0' if least else 'from 0'}"
+            f"counts '{text}': '{digits_text}' must be a whole number "
+            f"{'above 0' if least else 'from 0'}"
         )
     return int(digits)
 
@@ -161,10 +162,10 @@ def note_uneven(counts: Mapping[str, int], text: str) -> str:
     fewest = min(counts.values())
     if not text.startswith("balanced:") or "," in text or len(set(counts.values())) == 1:
         return ""
-    more = [name for name, count in counts.items() if count > fewest]
+    larger = [name for name, count in counts.items() if count > fewest]
     multiple = len(counts) * fewest
     return (
         f"{text} is {count_of(sum(counts.values()), 'image')} in all: {fewest:,} of each class, "
-        f"and one more of {', '.join(more)}; balanced:{multiple} or "
+        f"and one more of {', '.join(larger)}; balanced:{multiple} or "
         f"balanced:{multiple + len(counts)} gives equal classes"
     )

@@ -137,10 +137,10 @@ def scale_time(schedule: Schedule, t: Float[Tensor, " n"]) -> Float[Tensor, " n"
 
 def find_time(schedule: Schedule, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Return the t at which the noise level is sigma, interpolated in ln sigma; within 1..T."""
-    known = torch.from_numpy(np.log(schedule.sigma[1:])).to(sigma.dtype).to(sigma.device)
-    wanted = sigma.log().clamp(known[0], known[-1])
-    after = torch.searchsorted(known, wanted).clamp(1, schedule.steps - 1)
-    share = (wanted - known[after - 1]) / (known[after] - known[after - 1])
+    grid = torch.from_numpy(np.log(schedule.sigma[1:])).to(sigma.dtype).to(sigma.device)
+    log_sigma = sigma.log().clamp(grid[0], grid[-1])
+    after = torch.searchsorted(grid, log_sigma).clamp(1, schedule.steps - 1)
+    share = (log_sigma - grid[after - 1]) / (grid[after] - grid[after - 1])
     return after + share
 
 

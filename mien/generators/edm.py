@@ -51,14 +51,14 @@ def apply_denoiser(
     x: Float[Tensor, "n c h w"],
     sigma: Float[Tensor, " n"],
     labels: Int[Tensor, " n"],
-    moves: Float[Tensor, "n moves"],
+    augmentations: Float[Tensor, "n moves"],
     sigma_data: float,
     masks: Sequence[Tensor] = (),
 ) -> Float[Tensor, "n c h w"]:
     """Return D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Eq. 7)."""
     c_skip, c_out, c_in, c_noise = precondition(sigma, sigma_data)
     return broadcast_over_images(c_skip) * x + broadcast_over_images(c_out) * network(
-        broadcast_over_images(c_in) * x, c_noise, labels, moves, masks
+        broadcast_over_images(c_in) * x, c_noise, labels, augmentations, masks
     )
 
 

@@ -73,12 +73,12 @@ def make_sample(make_image: MakeImage) -> Callable[..., UInt8[np.ndarray, "n c h
         """Return an image for each label and seed; it depends on no other image."""
         generator.require_known(labels)
         rows = {label: np.flatnonzero(generator.labels == label) for label in set(labels.tolist())}
-        made = np.empty((len(labels), *generator.size), dtype=np.uint8)
-        for place, (label, number) in enumerate(zip(labels.tolist(), numbers, strict=True)):
+        images = np.empty((len(labels), *generator.size), dtype=np.uint8)
+        for position, (label, number) in enumerate(zip(labels.tolist(), numbers, strict=True)):
             rng = seeds.make_rng(generator.spec.kind, int(number))
             image = make_image(generator.images, rows[label], generator.spec, rng)
-            made[place] = np.clip(image, 0, 255).round()
-        return made
+            images[position] = np.clip(image, 0, 255).round()
+        return images
 
     return sample
 

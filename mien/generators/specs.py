@@ -60,9 +60,9 @@ class GeneratorSpec(Spec):
     @field_validator("kind")
     @classmethod
     def _require_own_kind(cls, kind: str) -> str:
-        own = [name for name, facts in KIND_FACTS.items() if issubclass(facts.spec, cls)]
-        if kind not in own:
-            expected = " or ".join(f"'{name}'" for name in own)
+        own_kinds = [name for name, facts in KIND_FACTS.items() if issubclass(facts.spec, cls)]
+        if kind not in own_kinds:
+            expected = " or ".join(f"'{name}'" for name in own_kinds)
             raise PydanticCustomError(
                 "literal_error", "Input should be {expected}", {"expected": expected}
             )

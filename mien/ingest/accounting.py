@@ -113,8 +113,8 @@ def settle(
     videos = [name for name in files if _has_suffix(name, about.holders)]
     opened = sum(_has_suffix(name, about.holders) for name in held)
 
-    given = set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays])
-    others = {
+    given_names = set(listing.rows["key"][stays]) | set(listing.rows["clip"][stays])
+    other_reasons = {
         _join_tree_path(listing.root_in_folder, name): finding.kind
         for finding in findings
         for name in finding.files
@@ -122,8 +122,8 @@ def settle(
     ledgers = (
         _settle_files("pictures", [*pictures, *inside], kept, left, listing.root_in_folder),
         replace(_settle_files("videos", videos, kept, left, listing.root_in_folder), kept=opened),
-        _settle_rows(listing, given, findings),
-        Ledger("other files", 0, others),
+        _settle_rows(listing, given_names, findings),
+        Ledger("other files", 0, other_reasons),
     )
     return tuple(ledger for ledger in ledgers if ledger.total)
 
@@ -153,11 +153,11 @@ def close(
     return ledgers
 
 
-def report_faceless(listing: Listing, shown: Listing) -> list[Finding]:
-    """Return a finding about the images of `listing` that are not in `shown`, because no face
+def report_faceless(listing: Listing, with_faces: Listing) -> list[Finding]:
+    """Return a finding about the images of `listing` that are not in `with_faces`, because no face
     was found in them.
     """
-    names = sorted(set(listing.list_names()) - set(shown.list_names()))
+    names = sorted(set(listing.list_names()) - set(with_faces.list_names()))
     if not names:
         return []
     message = f"images in which no face was found, left out: {len(names)}; misses.csv lists them"
@@ -207,13 +207,13 @@ def compress_names(names: Iterable[str]) -> list[tuple[str, int]]:
     """
     # Group the names by what surrounds their last number, and by its width if zeros pad it.
     runs: dict[tuple[str, str, int], list[int]] = {}
-    result: list[tuple[str, int]] = []
+    ranges: list[tuple[str, int]] = []
     for name in names:
         folder, _, last = name.rpartition("/")
         suffix = "" if "#" in last else PurePosixPath(last).suffix
         match = re.fullmatch(r"(.*?)([0-9]{1,15})([^0-9]*)", last.removesuffix(suffix), re.DOTALL)
         if match is None:
-            result.append((name, 1))
+            ranges.append((name, 1))
             continue
         width = len(match[2]) if match[2].startswith("0") and len(match[2]) > 1 else 0
         head = f"{folder}/{match[1]}" if folder else match[1]
@@ -223,24 +223,24 @@ def compress_names(names: Iterable[str]) -> list[tuple[str, int]]:
     for (head, tail, width), numbers in runs.items():
         for low, high in find_consecutive_runs(sorted(numbers)):
             if high - low + 1 >= MIN_RANGE_LENGTH:
-                result.append((f"{head}[{low:0{width}d}-{high:0{width}d}]{tail}", high - low + 1))
+                ranges.append((f"{head}[{low:0{width}d}-{high:0{width}d}]{tail}", high - low + 1))
             else:
-                result += [
+                ranges += [
                     (f"{head}{number:0{width}d}{tail}", 1) for number in range(low, high + 1)
                 ]
-    return sorted(result)
+    return sorted(ranges)
 
 
 def _settle_files(
-    what: str, names: Sequence[str], kept: set[str], left: Mapping[str, str], at: str
+    noun: str, names: Sequence[str], kept: set[str], left: Mapping[str, str], at: str
 ) -> Ledger:
     inside = "" if at == "." else f"{at}/"
-    others = {
+    reasons = {
         name: left.get(name) or (NO_REASON if name.startswith(inside) else OUTSIDE_TREE)
         for name in sorted(names)
         if name not in kept
     }
-    return Ledger(what, len(names) - len(others), others)
+    return Ledger(noun, len(names) - len(reasons), reasons)
 
 
 def _settle_rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) -> Ledger:

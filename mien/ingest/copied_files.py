@@ -41,13 +41,13 @@ def _find_copies_in_folder(paths: list[str]) -> set[str]:
     doubles = {path for path, stem in stems.items() if _has_copy_word(stem)}
 
     # Files with a number that a system adds to the name of a copy.
-    others = {path: stem for path, stem in stems.items() if path not in doubles}
-    existing = {stem.lower() for stem in others.values()}
+    single = {path: stem for path, stem in stems.items() if path not in doubles}
+    existing = {stem.lower() for stem in single.values()}
     matches = {
-        path: match for path, stem in others.items() if (match := _COPY_NUMBER.fullmatch(stem))
+        path: match for path, stem in single.items() if (match := _COPY_NUMBER.fullmatch(stem))
     }
     bases = {match["base"].lower() for match in matches.values()}
-    renamed = len(bases) == 1 and len(matches) == len(others) > 1  # all at once
+    renamed = len(bases) == 1 and len(matches) == len(single) > 1  # all at once
     for path, match in matches.items():
         original = match["base"].lower() in existing
         if original or (re.search("[0-9]", match["base"]) and not renamed):

@@ -101,13 +101,15 @@ def read_listing(
     """
     images, faults, remarks = _decode_all(listing, spec, workers, places)
     if faults and not (skip_unreadable and len(faults) < len(images)):
-        more = f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
+        count_text = (
+            f" There are {len(faults)} such images of {len(images)}." if len(faults) > 1 else ""
+        )
         remedy = (
             "replace or remove them"
             if len(faults) == len(images)
             else "replace them, or leave them out with --skip-unreadable"
         )
-        raise DataError(f"{'; '.join(list(faults.values())[:3])}.{more} What to do: {remedy}")
+        raise DataError(f"{'; '.join(list(faults.values())[:3])}.{count_text} What to do: {remedy}")
 
     # Names of different datasets must stay distinct, so all get the dataset's name in front.
     readable = np.array([row not in faults for row in range(len(images))], dtype=bool)
@@ -190,7 +192,7 @@ def _decode_all(
         try:
             if isinstance(picture, DataError):
                 raise picture
-            found: list[str] = []
+            image_remarks: list[str] = []
             images[row] = decode(
                 picture,
                 spec.size,
@@ -201,12 +203,12 @@ def _decode_all(
                 margin=margin,
                 white=whites[row],
                 name=f"{listing.root}/{names[row]}",
-                remarks=found,
+                remarks=image_remarks,
             )
 
             # Remarks and errors are kept by row, for the findings
-            if found:
-                remarks[row] = found
+            if image_remarks:
+                remarks[row] = image_remarks
         except DataError as error:
             return row, str(error)
         return row, ""

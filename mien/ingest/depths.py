@@ -29,7 +29,7 @@ def add_white_values(listing: Listing, white: float | None) -> Listing:
     whites = pictures.choose_whites(list(depths.values()))
     if white is not None:
         pairs = zip(depths.values(), whites, strict=True)
-        whites = [white if depth.declared is None else known for depth, known in pairs]
+        whites = [white if depth.declared is None else declared for depth, declared in pairs]
     chosen = dict(zip(depths, whites, strict=True))
     column = np.array([chosen.get(row, np.nan) for row in range(len(listing.rows))])
     return replace(
@@ -50,14 +50,14 @@ def _report_depths(
     """
     # Group the pictures by that value, and by whether their files declare it.
     groups: dict[tuple[float, bool], list[str]] = {}
-    for row, known in chosen.items():
-        groups.setdefault((known, depths[row].declared is not None), []).append(names[row])
-    guesses = len({known for known, declared in groups if not declared})
+    for row, white_value in chosen.items():
+        groups.setdefault((white_value, depths[row].declared is not None), []).append(names[row])
+    guesses = len({white_value for white_value, declared in groups if not declared})
 
     # A guess needs a warning if it is unusual, or if guesses differ.
     findings = []
-    for (known, declared), inside in sorted(groups.items()):
-        if declared and known == WHITE_OF_16_BITS:
+    for (white_value, declared), inside in sorted(groups.items()):
+        if declared and white_value == WHITE_OF_16_BITS:
             continue  # the usual case
         source = "as their files declare" if declared else "as --white sets it"
         guessed = not declared and white is None
@@ -65,9 +65,10 @@ def _report_depths(
             differ = ", which differ" if guesses > 1 else ""
             source = f"by their highest values{differ}; --white VALUE sets another"
         message = (
-            f"pictures of more than 8 bits in which {known:,.0f} is white, {source}: {len(inside)}"
+            f"pictures of more than 8 bits in which {white_value:,.0f} is white, {source}: "
+            f"{len(inside)}"
         )
-        severe = guessed and (known != WHITE_OF_16_BITS or guesses > 1)
+        severe = guessed and (white_value != WHITE_OF_16_BITS or guesses > 1)
         findings.append(
             Finding("warning" if severe else "note", "more than 8 bits", first_few(inside), message)
         )

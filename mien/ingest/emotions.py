@@ -81,14 +81,14 @@ def find_emotion(
     case. Several emotions joined by "+" are not a single one: LEFT_OUT.
     """
     plain = normalise_label(raw)
-    known = {**ALIASES, **(labels or {}), **names}
+    emotion_of = {**ALIASES, **(labels or {}), **names}
     if (
-        plain not in known
+        plain not in emotion_of
         and "+" in plain
         and all(find_emotion(word, names, labels) for word in plain.split("+"))
     ):
         return LEFT_OUT
-    emotion = known.get(plain, plain)
+    emotion = emotion_of.get(plain, plain)
     return emotion if emotion in EMOTIONS or (emotion == LEFT_OUT != plain) else None
 
 

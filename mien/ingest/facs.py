@@ -51,8 +51,8 @@ def parse_units(text: str) -> ParsedUnits:
     unread: list[str] = []
     if text.strip().lower() in NO_UNITS:
         return ParsedUnits((), ())
-    for item in _SEPARATOR_PATTERN.split(text):
-        choices = [word.strip() for word in re.split(r"\bor\b", item, flags=re.IGNORECASE)]
+    for term in _SEPARATOR_PATTERN.split(text):
+        choices = [word.strip() for word in re.split(r"\bor\b", term, flags=re.IGNORECASE)]
         for word in choices:
             match = _UNIT_PATTERN.fullmatch(word)
             if match is None or int(match["number"]) == 0:
@@ -76,9 +76,9 @@ def tabulate_units(faces: Faces) -> pd.DataFrame:
     index = faces.index
     texts = dict(zip(faces.units("clip"), index["action_units"], strict=True))
     rows = [
-        {"clip": clip, "place": place, **unit._asdict()}
+        {"clip": clip, "place": number, **unit._asdict()}
         for clip, text in texts.items()
-        for place, unit in enumerate(parse_units(text).units)
+        for number, unit in enumerate(parse_units(text).units)
     ]
     types = {"clip": "str", "place": "int64", "number": "int64", "side": "str", "intensity": "str"}
     return pd.DataFrame(rows, columns=["clip", "place", *ActionUnit._fields]).astype(

@@ -32,10 +32,10 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
         ) from None
 
 
-def search_all(pattern: str, texts: Sequence[str], what: str) -> list[PatternMatch | None]:
+def search_all(pattern: str, texts: Sequence[str], noun: str) -> list[PatternMatch | None]:
     """Return the first match in each text of a pattern that `compile_pattern` accepts, or None.
 
-    Raises DataError, in which `what` names the pattern, if the search takes too long.
+    Raises DataError, in which `noun` names the pattern, if the search takes too long.
     """
     search = compile_pattern(pattern).search
     deadline = time.monotonic() + ALL_SEARCHES_SECONDS + 0.001 * len(texts)
@@ -44,15 +44,15 @@ def search_all(pattern: str, texts: Sequence[str], what: str) -> list[PatternMat
         try:
             matches.append(search(text, timeout=SEARCH_SECONDS))
         except (TimeoutError, RecursionError, MemoryError):
-            raise _make_slow_error(pattern, text, what) from None
+            raise _make_slow_error(pattern, text, noun) from None
         if time.monotonic() > deadline:
-            raise _make_slow_error(pattern, text, what)
+            raise _make_slow_error(pattern, text, noun)
     return matches
 
 
-def _make_slow_error(pattern: str, text: str, what: str) -> DataError:
+def _make_slow_error(pattern: str, text: str, noun: str) -> DataError:
     return DataError(
-        f"{what} must be searched quickly, and '{pattern[:100]}' takes too long on "
+        f"{noun} must be searched quickly, and '{pattern[:100]}' takes too long on "
         f"'{text[-100:]}': it repeats a repetition, as (a+)+ does; write it with one repetition, "
         "such as (a+)"
     )

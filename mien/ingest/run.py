@@ -238,12 +238,12 @@ def run_ingest(
         }
 
     # An earlier call with skip_unreadable may have made the run with images missing.
-    made = store.make(spec, build)
+    run = store.make(spec, build)
     if not skip_unreadable:
-        _require_all_read(made)
+        _require_all_read(run)
     if alias is not None:
-        store.set_alias(alias, made.name)
-    return made
+        store.set_alias(alias, run.name)
+    return run
 
 
 def _write_findings(findings: Sequence[Finding], out: Path) -> None:
@@ -252,14 +252,14 @@ def _write_findings(findings: Sequence[Finding], out: Path) -> None:
     write_csv(pd.DataFrame(lines, columns=columns), out / "findings.csv")
 
 
-def _require_all_read(made: Run) -> None:
+def _require_all_read(run: Run) -> None:
     """Raise DataError if images were left out of a run because they could not be read."""
-    if not made.summary.get("findings", {}).get("unreadable image"):
+    if not run.summary.get("findings", {}).get("unreadable image"):
         return
-    table = pd.read_csv(made.file("findings.csv"), dtype=str, keep_default_na=False)
+    table = pd.read_csv(run.file("findings.csv"), dtype=str, keep_default_na=False)
     unread = [str(name) for name in table["where"][table["kind"] == "unreadable image"]]
     raise DataError(
-        f"every image must be readable, and {first_few(unread)} cannot be read: {made.name}, which "
+        f"every image must be readable, and {first_few(unread)} cannot be read: {run.name}, which "
         "was made from these files with --skip-unreadable, does not contain them. Replace or "
         "remove these files, or give --skip-unreadable again"
     )
@@ -354,8 +354,10 @@ def require_reader_options(spec: IngestSpec) -> None:
 
     # An option that only other readers take would be ignored silently.
     options = READERS[spec.reader].READER.options
-    others = {name for module in READERS.values() for name in module.READER.options} - set(options)
-    ignored = sorted(name for name in others if getattr(spec, name) is not None)
+    other_options = {name for module in READERS.values() for name in module.READER.options} - set(
+        options
+    )
+    ignored = sorted(name for name in other_options if getattr(spec, name) is not None)
     if ignored:
         raise SpecError(
             f"the reader {spec.reader} takes {', '.join(options) or 'no options of its own'}, and "

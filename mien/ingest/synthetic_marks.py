@@ -61,17 +61,17 @@ def add_sources(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> List
         marked.get(row) or _find_release(path, listing.root)
         for row, path in enumerate(listing.list_paths())
     ]
-    synthetic = [name for name, known in zip(listing.list_names(), origins, strict=True) if known]
+    synthetic = [name for name, origin in zip(listing.list_names(), origins, strict=True) if origin]
     if not synthetic:
         return listing
-    runs = sorted({known[0] for known in origins if known})
+    runs = sorted({origin[0] for origin in origins if origin})
     message = (
         "pictures made by a machine, by their marks or their release, kept as synthetic: "
         f"{len(synthetic):,}, from {first_few(runs)}"
     )
     finding = Finding("warning", "made by a machine", first_few(synthetic), message)
-    source = pd.Series([known[0] if known else "real" for known in origins], dtype="str")
-    seeds = pd.Series([known[1] if known else -1 for known in origins], dtype="int64")
+    source = pd.Series([origin[0] if origin else "real" for origin in origins], dtype="str")
+    seeds = pd.Series([origin[1] if origin else -1 for origin in origins], dtype="int64")
     rows = listing.rows.reset_index(drop=True).assign(source=source, seed=seeds)
     return replace(listing, rows=rows, findings=(*listing.findings, finding))
 

@@ -9,24 +9,24 @@ from mien.ingest.readers import READERS
 from mien.licences import SETS_WITHOUT_READER, Terms, find_conditions
 
 
-def find_terms(reader: str, dataset: str, given: str | None, licence: str) -> Terms:
+def find_terms(reader: str, dataset: str, given_licence: str | None, licence: str) -> Terms:
     """Return the terms of a set that was ingested by `reader` under the name `dataset`.
 
-    `licence` is the licence of its images; `given` is the licence that was given by hand at
+    `licence` is the licence of its images; `given_licence` is the licence that was given by hand at
     ingest, if any. A set that is known by name has its owners' terms, whatever was given by hand;
     only a licence in the folder itself (drawn faces in its layout) takes precedence. For all other
     sets a known licence decides, and otherwise nothing is known.
     """
     # The terms of the owners
-    known = _find_known(reader) or _find_known(dataset)
+    owner_terms = _find_known(reader) or _find_known(dataset)
     licence_conditions = find_conditions(licence)
-    if known is not None and (given is not None or licence_conditions is None):
-        return known
+    if owner_terms is not None and (given_licence is not None or licence_conditions is None):
+        return owner_terms
 
     # The terms of the licence
     if licence_conditions is None:
         return Terms(dataset, source=f"no terms are known for the licence '{licence}'")
-    source = "as said at ingest" if given is not None else "as the folder says"
+    source = "as said at ingest" if given_licence is not None else "as the folder says"
     return Terms(
         dataset,
         "yes",
@@ -36,9 +36,11 @@ def find_terms(reader: str, dataset: str, given: str | None, licence: str) -> Te
     )
 
 
-def make_terms_json(reader: str, dataset: str, given: str | None, licence: str) -> dict[str, Any]:
+def make_terms_json(
+    reader: str, dataset: str, given_licence: str | None, licence: str
+) -> dict[str, Any]:
     """Return the terms of a set as JSON, as they are stored with what was ingested."""
-    return asdict(find_terms(reader, dataset, given, licence))
+    return asdict(find_terms(reader, dataset, given_licence, licence))
 
 
 def _list_known_terms() -> dict[str, Terms]:

@@ -180,7 +180,7 @@ def _set_axes(axes: Axes, title: str, groups: Sequence[str]) -> None:
 def draw_loss_curves(
     title: str,
     varied_quantity: str,
-    seen: Sequence[float],
+    images_seen: Sequence[float],
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     chosen: float | None,
 ) -> str:
@@ -197,9 +197,9 @@ def draw_loss_curves(
         plots = figure.subplots(rows, columns, squeeze=False).flat
 
         # Training and held-out loss
-        for axes, (name, (train, held)) in zip(plots, curves.items(), strict=False):
-            axes.plot(seen, train, color=COLOURS["frame"], label="training people")
-            axes.plot(seen, held, color=COLOURS["subject"], label="held-out people")
+        for axes, (name, (train, held_out)) in zip(plots, curves.items(), strict=False):
+            axes.plot(images_seen, train, color=COLOURS["frame"], label="training people")
+            axes.plot(images_seen, held_out, color=COLOURS["subject"], label="held-out people")
             if chosen is not None:
                 axes.axvline(chosen, color="black", linewidth=0.8, linestyle=":", label="chosen")
             axes.set_title(f"{varied_quantity} {name}", fontsize=9, loc="left")
@@ -309,21 +309,21 @@ def draw_intervals(
         # Markers and intervals, one series below the other within a row
         for number, (label, values) in enumerate(series.items()):
             shift = (number - (len(series) - 1) / 2) * 0.22
-            shown = [
+            drawn = [
                 (row + shift, dot)
                 for row, dot in enumerate(values)
                 if dot is not None and math.isfinite(dot.value)
             ]
             colour, marker = colours[number % len(colours)], MARKERS[1 + number]
             axes.plot(
-                [dot.value for _, dot in shown],
-                [y for y, _ in shown],
+                [dot.value for _, dot in drawn],
+                [y for y, _ in drawn],
                 marker,
                 color=colour,
                 markersize=5,
                 label=label,
             )
-            for y, dot in shown:
+            for y, dot in drawn:
                 axes.plot([dot.low, dot.high], [y] * 2, color=colour, linewidth=1.2)
         for mark in marks:
             axes.axvline(mark, color="#5b6675", linewidth=1, linestyle="--", zorder=1.5)

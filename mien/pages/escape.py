@@ -49,7 +49,7 @@ def make_printable(text: object) -> str:
 
 def escape_markup(text: object) -> str:
     """Return a text for HTML and YAML that shows tags and entities as written."""
-    return _OPENS.sub(lambda found: html.escape(found[0]), str(text))
+    return _OPENS.sub(lambda match: html.escape(match[0]), str(text))
 
 
 def escape_markdown(text: object) -> str:

@@ -110,12 +110,12 @@ def draw_side_by_side(
     right = _draw_class_rows(
         synthetic, {name: f"{name}   synthetic" for name in classes}, per_class, scale
     )
-    both = Image.new(
+    sheet = Image.new(
         "RGB", (left.width + 8 * GAP_PIXELS + right.width, max(left.height, right.height)), PAPER
     )
-    both.paste(left, (0, 0))
-    both.paste(right, (left.width + 8 * GAP_PIXELS, 0))
-    return both
+    sheet.paste(left, (0, 0))
+    sheet.paste(right, (left.width + 8 * GAP_PIXELS, 0))
+    return sheet
 
 
 def draw_synthetic_sheet(faces: Faces, per_class: int = 8, scale: int = 2) -> Image.Image:

@@ -298,14 +298,14 @@ def tabulate_places(
     return pd.DataFrame(lines, columns=columns).round(2)
 
 
-def count_faces(found: pd.DataFrame) -> dict[str, Any]:
+def count_faces(table: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers of pictures with a face, without level eyes, and missed by class.
 
     `side` is the median side of the faces, in pixels; None where no face was found.
     """
-    side = found["side"][found["kind"].isin(["found", "no eyes"])].median()
-    kinds = found["kind"].value_counts()
-    missed = found[found["kind"] == "missed"]["emotion"].value_counts().sort_index()
+    side = table["side"][table["kind"].isin(["found", "no eyes"])].median()
+    kinds = table["kind"].value_counts()
+    missed = table[table["kind"] == "missed"]["emotion"].value_counts().sort_index()
     return {
         "found": int(kinds.get("found", 0) + kinds.get("no eyes", 0)),
         "without_eyes": int(kinds.get("no eyes", 0)),
@@ -315,12 +315,12 @@ def count_faces(found: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def print_counts(found: pd.DataFrame, size: int, margin: float) -> None:
+def print_counts(table: pd.DataFrame, size: int, margin: float) -> None:
     """Print how many faces were found, and whether most crops must be enlarged to `size`."""
-    summary = count_faces(found)
+    summary = count_faces(table)
     missed = ", ".join(f"{name} {number:,}" for name, number in summary["missed_by_class"].items())
     say(
-        f"faces were found in {summary['found']:,} of {count_of(len(found), 'picture')}"
+        f"faces were found in {summary['found']:,} of {count_of(len(table), 'picture')}"
         + (f"; missed: {missed}" if missed else "")
     )
     if summary["without_eyes"]:
@@ -335,32 +335,32 @@ def print_counts(found: pd.DataFrame, size: int, margin: float) -> None:
         )
 
 
-def require_found(found: pd.DataFrame) -> None:
+def require_found(table: pd.DataFrame) -> None:
     """Raise DataError if a face was missed."""
-    keys = found["key"][found["kind"] == "missed"].tolist()
+    keys = table["key"][table["kind"] == "missed"].tolist()
     if keys:
         raise DataError(
-            f"every picture must show a face, and in {len(keys):,} of {len(found):,} none was "
+            f"every picture must show a face, and in {len(keys):,} of {len(table):,} none was "
             f"found: {first_few(keys, 3)}. Leave these pictures out with --misses skip, crop their "
             "centre with --misses centre, or try --crop yunet"
         )
 
 
 def write_crop_report(
-    found: pd.DataFrame,
+    table: pd.DataFrame,
     places: Sequence[FacePlace | None],
     open_picture: Callable[[int], Pixels | None],
     margin: float,
     out: Path,
 ) -> None:
     """Write crops.csv (all places), misses.csv (pictures without a face) and crops.png."""
-    write_csv(found, out / "crops.csv")
-    write_csv(found.loc[found["kind"] == "missed", ["key", "emotion"]], out / "misses.csv")
-    draw_sheet(found, places, open_picture, margin).save(out / "crops.png")
+    write_csv(table, out / "crops.csv")
+    write_csv(table.loc[table["kind"] == "missed", ["key", "emotion"]], out / "misses.csv")
+    draw_sheet(table, places, open_picture, margin).save(out / "crops.png")
 
 
 def draw_sheet(
-    found: pd.DataFrame,
+    table: pd.DataFrame,
     places: Sequence[FacePlace | None],
     open_picture: Callable[[int], Pixels | None],
     margin: float,
@@ -369,7 +369,7 @@ def draw_sheet(
     """Return example pictures with the crop drawn on each: two rows for each kind, misses first."""
     titles, thumb_rows = [], []
     for kind in ("missed", "no eyes", "found"):
-        numbers = np.flatnonzero(found["kind"] == kind)
+        numbers = np.flatnonzero(table["kind"] == kind)
         chosen = numbers[
             make_rng("crops", kind, len(numbers)).permutation(len(numbers))[: 2 * columns]
         ]

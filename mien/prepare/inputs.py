@@ -160,11 +160,11 @@ def stack_inputs(
     """Return one channel for each of `names`; `onsets` has the onset frame of each image's
     clip.
     """
-    shown = np.empty((len(grey), len(names), *grey.shape[1:]), dtype=np.uint8)
+    planes = np.empty((len(grey), len(names), *grey.shape[1:]), dtype=np.uint8)
     for number, (image, onset) in enumerate(zip(grey, onsets, strict=True)):
         for channel, name in enumerate(names):
-            shown[number, channel] = INPUTS[name].show(image, onset)
-    return shown
+            planes[number, channel] = INPUTS[name].show(image, onset)
+    return planes
 
 
 def find_resting_values(channels: Sequence[str]) -> tuple[int | None, ...]:

@@ -79,10 +79,10 @@ def join(
         return joined
     common = set.intersection(*(set(faces.classes) for faces in sets))
     if not common:
-        shown = "; ".join(", ".join(faces.classes) for faces in sets)
+        classes_text = "; ".join(", ".join(faces.classes) for faces in sets)
         raise DataError(
-            f"the sets must have some class in common, and have none: {shown}; use classes = "
-            "'union'"
+            f"the sets must have some class in common, and have none: {classes_text}; use classes "
+            "= 'union'"
         )
     return joined.select(joined.index["emotion"].isin(sorted(common)).to_numpy(dtype=bool))
 
@@ -176,15 +176,17 @@ def _unify_names(joined: Faces, spec: JoinSpec) -> tuple[Faces, SubjectNames]:
 
     Names are one person's if their spellings in a dataset or the spec say so.
     """
-    index, seen = joined.index, joined.seen
+    index, seen_images = joined.index, joined.seen
     counts = Counter(index["subject"])
-    if seen is not None:
-        counts.update(dict.fromkeys(seen["subject"], 0))
+    if seen_images is not None:
+        counts.update(dict.fromkeys(seen_images["subject"], 0))
     subject_names = identify_people(counts, spec.same_subject, spec.subjects_as_written)
     if all(old == new for old, new in subject_names.names.items()):
         return joined, subject_names
-    seen = None if seen is None else _rename_subjects(seen, subject_names)
-    return replace(joined, index=_rename_subjects(index, subject_names), seen=seen), subject_names
+    seen_images = None if seen_images is None else _rename_subjects(seen_images, subject_names)
+    return replace(
+        joined, index=_rename_subjects(index, subject_names), seen=seen_images
+    ), subject_names
 
 
 def _rename_subjects(table: pd.DataFrame, subject_names: SubjectNames) -> pd.DataFrame:

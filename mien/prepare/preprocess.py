@@ -352,11 +352,13 @@ def reform_one(
         return reform(faces.images, spec.size, colour, spec.filter)
     size, margin = spec.size or min(height, width), spec.crop.margin if spec.crop else 0.0
     pairs = zip(faces.images, faces.index["key"], strict=True)
-    shown = (
+    pictures = (
         cut_face(convert_colour(convert_to_image(image), colour), places.get(key), margin)
         for image, key in pairs
     )
-    return np.stack([convert_to_array(resize_image(image, size, spec.filter)) for image in shown])
+    return np.stack(
+        [convert_to_array(resize_image(image, size, spec.filter)) for image in pictures]
+    )
 
 
 def reform(
@@ -405,8 +407,8 @@ def _replace_pixels(
     columns: dict[str, Any] = {
         name: list(faces.index[name]) for name in COLUMNS if name != "sha256"
     }
-    shown = faces.channels if channels is None else channels
-    return replace(faces, images=images, index=make_index(images, **columns), channels=shown)
+    new_channels = faces.channels if channels is None else channels
+    return replace(faces, images=images, index=make_index(images, **columns), channels=new_channels)
 
 
 # Inputs and clips

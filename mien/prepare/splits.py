@@ -117,21 +117,22 @@ def find_shared(
     A unit is a frame (key), clip, subject or dataset, as `by` says. `seen` is the training set, or
     a table with key, subject and clip. Unknown units do not count.
     """
-    known = set(_list_seen_images(seen)["key" if by == "frame" else by]) - {""}
-    return _find_shared(test, by, known)
+    seen_names = set(_list_seen_images(seen)["key" if by == "frame" else by]) - {""}
+    return _find_shared(test, by, seen_names)
 
 
-def find_seen_beyond(made: Faces, train: Faces) -> pd.DataFrame:
-    """Return the images that the generators of `made` saw and `train` does not hold.
+def find_seen_beyond(database: Faces, train: Faces) -> pd.DataFrame:
+    """Return the images that the generators of `database` saw and `train` does not hold.
 
     The table has key, subject and clip; images are compared by key. A valid result is empty: a
-    generator may have seen fewer images than `train` holds, but no others. Real images in `made`
-    do not count. Raises DataError if synthetic images have no record of what their generator saw.
+    generator may have seen fewer images than `train` holds, but no others. Real images in
+    `database` do not count. Raises DataError if synthetic images have no record of what their
+    generator saw.
     """
-    synthetic = ~_is_real(made)
+    synthetic = ~_is_real(database)
     if not synthetic.any():
         return pd.DataFrame({"key": [], "subject": [], "clip": []}, dtype="str")
-    seen = _list_seen_images(made.select(synthetic)) if made.seen is None else made.seen
+    seen = _list_seen_images(database.select(synthetic)) if database.seen is None else database.seen
     return pd.DataFrame(seen.loc[~seen["key"].isin(train.index["key"]), ["key", "subject", "clip"]])
 
 
@@ -309,16 +310,16 @@ def _list_seen_images(faces: pd.DataFrame | Faces) -> pd.DataFrame:
 
     # Real images count themselves, and synthetic ones what their generators saw.
     real = _is_real(faces)
-    shown = pd.DataFrame(faces.index[real], columns=all_columns)
+    images = pd.DataFrame(faces.index[real], columns=all_columns)
     if real.all():
-        return shown
+        return images
     if faces.seen is None:
         raise DataError(
             f"synthetic faces must say what their generator has seen, and {int((~real).sum())} of "
             f"these {len(faces)} do not; generate them again, with `mien generate`"
         )
     return pd.concat(
-        [shown, faces.seen.reindex(columns=all_columns, fill_value="")], ignore_index=True
+        [images, faces.seen.reindex(columns=all_columns, fill_value="")], ignore_index=True
     )
 
 
@@ -327,15 +328,15 @@ def _is_real(faces: Faces) -> Bool[np.ndarray, " n"]:
 
 
 def _find_shared(
-    test: Faces, by: Unit, known: set[str]
+    test: Faces, by: Unit, seen_names: set[str]
 ) -> tuple[list[str], Bool[np.ndarray, " n"]]:
-    """Return the units of `test` that are in `known`, sorted, and the mask of their images."""
+    """Return the units of `test` that are in `seen_names`, sorted, and the mask of their images."""
     real = _is_real(test)
     units = _read_units(test.index, by)
     identity = {
-        name: identify_person(name) if by == "subject" else name for name in {*units, *known}
+        name: identify_person(name) if by == "subject" else name for name in {*units, *seen_names}
     }
-    known_identities = {identity[name] for name in known}
+    known_identities = {identity[name] for name in seen_names}
     affected = np.array([identity[name] in known_identities for name in units], dtype=bool) & real
     seen_units = set(units[affected])
     if not real.all():

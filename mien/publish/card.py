@@ -123,7 +123,7 @@ def read_facts(
     release: Mapping[str, Any],
     answers: Answers,
     gates: Sequence[Mapping[str, Any]],
-    kept: Mapping[str, Any],
+    stored: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the facts that all documents of a release share, from its provenance only."""
     data = answers.model_dump(mode="json")
@@ -135,7 +135,7 @@ def read_facts(
     return {
         # As the provenance holds them
         **{name: release[name] for name in release_fields},
-        **{name: kept[name] for name in CARD_ONLY_FACTS},
+        **{name: stored[name] for name in CARD_ONLY_FACTS},
         "answers": data,
         "decisions": list(gates),
         # The licence
@@ -180,16 +180,18 @@ def list_weak_points(origin: Origin) -> list[str]:
     """Return sentences about the weak points of a database, class by class."""
     sentences = []
     for row in origin.classes.to_dict("records"):
-        name, generated, shown = row["class"], row["images"], row["seen_images"]
+        name, generated, seen_images = row["class"], row["images"], row["seen_images"]
         if row["ratio"] > WARN_GENERATED_PER_SEEN:
-            verb, verb_shown = ("was" if number == 1 else "were" for number in (generated, shown))
+            verb, verb_shown = (
+                "was" if number == 1 else "were" for number in (generated, seen_images)
+            )
             sentences.append(
-                f"{name}: {count_of(generated, 'image')} {verb} generated from {shown:,} that "
-                f"{verb_shown} seen in training, {row['ratio']:.1f} for each."
+                f"{name}: {count_of(generated, 'image')} {verb} generated from {seen_images:,} "
+                f"that {verb_shown} seen in training, {row['ratio']:.1f} for each."
             )
         if 0 < row["seen_subjects"] < WARN_PEOPLE_PER_CLASS:
             sentences.append(f"{name}: its generators saw {_count_people(row['seen_subjects'])}.")
-        if shown and generated == shown:
+        if seen_images and generated == seen_images:
             sentences.append(
                 f"{name}: as many images were generated as were seen in training ({generated:,})."
             )

@@ -255,11 +255,13 @@ def check(folder: Path, *, libraries: bool = True) -> CheckResult:
 
 def _raise_faults(folder: Path, faults: list[str]) -> None:
     """Raise DataError that lists the faults, one per line, as printable text."""
-    more = (
+    rest_text = (
         f"\n  and {len(faults) - MAX_FAULTS_LISTED} more" if len(faults) > MAX_FAULTS_LISTED else ""
     )
     lines = "\n".join(f"  {make_printable(fault)[:400]}" for fault in faults[:MAX_FAULTS_LISTED])
-    raise DataError(f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{lines}{more}")
+    raise DataError(
+        f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{lines}{rest_text}"
+    )
 
 
 def _list_comparisons(
@@ -480,7 +482,7 @@ def _find_png_faults(data: bytes, size: list[int]) -> list[str]:
     """
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
         return ["it is not a PNG file"]
-    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    width, height = (int.from_bytes(data[offset : offset + 4], "big") for offset in (16, 20))
     return (
         []
         if [height, width] == size[1:]
@@ -490,21 +492,21 @@ def _find_png_faults(data: bytes, size: list[int]) -> list[str]:
 
 def _find_image_faults(
     row: Mapping[str, Any],
-    seen: marks.MarkedPicture,
+    picture: marks.MarkedPicture,
     label: str,
     split: str,
     release: Mapping[str, Any],
 ) -> Iterator[str]:
     """Yield the faults of one image: its shape, digests, path, split, label and mark."""
-    if list(seen.image.shape) != release["size"]:
-        yield f"must be {release['size']}, and is {list(seen.image.shape)}"
+    if list(picture.image.shape) != release["size"]:
+        yield f"must be {release['size']}, and is {list(picture.image.shape)}"
 
     # Digests against the file and its pixels
     if hashlib.sha256(row["image"]["bytes"]).hexdigest() != row["sha256"]:
         yield "its bytes do not match its sha256"
-    if seen.pixels != row["pixels_sha256"]:
+    if picture.pixels != row["pixels_sha256"]:
         yield "its pixels do not match pixels_sha256"
-    if f"{compute_perceptual_hash(seen.image[None])[0]:016x}" != row["phash"]:
+    if f"{compute_perceptual_hash(picture.image[None])[0]:016x}" != row["phash"]:
         yield "its pixels do not match phash"
 
     # The row itself
@@ -516,12 +518,12 @@ def _find_image_faults(
         yield f"its label {row['label']} is not in 0..{len(release['classes']) - 1}"
 
     # The marks against the row
-    if not seen.declared:
+    if not picture.declared:
         yield "its XMP does not say that a machine made it"
-    if seen.mark is None:
+    if picture.mark is None:
         yield "has no mark"
         return
-    if not seen.fits:
+    if not picture.fits:
         yield "its mark was written for other pixels"
     expected = {
         "image": row["image_id"],
@@ -530,8 +532,8 @@ def _find_image_faults(
         "licence": release["licence"],
     }
     for name, value in expected.items():
-        if getattr(seen.mark, name) != value:
-            yield f"its mark says {name} {getattr(seen.mark, name)}, and its row {value}"
+        if getattr(picture.mark, name) != value:
+            yield f"its mark says {name} {getattr(picture.mark, name)}, and its row {value}"
 
 
 def check_registry(folder: Path, rows: list[ReleasedImage]) -> Iterator[str]:
@@ -923,10 +925,10 @@ def _check_passing_audit(
 # Comparing
 
 
-def _compare(what: str, ours: Any, theirs: Any) -> Iterator[str]:
+def _compare(noun: str, ours: Any, theirs: Any) -> Iterator[str]:
     if ours != theirs:
         yield (
-            f"{what} must be {_shorten(ours)}, and {'are' if what.endswith('s') else 'is'} "
+            f"{noun} must be {_shorten(ours)}, and {'are' if noun.endswith('s') else 'is'} "
             f"{_shorten(theirs)}"
         )
 

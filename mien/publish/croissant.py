@@ -89,11 +89,11 @@ DUO_NON_COMMERCIAL = "http://purl.obolibrary.org/obo/DUO_0000018"  # not for pro
 DATA_TYPES = {"int64": "sc:Integer", "float": "sc:Float", "string": "sc:Text"}
 
 
-def make_croissant(told: Mapping[str, Any], layout: ReleaseLayout) -> dict[str, Any]:
-    """Return croissant.json for a release; `told` are the facts that `card.gather_facts`
+def make_croissant(release_facts: Mapping[str, Any], layout: ReleaseLayout) -> dict[str, Any]:
+    """Return croissant.json for a release; `release_facts` are the facts that `card.gather_facts`
     returns.
     """
-    facts, answers = told, told["answers"]
+    facts, answers = release_facts, release_facts["answers"]
     dataset = answers["dataset"]
     return {
         # What it is (schema.org)

@@ -94,7 +94,7 @@ def _decide(gate: Gate, opened: Mapping[str, Override], private: bool) -> Decisi
 
 def _judge_withdrawn(origin: Origin) -> Gate:
     terms = [source.terms for source in origin.sources if source.terms.withdrawn]
-    text = "; ".join(f"{one.name} was {one.withdrawn}" for one in terms)
+    text = "; ".join(f"{source_terms.name} was {source_terms.withdrawn}" for source_terms in terms)
     return Gate(
         "withdrawn", not terms, text or "no source was withdrawn by its owners", private=False
     )
@@ -132,7 +132,7 @@ def _describe_permission(derived: str) -> str:
 def _judge_licence(origin: Origin, answers: Answers) -> Gate:
     ours = answers.dataset.asks
     missing = licences.find_missing_conditions(
-        ours, {one.dataset: one.terms.conditions for one in origin.sources}
+        ours, {source.dataset: source.terms.conditions for source in origin.sources}
     )
     if missing:
         return Gate(
@@ -144,7 +144,9 @@ def _judge_licence(origin: Origin, answers: Answers) -> Gate:
 
 
 def _judge_subjects(origin: Origin) -> Gate:
-    blocked = [f"{one.blocked} of {one.dataset}" for one in origin.sources if one.blocked]
+    blocked = [
+        f"{source.blocked} of {source.dataset}" for source in origin.sources if source.blocked
+    ]
     if blocked:
         text = (
             f"the generators saw people of whom nothing may be published: {', '.join(blocked)}; "
@@ -172,9 +174,12 @@ def _judge_audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Ga
         obstacles.append(mismatch)
 
     # Name the earlier audits, so that none is hidden
-    earlier = [f"{other.name} says {said.get('verdict')}" for other, said in audits[:-1]]
-    others = [f"others: {', '.join(earlier)}"] if earlier else []
-    text = "; ".join([f"{run.name} says {verdict}", *obstacles, *others])
+    earlier = [
+        f"{earlier_audit.name} says {contents.get('verdict')}"
+        for earlier_audit, contents in audits[:-1]
+    ]
+    earlier_text = [f"others: {', '.join(earlier)}"] if earlier else []
+    text = "; ".join([f"{run.name} says {verdict}", *obstacles, *earlier_text])
     return Gate("audit", verdict in ("pass", "warn") and not obstacles, text)
 
 
@@ -207,11 +212,11 @@ def _find_obstacles(audit: Mapping[str, Any]) -> list[str]:
     return obstacles
 
 
-def _describe_unanswered(said: Mapping[str, Any]) -> str:
+def _describe_unanswered(contents: Mapping[str, Any]) -> str:
     """Return why an audit cannot answer some of its questions, and what would be enough."""
     unanswered = [
         question
-        for question in said.get("questions", [])
+        for question in contents.get("questions", [])
         if question.get("verdict") == "cannot tell"
     ]
     reasons = [f"{question.get('title')} {question.get('why')}" for question in unanswered]

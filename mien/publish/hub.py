@@ -48,8 +48,8 @@ def push(
         )
     foreign = check(folder, libraries=False).foreign
     if foreign:
-        more = " and more" * (len(foreign) > 5)
-        say(f"ignored, and not sent: {', '.join(foreign[:5])}{more}")
+        rest_text = " and more" * (len(foreign) > 5)
+        say(f"ignored, and not sent: {', '.join(foreign[:5])}{rest_text}")
 
     # Describe the steps
     files = sorted(list_members(folder)[0].values())

@@ -81,13 +81,13 @@ def encode_png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, versi
 
     Equal input gives equal bytes.
     """
-    info = PngInfo()
-    info.add_itxt(XMP_KEYWORD, make_xmp_packet(system, version))
-    info.add_text(MARK_KEYWORD, json.dumps(asdict(mark), separators=(",", ":")))
+    text_chunks = PngInfo()
+    text_chunks.add_itxt(XMP_KEYWORD, make_xmp_packet(system, version))
+    text_chunks.add_text(MARK_KEYWORD, json.dumps(asdict(mark), separators=(",", ":")))
     array = image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(
-        buffer, "PNG", pnginfo=info, compress_level=ZLIB_LEVEL
+        buffer, "PNG", pnginfo=text_chunks, compress_level=ZLIB_LEVEL
     )
     return buffer.getvalue()
 

@@ -88,13 +88,13 @@ class Names:
         """Return the names in a text, as the sources write them; `free`: a person wrote
         it.
         """
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for reading in _list_readings(text):
             spoken = _WORD.findall(reading)
             words = [normalise_name(word) for word in spoken]
             for position, word in enumerate(words):
                 # Names of one or more words that begin here
-                found |= dict.fromkeys(self._find_at(words, position, free))
+                names |= dict.fromkeys(self._find_at(words, position, free))
                 if not free:
                     continue
 
@@ -106,22 +106,22 @@ class Names:
                     and not first
                     and not _is_only_at_sentence_start(reading, spoken_word)
                 ):
-                    found[self.as_written[spoken_word]] = None
+                    names[self.as_written[spoken_word]] = None
 
                 # A number joined to one of PERSON_WORDS, such as `subject07`
                 match = re.fullmatch(r"([a-z]+?)s?0*([0-9]+)", word)
                 if match and match[1] in PERSON_WORDS and match[2] in self.after_person_word:
-                    found[self.after_person_word[match[2]]] = None
+                    names[self.after_person_word[match[2]]] = None
 
             # Long names within longer words
             if free:
                 joined = "".join(words)
-                found |= {
-                    shown: None
-                    for name, shown in self.plain.items()
+                names |= {
+                    printed_name: None
+                    for name, printed_name in self.plain.items()
                     if len(name) >= MIN_LETTERS_WITHIN_WORDS and name in joined
                 }
-        return list(found)
+        return list(names)
 
     def _find_at(self, words: list[str], position: int, free: bool) -> Iterator[str]:
         """Yield the names that begin at a word."""
@@ -144,33 +144,33 @@ class Names:
             return []
         normal = normalise_name(value)
         normal = (normal.lstrip("0") or "0") if normal.isdigit() else normal
-        known = {**self.plain, **self.short, **self.after_person_word}
-        return [known[normal]] if normal in known else []
+        names = {**self.plain, **self.short, **self.after_person_word}
+        return [names[normal]] if normal in names else []
 
 
 def collect_names(rows: Iterable[tuple[str, str, str, str]]) -> Names:
     """Return the names of real images; `rows` are the dataset, subject, clip and key of each."""
-    known = Names()
+    collected = Names()
     distinct = sorted({row for row in rows if any(row)})
 
     # Subjects, with and without their dataset
     for dataset, subject, _, _ in distinct:
         if subject:
-            known.add(subject.removeprefix(f"{dataset}:"), subject)
-            known.plain.setdefault(normalise_name(subject), subject)
+            collected.add(subject.removeprefix(f"{dataset}:"), subject)
+            collected.plain.setdefault(normalise_name(subject), subject)
 
     # Clips and keys, as a whole and by their folders and files
     for dataset, _, clip, key in distinct:
         for path in (clip, key):
             if path:
-                known.plain.setdefault(normalise_name(path), path)
+                collected.plain.setdefault(normalise_name(path), path)
                 within = re.sub(r"^[^:/]*[:/]", "", path) if dataset else path
                 for name in re.split(r"[:/#\\]", within):
-                    _add_path_part(known, name, path)
-    return known
+                    _add_path_part(collected, name, path)
+    return collected
 
 
-def _add_path_part(known: Names, name: str, path: str) -> None:
+def _add_path_part(collected: Names, name: str, path: str) -> None:
     """Add a folder or file of a clip or key, unless it is a number, a class or a common word."""
     stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", name)
     normal = normalise_name(stem)
@@ -182,7 +182,7 @@ def _add_path_part(known: Names, name: str, path: str) -> None:
         and len(normal) >= MIN_FILE_NAME_LETTERS
         and ((has_digit and has_letter) or like_a_name)
     ):
-        known.plain.setdefault(normal, path)
+        collected.plain.setdefault(normal, path)
 
 
 def walk_texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -200,14 +200,17 @@ def walk_texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, str(content)
 
 
-def find_in_file(path: Path, known: Names, free: bool) -> list[str]:
+def find_in_file(path: Path, real_names: Names, free: bool) -> list[str]:
     """Return the names in a text file; JSON is read value by value, with its fields."""
     text = path.read_bytes().decode("utf-8", errors="replace")
     if path.suffix != ".json":
-        return known.find(text, free)
+        return real_names.find(text, free)
     matches: list[str] = []
     for key, value in walk_texts(json.loads(text)):
-        matches += [*known.find(value, free), *(known.find_in_field(key, value) if free else [])]
+        matches += [
+            *real_names.find(value, free),
+            *(real_names.find_in_field(key, value) if free else []),
+        ]
     return list(dict.fromkeys(matches))
 
 

@@ -133,15 +133,15 @@ class Origin:
         """The name of each source in a release, by its run."""
         return {source.run: source.dataset for source in self.sources}
 
-    def rename_sources(self, given: Mapping[str, str]) -> "Origin":
-        """Return the same origin with its sources named as `given` says, by run.
+    def rename_sources(self, names: Mapping[str, str]) -> "Origin":
+        """Return the same origin with its sources named as `names` says, by run.
 
         A source that is not given, and has its name from its folder, gets a number instead.
         """
         sources = []
         for number, source in enumerate(self.sources, start=1):
             default = f"source {number}" if source.named_by == "folder" else source.dataset
-            name = given.get(source.run) or default
+            name = names.get(source.run) or default
             same_name = source.terms.name == source.dataset
             terms = replace(source.terms, name=name) if same_name else source.terms
             sources.append(replace(source, dataset=name, terms=terms))
@@ -164,16 +164,17 @@ class Origin:
         """
         tables = [table.loc[table["source"] == "real"] for table in self._indices]
         real = pd.concat(tables).drop_duplicates("key") if tables else self.seen.assign(emotion="")
-        shown = real.loc[real["key"].isin(self.seen["key"])]
+        seen_rows = real.loc[real["key"].isin(self.seen["key"])]
         rows = []
         for name in self.faces.classes:
             generated = int((self.faces.index["emotion"] == name).sum())
-            seen = shown.loc[shown["emotion"] == name]
+            class_rows = seen_rows.loc[seen_rows["emotion"] == name]
             clips, subjects = (
-                seen.loc[seen[column] != "", column].nunique() for column in ("clip", "subject")
+                class_rows.loc[class_rows[column] != "", column].nunique()
+                for column in ("clip", "subject")
             )
-            ratio = generated / len(seen) if len(seen) else float("nan")
-            rows.append((name, generated, len(seen), clips, subjects, ratio))
+            ratio = generated / len(class_rows) if len(class_rows) else float("nan")
+            rows.append((name, generated, len(class_rows), clips, subjects, ratio))
         return pd.DataFrame(
             rows, columns=["class", "images", "seen_images", "seen_clips", "seen_subjects", "ratio"]
         )
@@ -187,31 +188,31 @@ class Origin:
         ]
 
 
-def find_copies_of_real(made: Faces, other: Faces) -> list[str]:
-    """Return the keys of the images of `made` that copy a real image of `other`.
+def find_copies_of_real(synthetic: Faces, source_faces: Faces) -> list[str]:
+    """Return the keys of the images of `synthetic` that copy a real image of `source_faces`.
 
     Copies that were turned by right angles or mirrored are found too.
     """
-    mask = (other.index["source"] == "real").to_numpy(dtype=bool)
+    mask = (source_faces.index["source"] == "real").to_numpy(dtype=bool)
     if not mask.any():
         return []
-    real = other if mask.all() else other.select(mask)
+    real = source_faces if mask.all() else source_faces.select(mask)
 
     # `find_copies` finds mirrored copies, so four turns cover all eight symmetries of the square
     keys: dict[str, None] = {}
     for quarters in range(4):
-        turned = made if not quarters else _turn(made, quarters)
+        turned = synthetic if not quarters else _turn(synthetic, quarters)
         keys |= dict.fromkeys(str(key) for key in find_copies(turned, real)["image"])
     return list(keys)
 
 
-def _turn(made: Faces, quarters: int) -> Faces:
+def _turn(faces: Faces, quarters: int) -> Faces:
     """Return images turned by a number of right angles, with the digests of the turned images."""
-    images = np.ascontiguousarray(np.rot90(made.images, quarters, (2, 3)))
+    images = np.ascontiguousarray(np.rot90(faces.images, quarters, (2, 3)))
     return replace(
-        made,
+        faces,
         images=images,
-        index=made.index.assign(
+        index=faces.index.assign(
             sha256=[hashlib.sha256(image.tobytes()).hexdigest() for image in images]
         ),
     )
@@ -244,14 +245,17 @@ def trace_origin(name: str, store: Store) -> Origin:
         maker: run if maker == run.name else store.run(maker)
         for maker in sorted(set(faces.index["source"]))
     }
-    others = [maker for maker, made in makers.items() if "generator" not in made.spec]
-    if others:
+    other_makers = [
+        maker for maker, maker_run in makers.items() if "generator" not in maker_run.spec
+    ]
+    if other_makers:
         raise UsageError(
             f"the images must come from `mien generate`, and some of {run.name} come from "
-            f"{others[0]}"
+            f"{other_makers[0]}"
         )
     generators = {
-        made.spec["generator"]: store.run(made.spec["generator"]) for made in makers.values()
+        maker_run.spec["generator"]: store.run(maker_run.spec["generator"])
+        for maker_run in makers.values()
     }
 
     # Everything before, and the real sets in it
@@ -266,10 +270,11 @@ def read_source(run: Run, seen: pd.DataFrame | None) -> Source:
     """Return the terms of an ingested set, and how much of it the generators saw."""
     index = pd.read_parquet(run.file(INDEX_FILE))
     terms = read_terms(run, index)
-    shown = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
-    subjects = {subject.partition(":")[2] for subject in shown["subject"]}
+    used_rows = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
+    subjects = {subject.partition(":")[2] for subject in used_rows["subject"]}
     clip_count, subject_count = (
-        int(shown.loc[shown[column] != "", column].nunique()) for column in ("clip", "subject")
+        int(used_rows.loc[used_rows[column] != "", column].nunique())
+        for column in ("clip", "subject")
     )
     return Source(
         run=run.name,
@@ -277,7 +282,7 @@ def read_source(run: Run, seen: pd.DataFrame | None) -> Source:
         licence=find_licence(index),
         terms=terms,
         citation=str(run.summary.get("citation", "")),
-        images=len(shown),
+        images=len(used_rows),
         clips=clip_count,
         subjects=subject_count,
         blocked=len(subjects & set(terms.blocked)),
@@ -289,8 +294,8 @@ def _find_who_named(run: Run, terms: Terms) -> str:
     """Return who chose the name of a source; a set that is known by name has it from its reader."""
     if terms.name != run.spec["dataset"]:
         return "reader"
-    known = run.summary.get("named")
-    return known if known in ("hand", "reader") else "folder"
+    stored = run.summary.get("named")
+    return stored if stored in ("hand", "reader") else "folder"
 
 
 def find_audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
@@ -305,16 +310,16 @@ def find_audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
     of_run = [store.run(audit.name) for audit in runs if audit.spec.get("synthetic") == run.name]
     with_json = [(audit, audit.json(AUDIT)) for audit in of_run]
     matching = [
-        (audit, said)
-        for audit, said in with_json
-        if isinstance(said, dict) and said.get("content") == run.content
+        (audit, contents)
+        for audit, contents in with_json
+        if isinstance(contents, dict) and contents.get("content") == run.content
     ]
 
     newest = max((_find_date(audit) for audit, _ in matching), default="")
 
     def order(pair: tuple[Run, dict[str, Any]]) -> tuple[str, int, str]:
-        audit, said = pair
-        verdict = said.get("verdict")
+        audit, contents = pair
+        verdict = contents.get("verdict")
         badness = (
             VERDICTS_BEST_FIRST.index(verdict)
             if verdict in VERDICTS_BEST_FIRST
@@ -327,8 +332,8 @@ def find_audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
 
 def _find_date(run: Run) -> str:
     """Return the time at which a run was made, in a form that sorts by time; "" if not recorded."""
-    made = run.about.get("made")
-    return made if isinstance(made, str) and ISO_TIME.fullmatch(made) else ""
+    date = run.about.get("made")
+    return date if isinstance(date, str) and ISO_TIME.fullmatch(date) else ""
 
 
 def explain_mismatch(origin: Origin, audit: Run, store: Store) -> str:

@@ -112,7 +112,7 @@ class Dataset(Strict):
         if name == UNANSWERED:
             return name
         if name and name != OTHER and licences.find_conditions(name) is None:
-            known = [
+            known_licences = [
                 "cc0-1.0",
                 "cc-by-4.0",
                 "cc-by-sa-4.0",
@@ -121,7 +121,7 @@ class Dataset(Strict):
                 "cc-by-nd-4.0",
                 OTHER,
             ]
-            raise ValueError(f"must be a known licence, or other.{suggest(name, known)}")
+            raise ValueError(f"must be a known licence, or other.{suggest(name, known_licences)}")
         return licences.normalise_licence(name)
 
     @field_validator("conditions")
@@ -323,14 +323,16 @@ def list_questions(names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _count_questions(number: int, one: str, more: str) -> str:
+def _count_questions(number: int, singular: str, plural: str) -> str:
     """Return `1 question is` or `3 questions are`."""
-    return f"1 question {one}" if number == 1 else f"{number} questions {more}"
+    return f"1 question {singular}" if number == 1 else f"{number} questions {plural}"
 
 
 def render_template(origin: Origin, alias: str) -> str:
     """Return a dataset.toml with every question, and the answers that the store knows."""
-    known = {f"dataset.{name}": value for name, value in suggest_answers(origin, alias).items()}
+    suggestions = {
+        f"dataset.{name}": value for name, value in suggest_answers(origin, alias).items()
+    }
     lines = [
         (
             "# Answered once, these feed the card, the datasheet, croissant.json, CITATION.cff "
@@ -346,7 +348,7 @@ def render_template(origin: Origin, alias: str) -> str:
             note = "" if _is_required(kind, name) else " (optional)"
             lines += [f"# {line}" for line in textwrap.wrap(f"{field.description}{note}", 116)]
             default = [] if field.default == () else field.default
-            answer = known.get(f"{section}.{name}", default)
+            answer = suggestions.get(f"{section}.{name}", default)
             lines.append(f"{name} = {json.dumps(answer, ensure_ascii=False)}")
         lines.append("")
 
@@ -396,7 +398,11 @@ def suggest_answers(origin: Origin, alias: str) -> dict[str, Any]:
     elif any(source.terms.conditions for source in origin.sources):
         suggestions["licence"] = OTHER
         suggestions["conditions"] = list(
-            dict.fromkeys(one for each in origin.sources for one in each.terms.conditions)
+            dict.fromkeys(
+                condition
+                for known_source in origin.sources
+                for condition in known_source.terms.conditions
+            )
         )
     return suggestions
 
@@ -414,23 +420,23 @@ def write_template(path: Path, origin: Origin, alias: str) -> list[str]:
     return list_open(read_spec(Answers, read_toml(path), str(path)), origin)
 
 
-def must_be_answered(path: Path, left: list[str]) -> UsageError:
+def must_be_answered(path: Path, names: list[str]) -> UsageError:
     """Return the error that follows a new dataset.toml: where it is, and its open questions."""
-    count = _count_questions(len(left), "is", "are")
+    count = _count_questions(len(names), "is", "are")
     return UsageError(
         f"{path.absolute()} was written, and must be answered before anything is built; {count} "
         "open:\n"
-        f"{list_questions(left)}\n"
+        f"{list_questions(names)}\n"
         "--private builds without the answers, and marks the open questions"
     )
 
 
 def group_overrides(answers: Answers) -> dict[str, Override]:
     """Return the overrides by gate; raises SpecError if a gate has two."""
-    found = {one.gate: one for one in answers.override}
-    if len(found) < len(answers.override):
+    by_gate = {override.gate: override for override in answers.override}
+    if len(by_gate) < len(answers.override):
         raise SpecError("each gate must have at most one [[override]] in dataset.toml; remove one")
-    return found
+    return by_gate
 
 
 def _is_required(section: type[Strict], name: str) -> bool:

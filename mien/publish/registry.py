@@ -92,50 +92,57 @@ def identify(path: Path, folder: Path | None = None) -> Identification:
     proof. Raises DataError if a file cannot be read.
     """
     # Without a registry, only the mark counts
-    seen = marks.read_file(path)
+    picture = marks.read_file(path)
     table = read_registry(folder) if folder is not None else None
-    if seen.mark is not None and table is None:
-        return _identify_by_mark(seen.mark, seen)
+    if picture.mark is not None and table is None:
+        return _identify_by_mark(picture.mark, picture)
     if table is None:
-        declared = "; its XMP says that a machine made it" if seen.declared else ""
+        declared = "; its XMP says that a machine made it" if picture.declared else ""
         return Identification(
             "no", "", f"no mark of mien{declared}; --registry RELEASE searches for its pixels"
         )
 
     # With one, the registry decides, and a mark that disagrees is reported
-    known = _identify_by_registry(path, seen, table)
-    if seen.mark is None:
-        return known
-    if known.from_this_release != "yes":
-        text = f"{known.text}; it has a mark that says {seen.mark.image}, and that proves nothing"
-        return Identification(known.from_this_release, known.image, text)
-    if known.image != seen.mark.image:
-        text = f"{known.text}; its mark says {seen.mark.image}, and is wrong"
-        return Identification("yes", known.image, text)
-    return known
+    identification = _identify_by_registry(path, picture, table)
+    if picture.mark is None:
+        return identification
+    if identification.from_this_release != "yes":
+        text = (
+            f"{identification.text}; it has a mark that says {picture.mark.image}, and that proves "
+            "nothing"
+        )
+        return Identification(identification.from_this_release, identification.image, text)
+    if identification.image != picture.mark.image:
+        text = f"{identification.text}; its mark says {picture.mark.image}, and is wrong"
+        return Identification("yes", identification.image, text)
+    return identification
 
 
-def _identify_by_mark(mark: marks.Mark, seen: marks.MarkedPicture) -> Identification:
+def _identify_by_mark(mark: marks.Mark, picture: marks.MarkedPicture) -> Identification:
     content = (
         f"image {mark.image} of {mark.run}, expression label {mark.label}, seed {mark.seed}, "
         f"licence {mark.licence}"
     )
-    if not seen.fits:
+    if not picture.fits:
         text = f"its mark says {content}, and was written for other pixels: altered, or forged"
         return Identification("no", "", text)
     return Identification("yes", mark.image, f"marked: {content}")
 
 
 def _identify_by_registry(
-    path: Path, seen: marks.MarkedPicture, table: pd.DataFrame
+    path: Path, picture: marks.MarkedPicture, table: pd.DataFrame
 ) -> Identification:
     """Return what the registry knows about a picture: by file, by pixels, then by likeness."""
     # The same file, or the same pixels; grey images may have been saved as RGB
-    same_pixels = "the same pixels in another file" + ("" if seen.mark else ", its mark is lost")
+    same_pixels = "the same pixels in another file" + ("" if picture.mark else ", its mark is lost")
     for column, value, reason in (
         ("sha256", hashlib.sha256(path.read_bytes()).hexdigest(), "the same file, byte for byte"),
-        ("pixels_sha256", seen.pixels, same_pixels),
-        ("pixels_sha256", marks.hash_pixels(seen.image[:1]) if seen.grey else "", same_pixels),
+        ("pixels_sha256", picture.pixels, same_pixels),
+        (
+            "pixels_sha256",
+            marks.hash_pixels(picture.image[:1]) if picture.grey else "",
+            same_pixels,
+        ),
     ):
         matches = table.loc[table[column] == value]
         if len(matches):
@@ -145,7 +152,7 @@ def _identify_by_registry(
 
     # A perceptual hash that is near
     ours = np.array([int(text, 16) for text in table["phash"]], dtype=np.uint64)
-    distances = compute_hamming_distances(compute_perceptual_hash(seen.image[None]), ours)[0]
+    distances = compute_hamming_distances(compute_perceptual_hash(picture.image[None]), ours)[0]
     near = np.flatnonzero(distances <= NEAR_DUPLICATE_BITS)
     if len(near):
         best = int(near[np.argmin(distances[near])])

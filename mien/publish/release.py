@@ -111,7 +111,9 @@ def build(
 
         # The evidence: audit, studies and contact sheet
         audit = _write_audit(folder, found_audits)
-        titles = [write_study(folder, one, origin.run.name, store) for one in study_names]
+        titles = [
+            write_study(folder, study_name, origin.run.name, store) for study_name in study_names
+        ]
         _write_sheet(folder, origin, answered, signer)
 
         # The provenance, and the documents that follow from it
@@ -158,14 +160,14 @@ def _read_answers(origin: Origin, path: Path, store: Store, private: bool) -> An
     )
     if private:
         data = read_toml(path) if path.exists() else {}
-        given = read_spec(Answers, data, str(path))
-        open_questions = questions.list_open(given, origin)
+        answers = read_spec(Answers, data, str(path))
+        open_questions = questions.list_open(answers, origin)
         if open_questions:
             say(
                 f"{count_of(len(open_questions), 'question')} of {path} unanswered, and marked as "
                 f"such: {', '.join(open_questions)}"
             )
-        return questions.fill_with_marks(given, origin, alias)
+        return questions.fill_with_marks(answers, origin, alias)
     if not path.exists():
         raise questions.must_be_answered(path, questions.write_template(path, origin, alias))
     return questions.read_answers(path, origin)

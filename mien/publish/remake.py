@@ -133,11 +133,11 @@ def _explain_difference(
         return f"{maker} drew it, and {facts['run']} changed it afterwards (cut, resized or folded)"
 
     # The pixels differ: name the libraries that changed
-    then, now = lineage[maker].get("versions") or {}, release.read_library_versions()
+    earlier, installed = lineage[maker].get("versions") or {}, release.read_library_versions()
     changed = [
-        f"{name} {then[name]} then, {now[name]} now"
-        for name in then
-        if name in now and then[name] != now[name]
+        f"{name} {earlier[name]} then, {installed[name]} now"
+        for name in earlier
+        if name in installed and earlier[name] != installed[name]
     ]
     old = marks.read_picture(row["image"]["bytes"], row["image_id"]).image
     same_shape = old.shape == generated.shape

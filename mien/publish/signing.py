@@ -25,10 +25,10 @@ class Signer:
             for path in (certificates, key)
         )
         try:
-            info = self.library.C2paSignerInfo(
+            signer_info = self.library.C2paSignerInfo(
                 alg=b"es256", sign_cert=chain, private_key=secret, ta_url=None
             )
-            self.signer = self.library.Signer.from_info(info)
+            self.signer = self.library.Signer.from_info(signer_info)
             self.context = self.library.Context(self.library.Settings.from_dict(C2PA_SETTINGS))
         except self.library.C2paError as error:
             raise UsageError(

@@ -88,13 +88,13 @@ def list_gpus(choice: str) -> list[str]:
 
 
 @contextmanager
-def make_repeatable(where: torch.device, wanted: bool) -> Iterator[None]:
-    """Let an NVIDIA GPU use deterministic algorithms where they exist, if `wanted`.
+def make_repeatable(where: torch.device, repeatable: bool) -> Iterator[None]:
+    """Let an NVIDIA GPU use deterministic algorithms where they exist, if `repeatable`.
 
     On a CPU this is not needed: its results depend only on the number of threads, which is fixed.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
-    if wanted and where.type == "cuda":
+    if repeatable and where.type == "cuda":
         # Read when the GPU is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

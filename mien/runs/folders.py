@@ -138,7 +138,7 @@ def write_whole_folder(out: Path) -> Iterator[Path]:
         raise UsageError(
             f"--out must be a folder that can be written; {describe_system_error(error, out)}"
         ) from None
-    held = _lock(folder)
+    lock = _lock(folder)
 
     # Let it be filled, and rename it
     try:
@@ -154,8 +154,8 @@ def write_whole_folder(out: Path) -> Iterator[Path]:
             ) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if held is not None:
-            os.close(held)
+        if lock is not None:
+            os.close(lock)
         for parent in new_folders:
             with suppress(OSError):
                 parent.rmdir()  # if nothing came to lie in it
@@ -166,15 +166,15 @@ def _lock(folder: Path) -> int | None:
     try:
         import fcntl
 
-        held = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
     except (ImportError, OSError):
         return None
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(held)
+        os.close(descriptor)
         return None
-    return held
+    return descriptor
 
 
 def _remove_leftovers(out: Path) -> None:
@@ -186,7 +186,7 @@ def _remove_leftovers(out: Path) -> None:
             and not old.is_symlink()
         )
         if aged and time.time() - old.stat().st_mtime > UNLOCKED_S:
-            held = _lock(old)
-            if held is not None:
+            lock = _lock(old)
+            if lock is not None:
                 shutil.rmtree(old, ignore_errors=True)
-                os.close(held)
+                os.close(lock)

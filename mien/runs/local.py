@@ -84,20 +84,22 @@ class Local:
             self._done.append(perform(job, store))
             return
         used_slots = {process.slot for process in self._running.values()}
-        slot = next(place for place in self._cards_by_slot if place not in used_slots)
+        slot = next(number for number in self._cards_by_slot if number not in used_slots)
         self._running[job.run] = _Process(job, store, slot, self._cards_by_slot[slot], self._cores)
 
     def collect_ended(self, seconds: float) -> list[Outcome]:
         """Return the outcomes of the jobs that have ended, after `seconds` at the latest."""
-        done, self._done = self._done, []
+        outcomes, self._done = self._done, []
         if self._running:
-            wait([process.answer for process in self._running.values()], 0.0 if done else seconds)
-        elif not done:
+            wait(
+                [process.answer for process in self._running.values()], 0.0 if outcomes else seconds
+            )
+        elif not outcomes:
             time.sleep(seconds)
         for name, process in list(self._running.items()):
             if not process.alive:
-                done.append(self._running.pop(name).read_outcome())
-        return done
+                outcomes.append(self._running.pop(name).read_outcome())
+        return outcomes
 
     def stop(self, now: bool) -> None:
         """End all jobs: after they have saved their state, or now."""
@@ -121,8 +123,8 @@ class _Process:
         context: Any = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(PRELOADED_MODULES)
         self.answer, worker_end = context.Pipe(duplex=False)
-        seen = {} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}
-        arguments = (job, store.root, log_path(store, job.run), seen, cores, worker_end)
+        visible_cards = {} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}
+        arguments = (job, store.root, log_path(store, job.run), visible_cards, cores, worker_end)
         self._process = context.Process(target=_perform_in_process, args=arguments, daemon=True)
         with _hide_main(), defer_interrupts():
             self._process.start()

@@ -114,8 +114,8 @@ def list_nvidia_cards() -> list[str]:
     """Return the NVIDIA GPUs that the driver knows, whether or not torch can use them."""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return [line.strip() for line in completed.stdout.splitlines() if line.strip()]
     return []
 
 
@@ -134,27 +134,27 @@ def list_packages(requirements: Sequence[str] | None = None) -> list[Package]:
     packages = []
     for text in requirements:
         with suppress(InvalidRequirement):
-            wanted = Requirement(text)
-            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
-                packages.append(_compare(wanted, ""))
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                packages.append(_compare(requirement, ""))
             else:
                 packages += [
-                    _compare(wanted, extra)
+                    _compare(requirement, extra)
                     for extra in metadata.metadata("mien").get_all("Provides-Extra") or []
-                    if extra != "dev" and wanted.marker.evaluate({"extra": extra})
+                    if extra != "dev" and requirement.marker.evaluate({"extra": extra})
                 ]
     return packages
 
 
-def _compare(wanted: Requirement, extra: str) -> Package:
+def _compare(requirement: Requirement, extra: str) -> Package:
     """Return a package as it is declared and as it is installed here."""
-    declared = f"{wanted.name}{wanted.specifier}"
+    declared = f"{requirement.name}{requirement.specifier}"
     try:
-        version = metadata.version(wanted.name)
+        version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
-        return Package(wanted.name, declared, "", extra, "not installed")
-    fits = wanted.specifier.contains(version, prereleases=True)
-    return Package(wanted.name, declared, version, extra, "" if fits else f"version {version}")
+        return Package(requirement.name, declared, "", extra, "not installed")
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return Package(requirement.name, declared, version, extra, "" if fits else f"version {version}")
 
 
 def describe_python() -> str:

@@ -99,9 +99,9 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def mute_progress(wanted: bool = True) -> Iterator[None]:
-    """Print nothing in this context, if `wanted`: another process prints the same."""
-    _muted.append(wanted)
+def mute_progress(muted: bool = True) -> Iterator[None]:
+    """Print nothing in this context, if `muted`: another process prints the same."""
+    _muted.append(muted)
     try:
         yield
     finally:
@@ -110,12 +110,12 @@ def mute_progress(wanted: bool = True) -> Iterator[None]:
 
 def format_duration(seconds: float) -> str:
     """Return a time in words: `42 s`, `3 min 5 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    whole_seconds = round(seconds)
+    if whole_seconds < 60:
+        return f"{whole_seconds} s"
+    if whole_seconds < 3600:
+        return f"{whole_seconds // 60} min {whole_seconds % 60} s"
+    return f"{whole_seconds // 3600} h {whole_seconds % 3600 // 60} min"
 
 
 def count_of(number: int, name: str, several: str = "") -> str:

@@ -64,12 +64,12 @@ class Ray:
             )
 
         # The cards of the cluster must be enough for one job
-        there = ray.cluster_resources()
-        cards, wanted = (
-            there.get("GPU", 0.0),
-            self._device.startswith("cuda") or (self._device == "auto" and "GPU" in there),
+        resources = ray.cluster_resources()
+        cards, needed = (
+            resources.get("GPU", 0.0),
+            self._device.startswith("cuda") or (self._device == "auto" and "GPU" in resources),
         )
-        if wanted and cards < self._gpus:
+        if needed and cards < self._gpus:
             raise UsageError(
                 f"the cluster must have {self._gpus:g} cards or more for a job, and has {cards:g}"
             )
@@ -77,14 +77,14 @@ class Ray:
         # A job whose machine is lost is done again; its own errors are not retried
         how = {
             "num_cpus": 1,
-            "num_gpus": self._gpus if wanted else 0,
+            "num_gpus": self._gpus if needed else 0,
             "max_retries": RAY_RETRIES,
             "retry_exceptions": False,
         }
         self._task = ray.remote(_perform_on_cluster).options(scheduling_strategy="SPREAD", **how)
 
         # How many jobs run at a time
-        most = math.floor(cards / self._gpus if wanted else there.get("CPU", 1))
+        most = math.floor(cards / self._gpus if needed else resources.get("CPU", 1))
         slots = max(1, most if self._workers is None else min(most, self._workers))
         machines = sum(node["Alive"] for node in ray.nodes())
         say(f"Ray: {machines} machine{'s' * (machines != 1)}, {slots} jobs at a time")

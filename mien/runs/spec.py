@@ -57,12 +57,12 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_names(cls, data: Any) -> Any:
-        known = list(cls.model_fields)
+        known_names = list(cls.model_fields)
         for name in data if isinstance(data, dict) else ():
-            if name not in known:
-                hint = suggest(str(name), known)
+            if name not in known_names:
+                hint = suggest(str(name), known_names)
                 raise SpecError(
-                    f"{cls.__name__} has no field '{name}'.{hint} It has: {', '.join(known)}."
+                    f"{cls.__name__} has no field '{name}'.{hint} It has: {', '.join(known_names)}."
                 )
         return data
 
@@ -85,10 +85,14 @@ class Strict(BaseModel):
 def _has_same_type(given: Any, converted: Any) -> bool:
     """Whether texts were read as texts, true and false as such, and numbers as numbers."""
     if isinstance(given, list | tuple) and isinstance(converted, list | tuple):
-        return all(_has_same_type(one, other) for one, other in zip(given, converted, strict=True))
+        return all(
+            _has_same_type(first, second) for first, second in zip(given, converted, strict=True)
+        )
     if isinstance(given, dict) and isinstance(converted, dict):
         return all(
-            _has_same_type(one, converted[name]) for name, one in given.items() if name in converted
+            _has_same_type(first, converted[name])
+            for name, first in given.items()
+            if name in converted
         )
     if isinstance(given, str | bool) or isinstance(converted, bool):
         return type(given) is type(converted)
@@ -186,15 +190,17 @@ def _format_path(fault: ErrorDetails, data: Any) -> str:
 
 def _describe_requirement(fault: ErrorDetails) -> str:
     """Return what must hold, in plain words."""
-    fault_type, more = fault["type"], fault.get("ctx", {})
+    fault_type, context = fault["type"], fault.get("ctx", {})
     if fault_type == "literal_error":
-        names = re.findall("'([^']*)'", more["expected"])
-        return f"must be {more['expected']}.{suggest(str(fault['input']), names)}".removesuffix(".")
+        names = re.findall("'([^']*)'", context["expected"])
+        return f"must be {context['expected']}.{suggest(str(fault['input']), names)}".removesuffix(
+            "."
+        )
     for name, sign in BOUNDS.items():
-        if name in more and fault_type.startswith(("greater", "less")):
-            return f"must be {sign.format(more[name])}"
+        if name in context and fault_type.startswith(("greater", "less")):
+            return f"must be {sign.format(context[name])}"
     if fault_type == "too_short":
-        return f"must have {more['min_length']} or more"
+        return f"must have {context['min_length']} or more"
     return REQUIREMENTS.get(fault_type, fault["msg"].removeprefix("Value error, "))
 
 
@@ -202,10 +208,10 @@ def list_parents(data: Any) -> list[str]:
     """Return the run names in the JSON of a spec, in order of appearance, each once."""
     if isinstance(data, str):
         return [data] if RUN_NAME.match(data) else []
-    items = (
+    values = (
         data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple) else ()
     )
-    return list(dict.fromkeys(name for item in items for name in list_parents(item)))
+    return list(dict.fromkeys(name for value in values for name in list_parents(value)))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -227,7 +233,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def suggest(name: str, known: list[str]) -> str:
+def suggest(name: str, known_names: list[str]) -> str:
     """Return " Did you mean 'x'?" for the known name that is nearest to `name`, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known_names, n=1)
     return f" Did you mean '{close[0]}'?" if close else ""

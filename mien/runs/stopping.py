@@ -20,7 +20,7 @@ def request_stop(reason: BaseException) -> None:
 
 def withdraw_stop(reason: BaseException) -> None:
     """Withdraw a request to stop, if it was made."""
-    _reasons[:] = [each for each in _reasons if each is not reason]
+    _reasons[:] = [other for other in _reasons if other is not reason]
 
 
 def stop_requested() -> bool:
@@ -35,14 +35,14 @@ def raise_if_asked() -> None:
 
 
 @contextmanager
-def defer_signals(wanted: bool = True) -> Iterator[None]:
+def defer_signals(deferred: bool = True) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into requests to stop in this context; the second one stops at once.
 
     Signals that this process ignores, as a background process may, stay ignored.
     """
     # Only the main thread may set handlers, and only the outermost context does
     main = threading.current_thread() is threading.main_thread()
-    if not (wanted and main) or any(
+    if not (deferred and main) or any(
         signal.getsignal(number) is _handle_signal for number in DEFERRED_SIGNALS
     ):
         yield
@@ -61,11 +61,11 @@ def defer_signals(wanted: bool = True) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _reasons[:] = [each for each in _reasons if not isinstance(each, KeyboardInterrupt)]
+        _reasons[:] = [reason for reason in _reasons if not isinstance(reason, KeyboardInterrupt)]
 
 
 def _handle_signal(number: int, frame: Any) -> None:
-    if any(isinstance(each, KeyboardInterrupt) for each in _reasons):
+    if any(isinstance(reason, KeyboardInterrupt) for reason in _reasons):
         raise KeyboardInterrupt
     request_stop(KeyboardInterrupt())
     os.write(2, b"stopping as soon as what is done so far is kept; once more stops at once\n")

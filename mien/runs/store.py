@@ -291,7 +291,9 @@ class Store:
         if not path.is_dir():
             return []
         with os.scandir(path) as entries:  # a store has thousands of runs, and few match
-            names = [one.name for one in entries if pattern is None or pattern.match(one.name)]
+            names = [
+                entry.name for entry in entries if pattern is None or pattern.match(entry.name)
+            ]
         return [path / name for name in sorted(names) if not is_foreign(name)]
 
     def is_done(self, name: str) -> bool:
@@ -639,11 +641,11 @@ class Store:
 
         # Hide it by one rename, and check again that no run was begun from it before that.
         path = self.root / "runs" / run
-        gone = [alias for alias, target in self.read_aliases().items() if target == run]
-        aliases = [self.root / "aliases" / alias for alias in gone]
+        removed_aliases = [alias for alias, target in self.read_aliases().items() if target == run]
+        aliases = [self.root / "aliases" / alias for alias in removed_aliases]
         if path.is_symlink():
             path.unlink(missing_ok=True)
-            gone.append(f"runs/{run}")
+            removed_aliases.append(f"runs/{run}")
         elif path.exists():
             grave = path.with_name(f".{run}.{uuid.uuid4().hex}")
             with suppress(FileNotFoundError):  # another process was faster
@@ -657,12 +659,12 @@ class Store:
         # Delete the hidden run, what was begun from it, and last the aliases.
         for grave in self._find_deleted(run):
             _delete(grave)
-            gone.append(f"runs/{run}")
-        gone += self._remove_work(run)
+            removed_aliases.append(f"runs/{run}")
+        removed_aliases += self._remove_work(run)
         for alias in aliases:
             alias.unlink(missing_ok=True)
         self.remove_leftovers()
-        return list(dict.fromkeys(gone))
+        return list(dict.fromkeys(removed_aliases))
 
     def _resolve_for_removal(self, name: str) -> str:
         """Return the name of the run to delete, also if only parts of it are left.
@@ -683,7 +685,11 @@ class Store:
         try:
             run = self.resolve(name)
         except StoreError:
-            matches = [other for other in incomplete if other.startswith(name)] if name else []
+            matches = (
+                [candidate for candidate in incomplete if candidate.startswith(name)]
+                if name
+                else []
+            )
             if len(matches) != 1:
                 raise
             run = matches[0]
@@ -716,11 +722,11 @@ class Store:
 
         # Finished runs.
         specs = {
-            other: read_json(self.root / "runs" / other / SPEC)
-            for other in self.list_names()
-            if other != run
+            run_name: read_json(self.root / "runs" / run_name / SPEC)
+            for run_name in self.list_names()
+            if run_name != run
         }
-        children = [other for other, spec in specs.items() if run in list_parents(spec)]
+        children = [run_name for run_name, spec in specs.items() if run in list_parents(spec)]
         if children:
             raise StoreError(
                 f"{run} must not have been used for other runs, and {', '.join(children)} was made "
@@ -747,14 +753,14 @@ class Store:
 
     def _remove_work(self, run: str) -> list[str]:
         """Delete the work of a run and of those begun from it; return what was deleted."""
-        gone = []
+        deleted = []
         for name in (run, *self._list_unfinished_children(run)):
             for path in [
                 path for path in self._list_entries("work") if path.name.partition(".")[0] == name
             ]:
                 _delete(path)
-                gone.append(f"work/{path.name}")
-        return gone
+                deleted.append(f"work/{path.name}")
+        return deleted
 
     # Claims
 
@@ -938,13 +944,15 @@ def _find_strange_entries(root: Path, files: set[str]) -> list[str]:
         relative = Path(folder).relative_to(root)
         folders[:] = sorted(name for name in folders if not is_foreign(name))
         for name in (*folders, *sorted(name for name in names if not is_foreign(name))):
-            path, shown = relative / name, str(relative / name)
+            path, shown_path = relative / name, str(relative / name)
             if (root / path).is_symlink():
-                faults += [] if shown in files else [f"{shown} is a link"]
+                faults += [] if shown_path in files else [f"{shown_path} is a link"]
             elif name in folders:
-                faults += [] if shown in own_folders else [f"{shown} {FOREIGN_ENTRY_FAULTS[1]}"]
-            elif shown not in own_files:
-                faults.append(f"{shown} {FOREIGN_ENTRY_FAULTS[0]}")
+                faults += (
+                    [] if shown_path in own_folders else [f"{shown_path} {FOREIGN_ENTRY_FAULTS[1]}"]
+                )
+            elif shown_path not in own_files:
+                faults.append(f"{shown_path} {FOREIGN_ENTRY_FAULTS[0]}")
     return faults
 
 

@@ -198,8 +198,8 @@ def count_once(
     trials: tuple[metrics.Scores | None, ...], counts: Num[np.ndarray, "t g c c"]
 ) -> tuple[tuple[metrics.Scores | None, ...], Num[np.ndarray, "some g c c"]]:
     """Return only the first trial if all are equal: their spread of 0 would mean nothing."""
-    same = None not in trials and all((by_group == counts[0]).all() for by_group in counts)
-    return (trials[:1], counts[:1]) if same else (trials, counts)
+    are_equal = None not in trials and all((by_group == counts[0]).all() for by_group in counts)
+    return (trials[:1], counts[:1]) if are_equal else (trials, counts)
 
 
 def group_predictions(

@@ -179,7 +179,7 @@ def simulate_schedule(
 
     The order is that of `engine.run_jobs`.
     """
-    known = {job.run for job in jobs}
+    job_runs = {job.run for job in jobs}
     waiting, spans = list(jobs), dict[str, tuple[float, float]]()
     now, running = 0.0, list[tuple[float, str]]()
     while waiting or running:
@@ -187,7 +187,7 @@ def simulate_schedule(
         ended = {run for run, (_, end) in spans.items() if end <= now}
         for job in list(waiting):
             if len(running) < slots and all(
-                name in ended or name not in known for name in job.after
+                name in ended or name not in job_runs for name in job.after
             ):
                 waiting.remove(job)
                 spans[job.run] = now, now + seconds[job.run]
@@ -200,11 +200,11 @@ def simulate_schedule(
     return spans
 
 
-def describe_costs(found: list[Cost], device: str = "auto") -> str:
+def describe_costs(costs: list[Cost], device: str = "auto") -> str:
     """Return the costs as lines, with their sum, each as a range of times."""
-    if not found:
+    if not costs:
         return "nothing is left to do"
-    where, total = devices.find_device(device).type, sum_costs(found)
+    where, total = devices.find_device(device).type, sum_costs(costs)
     basis = (
         "from the times of the fastest and the slowest of some batches"
         if total.timed
@@ -213,9 +213,9 @@ def describe_costs(found: list[Cost], device: str = "auto") -> str:
     )
 
     # A line per kind, and the total
-    width = max(len(cost.label) for cost in found)
-    lines = [_format_line(cost.label, width, cost.runs, cost.duration) for cost in found]
-    in_all = _format_line("in all", width, sum(cost.runs for cost in found), total)
+    width = max(len(cost.label) for cost in costs)
+    lines = [_format_line(cost.label, width, cost.runs, cost.duration) for cost in costs]
+    in_all = _format_line("in all", width, sum(cost.runs for cost in costs), total)
     return "\n".join(
         [f"to do on this machine ({where}), one run after the other,", f"{basis}:", *lines, in_all]
     )

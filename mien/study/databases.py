@@ -75,9 +75,9 @@ def _plan_database(
     images = Counter(faces.index.loc[side, "emotion"].tolist())
     on_side = {name: images[name] for name in EMOTIONS if name in images}
     counts = _resolve_counts(study.counts, on_side, faces.classes, where)
-    made = _plan_generation(study, fold, split, parent, counts, study.generator, where)
+    planned = _plan_generation(study, fold, split, parent, counts, study.generator, where)
 
-    total = sum(made.generate.counts.values())
+    total = sum(planned.generate.counts.values())
     if total < SYNTHETIC_TEST_DIVISOR:
         raise SpecError(
             f"{where}: counts must make {count_of(SYNTHETIC_TEST_DIVISOR, 'image')} or more, "
@@ -91,7 +91,7 @@ def _plan_database(
         for name, source in SOURCES.items()
         if name in study.controls
     }
-    return replace(made, controls=controls)
+    return replace(planned, controls=controls)
 
 
 def _plan_generation(

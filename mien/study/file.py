@@ -144,12 +144,12 @@ class StudyFile(Strict):
     @model_validator(mode="after")
     def _require_known_ablations(self) -> "StudyFile":
         # Each is known, built-in ones keep their meaning, and none changes the network
-        known = [*ABLATIONS, *self.ablation]
+        known_ablations = [*ABLATIONS, *self.ablation]
         for name in self.ablations:
-            if name not in known:
+            if name not in known_ablations:
                 raise ValueError(
-                    f"an ablation must be one of {', '.join(known)}; given: "
-                    f"'{name}'.{suggest(name, known)}"
+                    f"an ablation must be one of {', '.join(known_ablations)}; given: "
+                    f"'{name}'.{suggest(name, known_ablations)}"
                 )
         for name, fields in self.ablation.items():
             if name in ABLATIONS:
@@ -343,8 +343,8 @@ def describe_differences(run: str, study: StudySpec, store: Store, most: int = 4
         f"{name} was {_format_value(old.get(name))}, is {_format_value(new.get(name))}"
         for name in names
     ]
-    more = [f"and {len(changes) - most} more"] if len(changes) > most else []
-    return "; ".join([*changes[:most], *more])
+    rest = [f"and {len(changes) - most} more"] if len(changes) > most else []
+    return "; ".join([*changes[:most], *rest])
 
 
 def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -223,7 +223,9 @@ class StudyResults:
                 planned.append((name, control.baseline, ""))
                 continue
             if control.needs_training(sources.train):
-                planned += [(name, other, "") for other in BASELINES if BASELINES[other].short]
+                planned += [
+                    (name, baseline, "") for baseline in BASELINES if BASELINES[baseline].short
+                ]
             planned += [(name, classifier, first) for classifier in self.classifiers]
         return planned
 
@@ -394,13 +396,13 @@ class StudyResults:
         comparisons = []
         for name in self.classifiers:
             cell = self.find_scored_cell(setting, name)
-            others = [
-                other
-                for other in self.find_controls(setting, cell.level if cell else "")
-                if (other.control, other.classifier) == (control, name)
+            control_cells = [
+                control_cell
+                for control_cell in self.find_controls(setting, cell.level if cell else "")
+                if (control_cell.control, control_cell.classifier) == (control, name)
             ]
-            if cell is not None and cell.whole and others and others[0].whole:
-                comparisons.append(compare_cells(cell, others[0]))
+            if cell is not None and cell.whole and control_cells and control_cells[0].whole:
+                comparisons.append(compare_cells(cell, control_cells[0]))
         return comparisons
 
     def find_scored_cell(

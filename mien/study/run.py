@@ -52,8 +52,8 @@ def run_study(
     # Only what is missing is made, and what cannot be made is refused first
     todo = plan_study(study, store)
     selected = select_rows(todo.rows, only or {})
-    wanted = {row.spec.name: row for row in selected}
-    missing = [row for name, row in wanted.items() if name not in todo.done]
+    selected_by_run = {row.spec.name: row for row in selected}
+    missing = [row for name, row in selected_by_run.items() if name not in todo.done]
     _require_buildable(todo, missing)
 
     # Write the list of all trials, and move the study's name to it
@@ -68,7 +68,7 @@ def run_study(
 
     if not missing:
         scope = " selected by --only" if only else ""
-        say(f"{study.title}: {count_of(len(wanted), 'trial')}{scope}, all done")
+        say(f"{study.title}: {count_of(len(selected_by_run), 'trial')}{scope}, all done")
         return study_run
 
     # Say what may surprise before hours of work
@@ -90,10 +90,11 @@ def run_study(
     if failed:
         first = next(iter(failed.values()))
         trials_failed = sum(row.spec.name in failed for row in missing)
+        trials_done = len(selected_by_run) - trials_failed
         raise TrialsFailed(
-            f"{trials_failed} of {count_of(len(wanted), 'trial')} of {study.title} failed, "
-            f"{len(wanted) - trials_failed} done; the first error: {first}. The report lists them, "
-            "and the same command tries them again"
+            f"{trials_failed} of {count_of(len(selected_by_run), 'trial')} of {study.title} "
+            f"failed, {trials_done} done; the first error: {first}. The report lists them, and the "
+            "same command tries them again"
         )
     return study_run
 
@@ -129,19 +130,21 @@ def list_study_jobs(
     for database in todo.databases:
         fold = "" if database.fold < 0 else f", fold {database.fold}"
         split = database.split.model_dump(mode="json") if database.split else None
-        for source, made in database.by_source.items():
-            if made.generate.name in needed:
-                prefix = "" if made is database else f"{source} "
+        for source, source_database in database.by_source.items():
+            if source_database.generate.name in needed:
+                prefix = "" if source_database is database else f"{source} "
                 arguments = {
-                    "spec": made.train.model_dump(mode="json"),
+                    "spec": source_database.train.model_dump(mode="json"),
                     "split": split,
                     "device": device,
                 }
                 label = f"{prefix}generator{fold}"
-                training_jobs.append(Job(made.train.name, label, _make_generator, arguments))
+                training_jobs.append(
+                    Job(source_database.train.name, label, _make_generator, arguments)
+                )
                 database_jobs += [
                     replace(job, label=f"{prefix}{job.label}{fold}")
-                    for job in list_generation_jobs(made.generate, store, device, slots)
+                    for job in list_generation_jobs(source_database.generate, store, device, slots)
                 ]
 
     trial_jobs = [_make_trial_job(row, todo.study, device) for row in missing]

@@ -29,7 +29,7 @@ def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
         for name, control in CONTROLS.items()
         if control.baseline and name in study.controls
     ]
-    known = {
+    known_names = {
         "setting": list(study.settings),
         "classifier": [*study.classifiers, *baselines],
         "ablation": list(study.ablations),
@@ -40,19 +40,18 @@ def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
 
     # Each text is a list of axis=name
     only: dict[str, set[str]] = {}
-    for item in (item.strip() for text in texts for item in text.split(",")):
-        axis, equals, name = (piece.strip() for piece in item.partition("="))
-        if not equals or axis not in known:
+    for term in (term.strip() for text in texts for term in text.split(",")):
+        axis, equals, name = (word.strip() for word in term.partition("="))
+        if not equals or axis not in known_names:
             raise UsageError(
                 "--only must be like setting=real_to_real,classifier=vgg16 with "
-                f"{', '.join(ONLY_AXES)}; given: '{item}'.{suggest(axis, list(ONLY_AXES))}"
+                f"{', '.join(ONLY_AXES)}; given: '{term}'.{suggest(axis, list(ONLY_AXES))}"
             )
-        if name not in known[axis]:
+        if name not in known_names[axis]:
             # A similar number is no help, so there is no hint for trials and folds
-            hint = "" if axis in ("trial", "fold") else suggest(name, known[axis])
-            raise UsageError(
-                f"--only {axis}={name}: the study has {', '.join(known[axis]) or 'none'}.{hint}"
-            )
+            hint = "" if axis in ("trial", "fold") else suggest(name, known_names[axis])
+            names = ", ".join(known_names[axis]) or "none"
+            raise UsageError(f"--only {axis}={name}: the study has {names}.{hint}")
         only.setdefault(axis, set()).add(name)
     return {axis: frozenset(names) for axis, names in only.items()}
 
@@ -67,15 +66,17 @@ def select_rows(rows: Sequence[TrialRow], only: Only) -> list[TrialRow]:
         # Say for each axis which names it could have if the others stay as they are
         choices = []
         for axis in only:
-            others = {other: names for other, names in only.items() if other != axis}
+            other_axes = {
+                other_axis: names for other_axis, names in only.items() if other_axis != axis
+            }
             names = [
                 name
                 for row in rows
-                if _is_selected(row, others)
+                if _is_selected(row, other_axes)
                 for name in sorted(_list_names(row)[axis])
             ]
             choices.append(
-                f"with {_format_only(others)} there is "
+                f"with {_format_only(other_axes)} there is "
                 f"{axis}={' or '.join(dict.fromkeys(names)) or 'nothing'}"
             )
         raise UsageError(f"--only {_format_only(only)} selects no trial: {'; '.join(choices)}")

@@ -182,7 +182,11 @@ class StudyPlan:
     @property
     def all_databases(self) -> list[Database]:
         """The databases of all folds, with those that take their place under controls."""
-        return [made for database in self.databases for made in database.by_source.values()]
+        return [
+            source_database
+            for database in self.databases
+            for source_database in database.by_source.values()
+        ]
 
     @property
     def runs(self) -> list[str]:
@@ -195,8 +199,8 @@ def list_run_names(database: Database) -> list[str]:
     """Return the runs of a database, in the order in which they are made."""
     return [
         name
-        for made in database.by_source.values()
-        for name in (made.train.name, made.generate.name)
+        for source_database in database.by_source.values()
+        for name in (source_database.train.name, source_database.generate.name)
     ]
 
 

@@ -55,8 +55,8 @@ def read_progress(name: str, store: Store) -> Progress:
     # Generators and databases
     databases = study.plan.databases
     database_runs = [name for database in databases for name in database.runs]
-    made = {run for run in database_runs if store.is_done(run)}
-    being_made = [run for run in database_runs if run not in made and store.is_being_made(run)]
+    done_runs = {run for run in database_runs if store.is_done(run)}
+    being_made = [run for run in database_runs if run not in done_runs and store.is_being_made(run)]
 
     # What is still to come, and the errors
     seconds, unknown = _estimate_remaining(study, trial_of, failed)
@@ -70,7 +70,7 @@ def read_progress(name: str, store: Store) -> Progress:
         to_come=len(study.runs) - len(study.done) - len(failed - busy),
         cells=counts[False],
         controls=counts[True],
-        databases=(len(made), len(database_runs)),
+        databases=(len(done_runs), len(database_runs)),
         has_control_databases=any(database.controls for database in databases),
         seconds=study.seconds,
         seconds_to_come=seconds,
@@ -80,31 +80,31 @@ def read_progress(name: str, store: Store) -> Progress:
     )
 
 
-def describe_progress(found: Progress) -> str:
+def describe_progress(progress: Progress) -> str:
     """Return the progress as lines: done, under way, to come with its time, failed."""
     # What is done
     lines = [
-        f"{found.study}: {found.done} of {count_of(found.trials, 'trial')} done, in "
-        f"{format_duration(found.seconds)}"
+        f"{progress.study}: {progress.done} of {count_of(progress.trials, 'trial')} done, in "
+        f"{format_duration(progress.seconds)}"
     ]
-    for kind, (done, total) in (("cells", found.cells), ("controls", found.controls)):
+    for kind, (done, total) in (("cells", progress.cells), ("controls", progress.controls)):
         if total:
             lines.append(f"  {kind:<12}{done:>5} of {total}")
-    if found.databases[1]:
+    if progress.databases[1]:
         label = "generators and databases"
-        if found.has_control_databases:
+        if progress.has_control_databases:
             label = "generators, databases and controls"
-        lines.append(f"  {label:<35}{found.databases[0]:>3} of {found.databases[1]}")
+        lines.append(f"  {label:<35}{progress.databases[0]:>3} of {progress.databases[1]}")
 
     # What another process works on now, what is still to come, and the errors
-    lines += [f"  under way   {text}" for text in found.under_way]
+    lines += [f"  under way   {text}" for text in progress.under_way]
     time = ""
-    if found.seconds_to_come is not None:
-        time = f", about {format_duration(found.seconds_to_come)}"
-        if found.unknown:
-            time += f", {found.unknown} of them of a kind of which no trial is done"
-    lines.append(f"  to come     {found.to_come}{time}")
-    lines += [f"  failed      {n} x {text}" for text, n in found.errors.items()]
+    if progress.seconds_to_come is not None:
+        time = f", about {format_duration(progress.seconds_to_come)}"
+        if progress.unknown:
+            time += f", {progress.unknown} of them of a kind of which no trial is done"
+    lines.append(f"  to come     {progress.to_come}{time}")
+    lines += [f"  failed      {n} x {text}" for text, n in progress.errors.items()]
     return "\n".join(lines)
 
 
@@ -122,13 +122,13 @@ def _estimate_remaining(
     mean_of = {kind: float(np.mean(seconds)) for kind, seconds in seconds_of.items()}
 
     todo = [name for name in study.runs if name not in study.done and name not in failed]
-    known = [
+    known_seconds = [
         mean_of[_get_kind(trial_of[name])] for name in todo if _get_kind(trial_of[name]) in mean_of
     ]
-    unknown = len(todo) - len(known)
-    if not known:
+    unknown = len(todo) - len(known_seconds)
+    if not known_seconds:
         return None, unknown
-    return float(np.sum(known)) * len(todo) / len(known), unknown
+    return float(np.sum(known_seconds)) * len(todo) / len(known_seconds), unknown
 
 
 def _get_kind(trial: TrialRecord) -> tuple[str, str, str]:
@@ -140,7 +140,7 @@ def describe_trial(study: StudyResults, trial: TrialRecord) -> str:
     """Return the description of a trial: its classifier, training set, number and fold."""
     # Without randomness one run is all trials, and has no number
     fold = "" if study.protocol == "frame" else f", fold {trial.fold}"
-    shared = sum(other.run == trial.run for other in study.trials) > 1
+    shared = sum(other_trial.run == trial.run for other_trial in study.trials) > 1
     number = "" if shared else f", trial {trial.trial + 1}"
     ablation_note = f" {trial.ablation}" if trial.ablation and len(study.ablations) > 1 else ""
     control = f" ({trial.control})" if trial.control else ""

@@ -79,8 +79,8 @@ def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str
         split = splits.split(faces, "frame", SYNTHETIC_TEST_DIVISOR, 0, spec.split_seed)
         sources[name] = (faces.select(split.train), faces.select(split.test))
 
-    first, *more = SOURCES_OF[spec.train]
-    train = concatenate(sources[name][0] for name in (first, *more)) if more else sources[first][0]
+    first, *rest = SOURCES_OF[spec.train]
+    train = concatenate(sources[name][0] for name in (first, *rest)) if rest else sources[first][0]
     tests = {str(name): sources[name][1] for name in spec.tests}
 
     # Only real test images can be unseen: synthetic ones are made from the training side

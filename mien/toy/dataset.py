@@ -206,13 +206,13 @@ def draw(
 
     # Draw the clips that an interrupted call has not finished.
     missing = [clip for clip in planned if not _is_complete(root, clip)]
-    done = len(planned) - len(missing)
+    drawn_count = len(planned) - len(missing)
     if progress is not None:
-        progress(done, len(planned))
+        progress(drawn_count, len(planned))
     for _ in _draw_all(root, missing, seed, min(workers or os.cpu_count() or 1, len(missing))):
-        done += 1
+        drawn_count += 1
         if progress is not None:
-            progress(done, len(planned))
+            progress(drawn_count, len(planned))
 
     # A foreign file, as in the release: readers must pass over it.
     _write(root / "Cropped/sub01/Desktop - Shortcut.lnk", b"L\0\0\0\x01\x14\x02\0")
@@ -491,9 +491,9 @@ def _draw_frames(clip: ToyClip, seed: int) -> Iterable[Array]:
         for key in (key for key in weights if weights[key] and key not in keys):
             strength = key / (_KEY_POSE_COUNT - 1)
             keys[key] = head.draw({unit: value * strength for unit, value in units.items()})
-        shown = [key for key in weights if weights[key]]
-        blended = keys[shown[0]]
-        if len(shown) > 1:
+        drawn_keys = [key for key in weights if weights[key]]
+        blended = keys[drawn_keys[0]]
+        if len(drawn_keys) > 1:
             blended = cv2.addWeighted(
                 keys[below], weights[below], keys[below + 1], weights[below + 1], 0
             )

@@ -218,8 +218,8 @@ def parse_drawn_units(action_units: str) -> list[tuple[str, int]]:
     Raises UsageError for any other text.
     """
     units: list[tuple[str, int]] = []
-    for item in action_units.replace(" ", "").split("+"):
-        match = re.fullmatch(r"([LR]?)(\d+)", item)
+    for term in action_units.replace(" ", "").split("+"):
+        match = re.fullmatch(r"([LR]?)(\d+)", term)
         if match is None:
             raise UsageError(
                 f"Action units must look like '6+12' or '4+L10', not '{action_units}'; correct the "

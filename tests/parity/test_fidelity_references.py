@@ -87,7 +87,7 @@ def test_precision_recall_density_and_coverage_are_those_of_both(k: int):
     found = distances.find_neighbours(A, B, k)
     theirs = reference("prdc").compute_prdc(A.astype(np.float64), B.astype(np.float64), k)
     ours = {
-        "precision": found.near_real.mean(), "recall": found.near_made.mean(),
+        "precision": found.near_real.mean(), "recall": found.near_synthetic.mean(),
         "density": found.density.mean(), "coverage": found.covered.mean(),
     }  # fmt: skip
     assert ours == pytest.approx(theirs)
@@ -100,7 +100,7 @@ def test_what_lies_just_at_a_reach_counts_as_torch_fidelity_counts_it_and_prdc_d
     real = np.arange(0, 40, 2, dtype=np.float32)[:, None]
     made = np.array([[-4.0], [-4.0], [-4.0], [-4.0], [20.0], [20.0]], dtype=np.float32)
     found = distances.find_neighbours(real, made, 2)
-    ours = (found.near_real.mean(), found.near_made.mean())
+    ours = (found.near_real.mean(), found.near_synthetic.mean())
     assert ours == pytest.approx(of_torch_fidelity(real, made, 2))
     theirs = reference("prdc").compute_prdc(real.astype(np.float64), made.astype(np.float64), 2)
     assert ours[0] == 1.0 and theirs["precision"] == pytest.approx(

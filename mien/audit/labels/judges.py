@@ -56,8 +56,8 @@ class Judges:
     @property
     def knows(self) -> Bool[np.ndarray, "judges c"]:
         """Which judge learnt which class: a class of only held-out people is unknown to a judge."""
-        places = np.arange(len(self.classes))
-        return np.array([np.isin(places, model.classes_) for model in self.models])
+        class_numbers = np.arange(len(self.classes))
+        return np.array([np.isin(class_numbers, model.classes_) for model in self.models])
 
 
 def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
@@ -70,8 +70,8 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
     unit, names = faces.independent_units()
     groups = names.to_numpy(dtype=str)
     emotions = faces.index["emotion"].to_numpy(dtype=str)
-    wanted = [name for name in faces.classes if classes is None or name in classes]
-    learnt = tuple(name for name in wanted if len(set(groups[emotions == name])) > 1)
+    candidates = [name for name in faces.classes if classes is None or name in classes]
+    learnt = tuple(name for name in candidates if len(set(groups[emotions == name])) > 1)
     learnable = np.isin(emotions, learnt)
     if len(learnt) < 2:
         raise DataError(
@@ -81,8 +81,8 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
         )
 
     # Train one judge per fold, without the groups of that fold
-    shown = faces.select(learnable)
-    features, labels = describe_gradients(shown.images), shown.labels(learnt)
+    learnt_faces = faces.select(learnable)
+    features, labels = describe_gradients(learnt_faces.images), learnt_faces.labels(learnt)
     fold = np.full(len(faces), -1, dtype=np.int64)
     folds = min(MAX_JUDGES, len(set(groups[learnable])))
     models = []

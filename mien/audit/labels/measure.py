@@ -46,13 +46,13 @@ class Labels:
     def value(self, metric: str, part: str = "") -> float:
         """Return the value of the record of a metric, over all images or of a class (`part`)."""
         return next(
-            one.value
-            for one in self.records
-            if (one.metric, one.part) == (f"labels.{metric}", part)
+            record.value
+            for record in self.records
+            if (record.metric, record.part) == (f"labels.{metric}", part)
         )
 
 
-def measure_labels(made: Faces, train: Faces, test: Faces) -> Labels:
+def measure_labels(synthetic: Faces, train: Faces, test: Faces) -> Labels:
     """Return how far judges agree with synthetic labels, and how many real sources each class has.
 
     The judges learn from the people of `test` that neither `train` nor the generator has seen.
@@ -78,7 +78,7 @@ def measure_labels(made: Faces, train: Faces, test: Faces) -> Labels:
     panels: list[tuple[Judges, Faces]] = []
 
     # Leave out people whom the generator has seen
-    heldout = test.select(~_find_seen(test, train, made))
+    heldout = test.select(~_find_seen(test, train, synthetic))
     if len(heldout) < len(test):
         message = (
             f"{len(test) - len(heldout)} of {len(test)} test images show people whom the generator "
@@ -95,8 +95,8 @@ def measure_labels(made: Faces, train: Faces, test: Faces) -> Labels:
             findings.append(Finding("warning", f"no judges from {owner}", "", str(error)))
             continue
         panels.append((panel, people))
-        records += _measure_agreement(panel, people, made, suffix)
-        left_out = sorted(set(made.classes) - set(panel.classes))
+        records += _measure_agreement(panel, people, synthetic, suffix)
+        left_out = sorted(set(synthetic.classes) - set(panel.classes))
         if left_out:
             message = (
                 f"too few real people show {first_few(left_out)}, so their labels were not judged"
@@ -108,12 +108,12 @@ def measure_labels(made: Faces, train: Faces, test: Faces) -> Labels:
         raise DataError("; ".join(finding.what for finding in findings))
     panel, people = panels[0]
     rows = _make_rows(
-        made, panel, predict_by_judge(panel, made), _average_probabilities(panel, people)
+        synthetic, panel, predict_by_judge(panel, synthetic), _average_probabilities(panel, people)
     )
     records += _measure_suspects(rows)
 
     # The real sources of each class
-    records += _measure_sources(made, train)
+    records += _measure_sources(synthetic, train)
     findings += _report_amplified(records)
     return Labels(tuple(records), tuple(findings), rows)
 
@@ -139,12 +139,14 @@ def find_suspects(faces: Faces, people: Faces | None = None) -> pd.DataFrame:
 # Agreement
 
 
-def _measure_agreement(panel: Judges, people: Faces, made: Faces, suffix: str) -> Iterator[Record]:
+def _measure_agreement(
+    panel: Judges, people: Faces, synthetic: Faces, suffix: str
+) -> Iterator[Record]:
     """Yield agreement and ceiling: the mean over classes first, then each class."""
     # Resample the judges once for all classes
-    probabilities = predict_by_judge(panel, made)
-    emotions = made.index["emotion"].to_numpy(dtype=str)
-    generator = make_rng("agreement", suffix, len(made))
+    probabilities = predict_by_judge(panel, synthetic)
+    emotions = synthetic.index["emotion"].to_numpy(dtype=str)
+    generator = make_rng("agreement", suffix, len(synthetic))
     judge_count = len(panel.models)
     drawn_judges = generator.multinomial(
         judge_count, np.full(judge_count, 1 / judge_count), BOOTSTRAP_RESAMPLES
@@ -206,30 +208,30 @@ def _measure_ceiling(
     # Score the classes, with intervals over people
     class_numbers = [number for number, name in enumerate(panel.classes) if name in classes]
     draw = f"{derive_seed('ceiling', *names):x}"
-    for part, numbers in (
+    for class_name, numbers in (
         ("", class_numbers),
         *((panel.classes[number], [number]) for number in class_numbers),
     ):
         measure = _make_recall(numbers)
         n = int(np.isin(true, numbers).sum())
-        unit = f"images{'' if part else ', mean over classes'}, interval over {panel.unit}s"
+        unit = f"images{'' if class_name else ', mean over classes'}, interval over {panel.unit}s"
         interval = stats.make_interval(
             stats.average_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
         )
-        yield Record.of(f"labels.ceiling{suffix}", interval, n, unit, part)
+        yield Record.of(f"labels.ceiling{suffix}", interval, n, unit, class_name)
 
 
-def _make_recall(places: Sequence[int]) -> stats.ConfusionScore:
+def _make_recall(class_numbers: Sequence[int]) -> stats.ConfusionScore:
     """Return a function that scores confusion matrices: the mean recall of the classes at
-    `places`.
+    `class_numbers`.
 
     Classes without a sample are left out.
     """
 
     def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
         correct, true = (
-            np.einsum("...ii->...i", counts)[..., places],
-            counts.sum(axis=-1)[..., places],
+            np.einsum("...ii->...i", counts)[..., class_numbers],
+            counts.sum(axis=-1)[..., class_numbers],
         )
         with np.errstate(invalid="ignore", divide="ignore"):
             return (correct / np.maximum(true, 1)).sum(axis=-1) / (true > 0).sum(axis=-1)
@@ -249,11 +251,11 @@ def _find_likeliest(probabilities: Float[np.ndarray, "n c"]) -> Int[np.ndarray, 
     return np.where(judged, np.nan_to_num(probabilities).argmax(axis=1), -1)
 
 
-def _find_seen(test: Faces, train: Faces, made: Faces) -> Bool[np.ndarray, " n"]:
+def _find_seen(test: Faces, train: Faces, synthetic: Faces) -> Bool[np.ndarray, " n"]:
     """Return which test images, or which people on them, training or the generator has seen."""
-    seen = [train.index, *([made.seen] if made.seen is not None else [])]
-    subjects = {name for table in seen for name in table["subject"]} - {""}
-    keys = {key for table in seen for key in table["key"]}
+    seen_tables = [train.index, *([synthetic.seen] if synthetic.seen is not None else [])]
+    subjects = {name for table in seen_tables for name in table["subject"]} - {""}
+    keys = {key for table in seen_tables for key in table["key"]}
     return (test.index["subject"].isin(subjects) | test.index["key"].isin(keys)).to_numpy()
 
 
@@ -288,8 +290,8 @@ def _make_rows(
     )
     judged = (numbers >= 0) & ~np.isnan(averages).any(axis=1)
     of_label = np.where(judged, averages[rows, numbers], np.nan)
-    others = np.nan_to_num(averages)
-    others[rows, numbers] = -1
+    of_others = np.nan_to_num(averages)
+    of_others[rows, numbers] = -1
 
     # Another class that a judge finds as likely as on real faces of that class
     claimed = np.where(probabilities >= typical, np.nan_to_num(probabilities), 0)
@@ -304,7 +306,7 @@ def _make_rows(
             "emotion": faces.index["emotion"],
             "predicted": names[np.where(judged, _find_likeliest(averages), len(panel.classes))],
             "probability": of_label,
-            "margin": of_label - others.max(axis=1),
+            "margin": of_label - of_others.max(axis=1),
             "agreed": np.where(judged, agreed.mean(axis=0), np.nan),
             "suspect": judged & (claims_other.mean(axis=0) > 0.5),
             "rank": 0,
@@ -339,25 +341,25 @@ def compute_effective_number(counts: Sequence[int]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum())) if len(shares) else 0.0
 
 
-def _measure_sources(made: Faces, train: Faces) -> Iterator[Record]:
-    for emotion in made.classes:
+def _measure_sources(synthetic: Faces, train: Faces) -> Iterator[Record]:
+    for emotion in synthetic.classes:
         real = train.index[train.index["emotion"] == emotion]
         # The effective number of real sources of the class
-        for column, unit in (("clip", "clips"), ("subject", "subjects")):
+        for column, units in (("clip", "clips"), ("subject", "subjects")):
             counts = real[column][real[column] != ""].value_counts()
             if len(counts):
-                unit_text = f"effective {unit} of {len(counts)}"
+                unit = f"effective {units} of {len(counts)}"
                 yield Record(
-                    f"labels.{unit}",
+                    f"labels.{units}",
                     compute_effective_number(counts.tolist()),
                     len(real),
-                    unit_text,
+                    unit,
                     part=emotion,
                 )
 
         # How many synthetic images there are for each real one
         if len(real):
-            images = int((made.index["emotion"] == emotion).sum())
+            images = int((synthetic.index["emotion"] == emotion).sum())
             yield Record(
                 "labels.amplification",
                 images / len(real),
@@ -371,9 +373,10 @@ def _report_amplified(records: Sequence[Record]) -> Iterator[Finding]:
     for record in records:
         if record.metric == "labels.amplification" and record.value > MAX_AMPLIFICATION:
             sources_text = [
-                f"{other.value:.1f} {other.unit}"
-                for other in records
-                if other.part == record.part and other.metric in ("labels.clips", "labels.subjects")
+                f"{source_record.value:.1f} {source_record.unit}"
+                for source_record in records
+                if source_record.part == record.part
+                and source_record.metric in ("labels.clips", "labels.subjects")
             ]
             sources = f" ({' and '.join(sources_text)})" if sources_text else ""
             real = record.unit.removeprefix("of ")

@@ -73,7 +73,7 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
         draw = f"{derive_seed('nuisance', *sorted(set(groups))):x}"
 
         # The score over all classes and of each class, and what chance gives
-        for class_number, part in ((None, ""), *enumerate(classes)):
+        for class_number, class_name in ((None, ""), *enumerate(classes)):
             measure = (
                 metrics.make_measure("uar") if class_number is None else _make_recall(class_number)
             )
@@ -81,7 +81,7 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
                 stats.average_over_trials(counts, measure), stats.bootstrap(counts, measure, draw)
             )
             n = len(table) if class_number is None else int((true == class_number).sum())
-            records.append(Record.of(f"nuisance.{name}", interval, n, meaning, part))
+            records.append(Record.of(f"nuisance.{name}", interval, n, meaning, class_name))
         chance = _score_permuted(true, predicted, fold_of, len(classes), name)
         records.append(Record.of(f"nuisance.{name}_chance", chance, len(table), meaning))
     return tuple(records)
@@ -106,16 +106,16 @@ def measure_features(images: UInt8[np.ndarray, "n c h w"]) -> dict[str, Float[np
     down, across = max(1, round(h * BORDER_SHARE)), max(1, round(w * BORDER_SHARE))
     strips = (grey[:, :down].mean(axis=1), grey[:, -down:].mean(axis=1))
     strips += (grey[:, :, :across].mean(axis=2), grey[:, :, -across:].mean(axis=2))
-    pieces = [
-        piece.mean(axis=1)
+    border_means = [
+        section.mean(axis=1)
         for strip in strips
-        for piece in np.array_split(strip, BORDER_PIECES, axis=1)
+        for section in np.array_split(strip, BORDER_PIECES, axis=1)
     ]
     return {
         "brightness": grey.mean(axis=(1, 2))[:, None],
         "contrast": grey.std(axis=(1, 2))[:, None],
         "sharpness": np.log(np.square(edges).mean(axis=(1, 2)) + 1e-6)[:, None],
-        "border": np.stack(pieces, axis=1),
+        "border": np.stack(border_means, axis=1),
     }
 
 
@@ -179,7 +179,7 @@ def _predict_out_of_fold(
     return predicted
 
 
-def _make_recall(place: int) -> stats.ConfusionScore:
+def _make_recall(class_number: int) -> stats.ConfusionScore:
     """Return a function that gives the recall of a class for each confusion matrix.
 
     It is nan if the class has no sample.
@@ -187,7 +187,9 @@ def _make_recall(place: int) -> stats.ConfusionScore:
 
     def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return counts[..., place, place] / counts[..., place, :].sum(axis=-1)
+            return counts[..., class_number, class_number] / counts[..., class_number, :].sum(
+                axis=-1
+            )
 
     return of
 

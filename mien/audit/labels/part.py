@@ -20,16 +20,18 @@ LABEL_MEANINGS = {
 }
 
 
-def measure_part(given: PartInput) -> PartResult:
+def measure_part(part_input: PartInput) -> PartResult:
     """Return the numbers of labels, and what predicts the label without the expression."""
     measured = PartResult()
-    made, train = given.made, given.train
-    result = try_measure(measured, "labels", lambda: measure_labels(made, train, given.test))
-    if result is not None:
-        measured.records += [*result.records, *_rescale_agreement(result)]
-        measured.notes += list_findings(result.findings)
-        measured.rows = result.rows.drop(columns="emotion")
-    for suffix, faces in (("", made), ("_train", train)):
+    synthetic, train = part_input.require_synthetic(), part_input.train
+    labels = try_measure(
+        measured, "labels", lambda: measure_labels(synthetic, train, part_input.test)
+    )
+    if labels is not None:
+        measured.records += [*labels.records, *_rescale_agreement(labels)]
+        measured.notes += list_findings(labels.findings)
+        measured.rows = labels.rows.drop(columns="emotion")
+    for suffix, faces in (("", synthetic), ("_train", train)):
         records = (
             try_measure(measured, "nuisance", lambda faces=faces: nuisance.measure_nuisance(faces))
             or ()
@@ -38,16 +40,16 @@ def measure_part(given: PartInput) -> PartResult:
     return measured
 
 
-def _rescale_agreement(result: Labels) -> list[Record]:
+def _rescale_agreement(labels: Labels) -> list[Record]:
     """Return agreement on a scale from chance (0) to what the judges reach on real people (1).
 
     The first record is the length of that scale: the judges' ceiling less chance.
     """
-    overall = {record.metric: record for record in result.records if not record.part}
+    overall = {record.metric: record for record in labels.records if not record.part}
     agreement, ceiling = overall.get("labels.agreement"), overall.get("labels.ceiling")
     if agreement is None or ceiling is None:
         return []
-    classes = sum(record.metric == "labels.ceiling" for record in result.records) - 1
+    classes = sum(record.metric == "labels.ceiling" for record in labels.records) - 1
     chance = 1 / max(2, classes)
     scale = _rescale_record(ceiling, "labels.ceiling_above_chance", chance, 1.0)
     if scale.value <= 0:
@@ -55,12 +57,12 @@ def _rescale_agreement(result: Labels) -> list[Record]:
     return [scale, _rescale_record(agreement, "labels.kept", chance, scale.value)]
 
 
-def _rescale_record(record: Record, name: str, zero: float, unit: float) -> Record:
-    """Return a record under another name, on a scale with the origin `zero` and the unit `unit`."""
+def _rescale_record(record: Record, name: str, zero: float, length: float) -> Record:
+    """Return a record under another name, on a scale from `zero` in units of `length`."""
     low, high = (
-        None if bound is None else (bound - zero) / unit for bound in (record.low, record.high)
+        None if bound is None else (bound - zero) / length for bound in (record.low, record.high)
     )
-    return Record(name, (record.value - zero) / unit, record.n, record.unit, low, high)
+    return Record(name, (record.value - zero) / length, record.n, record.unit, low, high)
 
 
 PART = Part(

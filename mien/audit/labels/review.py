@@ -82,9 +82,9 @@ def make_queue(
     judges.
     """
     # Only real sets can judge themselves
-    shown = Faces.load(faces.path)
-    synthetic = bool((shown.index["source"] != "real").all())
-    if judges is None and not _is_real(shown):
+    pictured = Faces.load(faces.path)
+    synthetic = bool((pictured.index["source"] != "real").all())
+    if judges is None and not _is_real(pictured):
         raise UsageError(
             "the labels of synthetic faces need judges: give --judges REAL, a set of real people, "
             "preferably people whom the generator never saw"
@@ -94,8 +94,8 @@ def make_queue(
     people = None if judges is None else Faces.load(judges.path)
     if (
         people is not None
-        and shown.seen is not None
-        and set(people.subjects) & set(shown.seen["subject"])
+        and pictured.seen is not None
+        and set(people.subjects) & set(pictured.seen["subject"])
     ):
         say(
             f"the generator of {faces.name} has seen people of the judges, which will therefore "
@@ -105,8 +105,8 @@ def make_queue(
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # The most doubtful image of each clip first
-        rows = find_suspects(shown, people)
-        rows = rows.assign(clip=shown.units("clip"))
+        rows = find_suspects(pictured, people)
+        rows = rows.assign(clip=pictured.units("clip"))
         rows = rows[rows["rank"] > 0].sort_values("rank")
         rows = (
             rows.assign(turn=rows.groupby("clip").cumcount())
@@ -118,7 +118,7 @@ def make_queue(
         table = rows.round(4).assign(number=np.arange(1, len(rows) + 1), set=faces.name)
         table = table.reindex(columns=list(QUEUE_COLUMNS), fill_value="")
         write_csv(table, out / "queue.csv")
-        (out / "index.html").write_text(_render_page(shown, rows, faces.name), encoding="utf-8")
+        (out / "index.html").write_text(_render_page(pictured, rows, faces.name), encoding="utf-8")
         return {"holds": f"{count_of(len(rows), 'label')} to look at", "synthetic": synthetic}
 
     return store.make(spec, build, alias)
@@ -179,20 +179,28 @@ def _explain_why_kept(queue: Run, store: Store) -> str:
 
     # Compare the pictures with every real image that their generator may have seen
     try:
-        shown = Faces.load(store.run(queue.spec["faces"]).path)
+        database = Faces.load(store.run(queue.spec["faces"]).path)
         table = pd.read_csv(queue.file("queue.csv"), dtype="str", keep_default_na=False)
         keys = {unescape_cell(key) for key in table["key"]}
-        shown = shown.select(shown.index["key"].isin(keys).to_numpy(dtype=bool))
+        database = database.select(database.index["key"].isin(keys).to_numpy(dtype=bool))
         copied: set[str] = set()
         real_runs = 0
         for name in _find_ancestors(queue.spec["faces"], store):
             run = store.run(name)
-            other = Faces.load(run.path) if "index.parquet" in run.manifest["files"] else None
-            mask = None if other is None else (other.index["source"] == "real").to_numpy(dtype=bool)
-            if other is not None and mask is not None and mask.any():
+            parent_faces = (
+                Faces.load(run.path) if "index.parquet" in run.manifest["files"] else None
+            )
+            mask = (
+                None
+                if parent_faces is None
+                else (parent_faces.index["source"] == "real").to_numpy(dtype=bool)
+            )
+            if parent_faces is not None and mask is not None and mask.any():
                 real_runs += 1
                 copied |= set(
-                    find_copies(shown, other if mask.all() else other.select(mask))["image"]
+                    find_copies(
+                        database, parent_faces if mask.all() else parent_faces.select(mask)
+                    )["image"]
                 )
     except StoreError as error:
         return f"it cannot be compared with the images that its generator saw ({error})"
@@ -200,7 +208,7 @@ def _explain_why_kept(queue: Run, store: Store) -> str:
     if not real_runs:
         return "it was made from no real faces that it could be compared with"
     return (
-        f"{len(copied)} of its {count_of(len(shown), 'picture')} show real faces again"
+        f"{len(copied)} of its {count_of(len(database), 'picture')} show real faces again"
         if copied
         else ""
     )
@@ -233,7 +241,7 @@ def read_decisions(path: Path, faces: str | None = None) -> Decisions:
             f"{path} needs the columns set, key and decision; {first_few(lacking)} is missing. It "
             f"has {first_few(columns, 12)}"
         )
-    rows = [{name: line[place] for place, name in enumerate(columns)} for line in lines]
+    rows = [{name: line[column] for column, name in enumerate(columns)} for line in lines]
     sets = {row["set"] for row in rows if row.get("set")} if faces is None else {faces}
     if len(sets) != 1:
         raise DataError(
@@ -357,7 +365,7 @@ def _decide_label(decision: str, before: str, relabel: str) -> str:
 def _render_page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
     # Each row with its picture, numbered as in the table
     positions = {key: number for number, key in enumerate(faces.index["key"])}
-    shown = [
+    listed = [
         {
             **row,
             "number": number,
@@ -366,7 +374,7 @@ def _render_page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
         for number, row in enumerate(rows.to_dict("records"), start=1)
     ]
     content = {
-        "rows": shown,
+        "rows": listed,
         "name": name,
         "real": _is_real(faces),
         "licences": sorted(set(faces.index["licence"])),

@@ -252,22 +252,24 @@ def _average_face(test: Faces, train: Faces) -> Float[np.ndarray, "h w"]:
 
 
 def _read_standardised(
-    faces: Faces, places: "pd.Series | np.ndarray", mirrored: bool
+    faces: Faces, positions: "pd.Series | np.ndarray", mirrored: bool
 ) -> Float[np.ndarray, "n h w"]:
-    rows = np.asarray(places, dtype=np.int64)
+    rows = np.asarray(positions, dtype=np.int64)
     return _standardise(_resize_grey(faces.images[rows], DUPLICATE_WIDTH, mirrored)).reshape(
         len(rows), DUPLICATE_WIDTH, DUPLICATE_WIDTH
     )
 
 
 def _resize_grey(
-    images: UInt8[np.ndarray, "n c h w"], side: int, mirrored: bool
+    images: UInt8[np.ndarray, "n c h w"], width: int, mirrored: bool
 ) -> Float[np.ndarray, "n d"]:
-    grey_rows = np.zeros((len(images), side * side), np.float32)
+    grey_rows = np.zeros((len(images), width * width), np.float32)
     for row, image in enumerate(np.asarray(images)):
         grey = image[0] if len(image) == 1 else image.mean(axis=0).astype(np.uint8)
-        if grey.shape != (side, side):
-            grey = np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BILINEAR))
+        if grey.shape != (width, width):
+            grey = np.asarray(
+                Image.fromarray(grey).resize((width, width), Image.Resampling.BILINEAR)
+            )
         grey_rows[row] = (grey[:, ::-1] if mirrored else grey).ravel()
     return grey_rows
 
@@ -279,10 +281,10 @@ def _standardise(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-3)
 
 
-def _add_names(found: pd.DataFrame, test: Faces, train: Faces) -> pd.DataFrame:
+def _add_names(pairs: pd.DataFrame, test: Faces, train: Faces) -> pd.DataFrame:
     test_rows, train_rows = (
-        test.index.iloc[found["a"].to_list()],
-        train.index.iloc[found["b"].to_list()],
+        test.index.iloc[pairs["a"].to_list()],
+        train.index.iloc[pairs["b"].to_list()],
     )
     names = {
         "test": test_rows["key"],
@@ -290,8 +292,8 @@ def _add_names(found: pd.DataFrame, test: Faces, train: Faces) -> pd.DataFrame:
         "test_subject": test_rows["subject"],
         "train_subject": train_rows["subject"],
     }
-    return found.assign(**{name: values.to_numpy() for name, values in names.items()})
+    return pairs.assign(**{name: values.to_numpy() for name, values in names.items()})
 
 
-def _make_table(found: "pd.DataFrame | list[object]") -> pd.DataFrame:
-    return pd.DataFrame(found, columns=list(DUPLICATE_COLUMNS)).astype(DUPLICATE_COLUMNS)
+def _make_table(pairs: "pd.DataFrame | list[object]") -> pd.DataFrame:
+    return pd.DataFrame(pairs, columns=list(DUPLICATE_COLUMNS)).astype(DUPLICATE_COLUMNS)

@@ -150,12 +150,12 @@ def list_shared(train: Faces, test: Faces, unit: Unit) -> tuple[list[str], Bool[
 
     Images of an unknown generator have no names that anybody knows, and share nothing by name.
     """
-    seen, comparable = (
+    named, comparable = (
         (faces.index["source"] != UNKNOWN_SOURCE).to_numpy(dtype=bool) for faces in (train, test)
     )
     affected = np.zeros(len(test), dtype=bool)
     shared_names, affected[comparable] = find_shared(
-        train if seen.all() else train.select(seen),
+        train if named.all() else train.select(named),
         test if comparable.all() else test.select(comparable),
         unit,
     )
@@ -281,11 +281,11 @@ def _report_shared(
     # Subjects, clips and frames on both sides
     total, image = len(test), name_images(test)
     for unit in UNITS:
-        shared_names, seen = list_shared(train, test, unit)
+        shared_names, affected = list_shared(train, test, unit)
         if shared_names:
             severity = "warning" if f"{unit}s" in list_forbidden_ways(by) else "note"
             are = "is" if len(shared_names) == 1 else "are"
-            share = format_percentage(int(seen.sum()), total, image)
+            share = format_percentage(int(affected.sum()), total, image)
             message = (
                 f"{count_of(len(shared_names), unit)} of the test side {are} in training: {share}"
             )

@@ -303,10 +303,10 @@ def _make_units(parts: Sequence[Faces]) -> Units:
 
     # The mean picture of each unit
     owner = _name_units_of_images(table, thumbnails)
-    order, unit = np.unique(owner, return_inverse=True)
+    order, unit_numbers = np.unique(owner, return_inverse=True)
     sums = np.zeros((len(order), thumbnails.shape[1]))
-    np.add.at(sums, unit, thumbnails)
-    means = sums / np.bincount(unit, minlength=len(order))[:, None]
+    np.add.at(sums, unit_numbers, thumbnails)
+    means = sums / np.bincount(unit_numbers, minlength=len(order))[:, None]
     names, subjects = np.unique(
         [owner_name.split("\x1f")[0] for owner_name in order], return_inverse=True
     )

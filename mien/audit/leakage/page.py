@@ -50,36 +50,36 @@ class PagePicture:
 
 
 def render_page(
-    found: LeakageMeasurements, train: Faces, test: Faces, names: tuple[str, str]
+    measurements: LeakageMeasurements, train: Faces, test: Faces, names: tuple[str, str]
 ) -> str:
     """Return the page as HTML; `names` are the labels of the training and the test side."""
     image = name_images(test)
 
     # Records, tables and pictures for the template
     content = dict(  # noqa: C408
-        found=found,
+        found=measurements,
         names=names,
         image=image,
         total=len(test),
         tested=count_of(len(test), image),
         trained=count_of(len(train), "training image"),
         nearness=describe_nearness,
-        ways=list(_list_ways(found)),
+        ways=list(_list_ways(measurements)),
         nearest=_select_overall(
-            found, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")
+            measurements, ("leakage.nearest", "leakage.nearest_unaffected", "leakage.nearest_gap")
         ),
         parts=[
             record
-            for record in found.records
+            for record in measurements.records
             if record.metric == "leakage.affected" and record.part
         ],
-        nuisance=list(_list_nuisances(found)),
+        nuisance=list(_list_nuisances(measurements)),
         kinds=[
-            (WAY_TITLES[kind], list(_draw_pairs(found, kind, train, test)))
+            (WAY_TITLES[kind], list(_draw_pairs(measurements, kind, train, test)))
             for kind in DUPLICATE_KINDS
-            if found.rows[kind].any()
+            if measurements.rows[kind].any()
         ],
-        people=list(_draw_people(found, train, test)),
+        people=list(_draw_people(measurements, train, test)),
         licences=sorted(_real_licences(train) | _real_licences(test)),
         real=bool(
             (train.index["source"] == "real").any() or (test.index["source"] == "real").any()
@@ -93,50 +93,52 @@ def _real_licences(faces: Faces) -> set[str]:
     return set(faces.index["licence"][faces.index["source"] == "real"])
 
 
-def _list_ways(found: LeakageMeasurements) -> Iterator[dict[str, Any]]:
+def _list_ways(measurements: LeakageMeasurements) -> Iterator[dict[str, Any]]:
     for way in WAYS_SEEN:
-        count = int(found.rows[way].sum())
+        count = int(measurements.rows[way].sum())
         yield {
             "name": WAY_TITLES[way],
             "count": count,
-            "share": count / len(found.rows),
-            "barred": way in list_forbidden_ways(found.by),
+            "share": count / len(measurements.rows),
+            "barred": way in list_forbidden_ways(measurements.by),
         }
 
 
-def _select_overall(found: LeakageMeasurements, names: tuple[str, ...]) -> list[Record]:
+def _select_overall(measurements: LeakageMeasurements, names: tuple[str, ...]) -> list[Record]:
     return [
         record
         for name in names
-        for record in found.records
+        for record in measurements.records
         if record.metric == name and not record.part
     ]
 
 
 def _list_nuisances(
-    found: LeakageMeasurements,
+    measurements: LeakageMeasurements,
 ) -> Iterator[tuple[str, Record, Record, list[Record]]]:
     for name in NUISANCES:
-        overall = _select_overall(found, (f"nuisance.{name}", f"nuisance.{name}_chance"))
+        overall = _select_overall(measurements, (f"nuisance.{name}", f"nuisance.{name}_chance"))
         if len(overall) == 2:
             parts = [
                 record
-                for record in found.records
+                for record in measurements.records
                 if record.metric == f"nuisance.{name}" and record.part
             ]
             yield name, overall[0], overall[1], sorted(parts, key=lambda record: -record.value)[:2]
 
 
 def _draw_pairs(
-    found: LeakageMeasurements, kind: str, train: Faces, test: Faces
+    measurements: LeakageMeasurements, kind: str, train: Faces, test: Faces
 ) -> Iterator[PagePicture]:
     """Yield one pair for each test image, of as many people as possible."""
     # One pair per test image; the first of each person come first
     selected = (
-        (found.pairs["kind"] == "exact") if kind == "exact" else (found.pairs["kind"] == "near")
+        (measurements.pairs["kind"] == "exact")
+        if kind == "exact"
+        else (measurements.pairs["kind"] == "near")
     )
-    selected &= found.pairs["mirrored"] == (kind == "mirrored")
-    pairs = found.pairs[selected].drop_duplicates("test")
+    selected &= measurements.pairs["mirrored"] == (kind == "mirrored")
+    pairs = measurements.pairs[selected].drop_duplicates("test")
     pairs = pairs.assign(turn=pairs.groupby("test_subject").cumcount())
 
     # Both pictures next to each other, with their labels
@@ -148,26 +150,26 @@ def _draw_pairs(
         images = [_enlarge(test, row["test"]), _enlarge(train, row["train"])]
         labels = [_find_emotion(test, row["test"]), _find_emotion(train, row["train"])]
         label_text = labels[0] if labels[0] == labels[1] else f"{labels[0]} / {labels[1]}"
-        more = f"{label_text}, correlation {row['correlation']:.3f}, {row['bits']} bits"
+        caption = f"{label_text}, correlation {row['correlation']:.3f}, {row['bits']} bits"
         yield PagePicture(
             encode_picture(_join_pictures(images)),
             _make_breakable(f"{row['test']} = {row['train']}"),
-            more,
+            caption,
         )
 
 
 def _draw_people(
-    found: LeakageMeasurements, train: Faces, test: Faces
+    measurements: LeakageMeasurements, train: Faces, test: Faces
 ) -> Iterator[tuple[dict[Hashable, Any], list[PagePicture]]]:
     """Yield each pair of names that look like one person, with the pictures of both."""
-    for row in found.people.to_dict("records"):
-        shown = []
+    for row in measurements.people.to_dict("records"):
+        pictures = []
         for name in (row["a"], row["b"]):
             images = [image for faces in (train, test) for image in _list_pictures(faces, name)]
-            shown.append(
+            pictures.append(
                 PagePicture(encode_picture(draw_grid(np.stack(images[:MAX_PICTURES]), 12, 1)), name)
             )
-        yield row, shown
+        yield row, pictures
 
 
 def _make_breakable(name: str) -> Markup:
@@ -181,7 +183,9 @@ def _list_pictures(faces: Faces, subject: str) -> np.ndarray:
     rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(
         ["turn", "key"], kind="stable"
     )
-    return np.array([_resize_square(faces.images[place]) for place in rows.index[:MAX_PICTURES]])
+    return np.array(
+        [_resize_square(faces.images[position]) for position in rows.index[:MAX_PICTURES]]
+    )
 
 
 def _resize_square(image: np.ndarray) -> np.ndarray:

@@ -10,13 +10,15 @@ from mien.runs.progress import count_of
 from mien.stats import Record
 
 
-def measure_part(given: PartInput) -> PartResult:
+def measure_part(part_input: PartInput) -> PartResult:
     """Return what the real sides share; it is the same for every synthetic set."""
-    result = measure_leakage(given.train, given.test)
-    return PartResult([*result.records], list_findings(result.findings))
+    measurements = measure_leakage(part_input.train, part_input.test)
+    return PartResult([*measurements.records], list_findings(measurements.findings))
 
 
-def add_generator_overlap(leaks: PartResult, made: Faces, train: Faces, test: Faces) -> PartResult:
+def add_generator_overlap(
+    leaks: PartResult, synthetic: Faces, train: Faces, test: Faces
+) -> PartResult:
     """Return the leakage of the real sides, and how much of `test` and beyond `train` was seen.
 
     "Seen" means seen by the generator. The leakage of the real sides is measured once for all
@@ -27,16 +29,16 @@ def add_generator_overlap(leaks: PartResult, made: Faces, train: Faces, test: Fa
         return measured
 
     # Nothing can be compared for a generator that nobody knows
-    if (made.index["source"] == UNKNOWN_SOURCE).any():
+    if (synthetic.index["source"] == UNKNOWN_SOURCE).any():
         measured.notes.append("what the generator saw: the generator of these images is not known")
         return measured
 
     # Held-out people whom the generator was trained on
-    seen = try_measure(
-        measured, "what the generator saw", lambda: splits.measure_overlap(made, test)
+    overlap = try_measure(
+        measured, "what the generator saw", lambda: splits.measure_overlap(synthetic, test)
     )
-    if seen is not None:
-        share = float(max(seen["frames_share"], seen["subjects_share"]))
+    if overlap is not None:
+        share = float(max(overlap["frames_share"], overlap["subjects_share"]))
         measured.records.append(
             Record("leakage.generator_saw", share, len(test), unit="share of test images")
         )
@@ -45,10 +47,10 @@ def add_generator_overlap(leaks: PartResult, made: Faces, train: Faces, test: Fa
     unseen = try_measure(
         measured,
         "whether --train is what the generator saw",
-        lambda: splits.find_seen_beyond(made, train),
+        lambda: splits.find_seen_beyond(synthetic, train),
     )
     if unseen is not None:
-        total = len(made.seen) if made.seen is not None else 0
+        total = len(synthetic.seen) if synthetic.seen is not None else 0
         unit = "share of the images that the generator saw"
         measured.records.append(
             Record("leakage.other_training", len(unseen) / max(1, total), total, unit=unit)
@@ -67,5 +69,5 @@ PART = Part(
     question="Would we know?",
     families=("leakage",),
     needs_held_out=True,
-    needs_made=False,
+    needs_synthetic=False,
 )

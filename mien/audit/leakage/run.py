@@ -52,18 +52,20 @@ def run_leakage(
 
     def build(out: Path, scratch: Path) -> RunSummary:
         train, test = sides.load_faces()
-        result = measure_leakage(train, test, by)
+        measurements = measure_leakage(train, test, by)
         try:
-            result = replace(result, records=(*result.records, *measure_nuisance(train)))
+            measurements = replace(
+                measurements, records=(*measurements.records, *measure_nuisance(train))
+            )
         except DataError as error:
             note = Finding("note", "nuisance not measured", "the training side", str(error))
-            result = replace(result, findings=(*result.findings, note))
-        _write_report(result, train, test, out, sides.names)
+            measurements = replace(measurements, findings=(*measurements.findings, note))
+        _write_report(measurements, train, test, out, sides.names)
         (out / "index.html").write_text(
-            render_page(result, train, test, sides.names), encoding="utf-8"
+            render_page(measurements, train, test, sides.names), encoding="utf-8"
         )
-        share = f"{result.affected:,} of {count_of(len(result.rows), name_images(test))} affected"
-        return {"holds": share}
+        images = count_of(len(measurements.rows), name_images(test))
+        return {"holds": f"{measurements.affected:,} of {images} affected"}
 
     return store.make(spec, build, alias)
 
@@ -93,15 +95,17 @@ def list_leakage_lines(run: Run) -> Iterator[str]:
     # The sides, and how much of the test side was seen
     about = run.json("leakage.json")
     total, affected, image = about["test_images"], about["affected"], about["what"]
-    seen = "none was found to have been seen in training"
+    share_text = "none was found to have been seen in training"
     if affected:
-        seen = f"{format_percentage(affected, total, image)} {_was(affected)} seen in training"
+        share_text = (
+            f"{format_percentage(affected, total, image)} {_was(affected)} seen in training"
+        )
     names_of, training_images = about["names"], count_of(about["training_images"], "training image")
     yield (
         f"{names_of['test']} ({count_of(total, image)}) against {names_of['train']} "
         f"({training_images}), no {about['by']} to be shared:"
     )
-    yield seen
+    yield share_text
 
     # The findings
     for finding in about["findings"]:
@@ -137,25 +141,33 @@ def _format_percent(record: dict[str, Any]) -> str:
 
 
 def _write_report(
-    found: LeakageMeasurements, train: Faces, test: Faces, out: Path, side_names: tuple[str, str]
+    measurements: LeakageMeasurements,
+    train: Faces,
+    test: Faces,
+    out: Path,
+    side_names: tuple[str, str],
 ) -> None:
-    pd.DataFrame([asdict(record) for record in found.records]).to_parquet(
+    pd.DataFrame([asdict(record) for record in measurements.records]).to_parquet(
         out / "records.parquet", index=False
     )
-    for name, table in (("images", found.rows), ("pairs", found.pairs), ("people", found.people)):
+    for name, table in (
+        ("images", measurements.rows),
+        ("pairs", measurements.pairs),
+        ("people", measurements.people),
+    ):
         write_csv(table, out / f"{name}.csv")
     about = {
-        "by": found.by,
+        "by": measurements.by,
         "names": dict(zip(("train", "test"), side_names, strict=True)),
         "what": name_images(test),
         "training_images": len(train),
         "test_images": len(test),
-        "affected": found.affected,
+        "affected": measurements.affected,
         "licences": sorted(
             {licence for faces in (train, test) for licence in _real_licences(faces)}
         ),
-        "findings": [asdict(finding) for finding in found.findings],
-        "records": [asdict(record) for record in found.records],
+        "findings": [asdict(finding) for finding in measurements.findings],
+        "records": [asdict(record) for record in measurements.records],
     }
     (out / "leakage.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 

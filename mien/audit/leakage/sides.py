@@ -114,7 +114,7 @@ def find_compared_sides(
         {"train": train} if test is None else {"train": train, "test": test}
     )
     named_sides = plain_folders.find_sides(named, options, store)
-    folders = [side for side in named_sides if side.folder is not None]
+    folders = [named_side for named_side in named_sides if named_side.folder is not None]
     if synthetic and named_sides[1].folder is None:
         raise UsageError(
             f"--synthetic is about a folder, and {test} is in the store already; omit --synthetic"
@@ -122,7 +122,7 @@ def find_compared_sides(
     runs = plain_folders.read_sides(named_sides, options, store, "test" if synthetic else "")
 
     # Two sets
-    labels = tuple(one.label for one in named_sides)
+    labels = tuple(named_side.label for named_side in named_sides)
     if test is not None:
         test_run = plain_folders.mark_synthetic(runs["test"], store) if synthetic else runs["test"]
         return ComparedSides(
@@ -193,7 +193,7 @@ def _read_division(path: Path, keys: list[str]) -> pd.DataFrame:
     # The columns with names and sides
     columns, lines = read_table(path)
     name_column, side_column = (
-        _find_column(columns, wanted, path) for wanted in (NAME_COLUMNS, SIDE_COLUMNS)
+        _find_column(columns, usual_names, path) for usual_names in (NAME_COLUMNS, SIDE_COLUMNS)
     )
     blank = [
         number
@@ -219,13 +219,13 @@ def _read_division(path: Path, keys: list[str]) -> pd.DataFrame:
     ).drop_duplicates()
 
 
-def _find_column(columns: list[str], wanted: tuple[str, ...], path: Path) -> int:
-    for name in wanted:
+def _find_column(columns: list[str], usual_names: tuple[str, ...], path: Path) -> int:
+    for name in usual_names:
         if name in columns:
             return columns.index(name)
-    hint = "".join(suggest(name, list(wanted)) for name in columns[:1])
+    hint = "".join(suggest(name, list(usual_names)) for name in columns[:1])
     raise DataError(
-        f"{path} needs a column {' or '.join(wanted)}; it has {', '.join(columns)}.{hint}"
+        f"{path} needs a column {' or '.join(usual_names)}; it has {', '.join(columns)}.{hint}"
     )
 
 

@@ -71,8 +71,9 @@ COPY_COLUMNS = {
 }
 
 
-def find_copies(made: Faces, real: Faces) -> pd.DataFrame:
-    """Return the images of `made` that are images of `real`: one row each, with its best original.
+def find_copies(synthetic: Faces, real: Faces) -> pd.DataFrame:
+    """Return the images of `synthetic` that are images of `real`: one row each, with its best
+    original.
 
     Columns: image and original, their keys; kind: `exact` (equal pixels), else the differences, of
     `recoloured`, `resized`, `mirrored`, `moved`, with commas, or `altered` if it is none of
@@ -90,18 +91,18 @@ def find_copies(made: Faces, real: Faces) -> pd.DataFrame:
     bounded, and the order of rows has no influence.
     """
     # Equal pixels first; the others need enough pixels
-    exact = _find_exact(made, real)
-    remaining = np.flatnonzero(~made.index["key"].isin(exact["image"]).to_numpy())
+    exact = _find_exact(synthetic, real)
+    remaining = np.flatnonzero(~synthetic.index["key"].isin(exact["image"]).to_numpy())
     form = tuple(
-        min(MATCH_WIDTH, *sides) for sides in zip(made.size[1:], real.size[1:], strict=True)
+        min(MATCH_WIDTH, *sides) for sides in zip(synthetic.size[1:], real.size[1:], strict=True)
     )
     if not len(remaining) or not len(real) or min(form) < MIN_COPY_PIXELS:
         return exact
 
     # The likest real image of each image, if it is like enough
     alignment = Alignment(*form)
-    made_channels, real_channels = _find_common_channels(made, real)
-    pictures = _Pictures(made, alignment, made_channels, remaining)
+    synthetic_channels, real_channels = _find_common_channels(synthetic, real)
+    pictures = _Pictures(synthetic, alignment, synthetic_channels, remaining)
     originals = _Pictures(real, alignment, real_channels)
     pairs = _find_likest(pictures, originals)
     max_gap = MAX_LIKENESS_GAP if min(form) >= SMALL_COPY_PIXELS else MIN_LIKENESS_GAP
@@ -111,23 +112,23 @@ def find_copies(made: Faces, real: Faces) -> pd.DataFrame:
     if len(pairs):
         gaps = _compute_allowed_gaps(pairs["b"].to_numpy(), originals)
         pairs = pairs[pairs["likeness"] >= 1 - gaps]
-    return _merge_tables(exact, pairs, made, real)
+    return _merge_tables(exact, pairs, synthetic, real)
 
 
 def _compute_allowed_gaps(
-    places: Int[np.ndarray, " n"], real: "_Pictures"
+    positions: Int[np.ndarray, " n"], real: "_Pictures"
 ) -> Float[np.ndarray, " n"]:
     """Return how far below 1 the likeness of a copy of each of these real images may be."""
     # The likest image of another clip
-    originals, original_number = np.unique(places, return_inverse=True)
+    originals, original_number = np.unique(positions, return_inverse=True)
     clips = np.unique(name_distinct_units(real.faces.index, "clip"), return_inverse=True)[1]
-    others = _find_likest(
+    likest = _find_likest(
         _Pictures(real.faces, real.alignment, real.channels, originals), real, clips
     )
 
     # A share of its distance from 1, within limits
     likeness_of = (
-        pd.Series(others["likeness"].to_numpy(), others["a"].to_numpy())
+        pd.Series(likest["likeness"].to_numpy(), likest["a"].to_numpy())
         .reindex(originals)
         .fillna(-1.0)
         .to_numpy()
@@ -208,44 +209,44 @@ def _normalise_rows(
 @lru_cache(maxsize=64)
 def _make_cosine_matrix(length: int, count: int) -> Float32[np.ndarray, "count length"]:
     """Return the first rows of the orthonormal DCT-II matrix."""
-    places = (2 * np.arange(length) + 1) * np.pi / (2 * length)
-    rows = np.cos(np.arange(min(count, length))[:, None] * places[None]) * (2 / length) ** 0.5
+    angles = (2 * np.arange(length) + 1) * np.pi / (2 * length)
+    rows = np.cos(np.arange(min(count, length))[:, None] * angles[None]) * (2 / length) ** 0.5
     rows[0] /= 2**0.5
     return rows.astype(np.float32)
 
 
 class _Pictures:
-    """Images of a set, at the positions `places` in it, in the form in which they are compared."""
+    """Images of a set, at `positions` in it, in the form in which they are compared."""
 
     def __init__(
         self,
         faces: Faces,
         alignment: Alignment,
         channels: Sequence[int],
-        places: Int[np.ndarray, " n"] | None = None,
+        positions: Int[np.ndarray, " n"] | None = None,
     ) -> None:
         self.faces, self.alignment, self.channels = faces, alignment, channels
-        if places is None:
-            self.places = np.arange(len(faces))
+        if positions is None:
+            self.positions = np.arange(len(faces))
         else:  # in the order of their keys
-            keys = faces.index["key"].to_numpy()[places]
-            self.places = places[np.argsort(keys, kind="stable")]
+            keys = faces.index["key"].to_numpy()[positions]
+            self.positions = positions[np.argsort(keys, kind="stable")]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
-    def soften(self, places: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n height width"]:
+    def soften(self, positions: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n height width"]:
         """Return the images at some positions of the set in the form in which they are compared."""
         form = self.alignment.height, self.alignment.width
         blocks = [
-            soften(self.read_grey(places[first : first + 512])[:, None], form)
-            for first in range(0, max(1, len(places)), 512)
+            soften(self.read_grey(positions[first : first + 512])[:, None], form)
+            for first in range(0, max(1, len(positions)), 512)
         ]
         return np.concatenate(blocks)
 
-    def read_grey(self, places: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w"]:
+    def read_grey(self, positions: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w"]:
         """Return the images at some positions of the set in grey, at their own size."""
-        return to_luminance(np.asarray(self.faces.images[places])[:, list(self.channels)])
+        return to_luminance(np.asarray(self.faces.images[positions])[:, list(self.channels)])
 
 
 def to_luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h w"]:
@@ -261,19 +262,21 @@ def to_luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h
     return np.tensordot(images, np.array(weights, np.float32), (1, 0)).round().astype(np.uint8)
 
 
-def _find_common_channels(made: Faces, real: Faces) -> tuple[list[int], list[int]]:
+def _find_common_channels(synthetic: Faces, real: Faces) -> tuple[list[int], list[int]]:
     """Return the channels of both sides that are compared: those that both show, else all."""
-    shared = [name for name in made.shown if name in real.shown]
-    if made.shown == real.shown or not shared:
-        return [*range(made.size[0])], [*range(real.size[0])]
-    return [made.shown.index(name) for name in shared], [real.shown.index(name) for name in shared]
+    shared = [name for name in synthetic.shown if name in real.shown]
+    if synthetic.shown == real.shown or not shared:
+        return [*range(synthetic.size[0])], [*range(real.size[0])]
+    return [synthetic.shown.index(name) for name in shared], [
+        real.shown.index(name) for name in shared
+    ]
 
 
 # Searching
 
 
 def _find_likest(
-    made: _Pictures, real: _Pictures, clips: Int[np.ndarray, " n"] | None = None
+    synthetic: _Pictures, real: _Pictures, clips: Int[np.ndarray, " n"] | None = None
 ) -> pd.DataFrame:
     """Return the likest real image of each image, and how the image fits it.
 
@@ -284,27 +287,30 @@ def _find_likest(
     """
     # Compare each block with each block, as it is and mirrored
     tables = [_make_empty_pairs()]
-    for made_places in _split_places(made.places):
-        images = made.soften(made_places)
-        for real_places in _split_places(real.places):
-            originals = real.soften(real_places)
-            barred = None if clips is None else (clips[made_places], clips[real_places])
+    for synthetic_positions in _split_positions(synthetic.positions):
+        images = synthetic.soften(synthetic_positions)
+        for real_positions in _split_positions(real.positions):
+            originals = real.soften(real_positions)
+            barred = None if clips is None else (clips[synthetic_positions], clips[real_positions])
             for mirrored in (False, True):
                 view = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
-                fitted = _fit_to_known(view, originals, made.alignment, barred)
-                places = {"a": made_places[fitted["a"]], "b": real_places[fitted["b"]]}
-                tables.append(fitted.assign(**places, mirrored=mirrored))
+                fitted = _fit_to_real(view, originals, synthetic.alignment, barred)
+                positions = {
+                    "a": synthetic_positions[fitted["a"]],
+                    "b": real_positions[fitted["b"]],
+                }
+                tables.append(fitted.assign(**positions, mirrored=mirrored))
 
     # Try rough filters on the likest pairs of all blocks
     best = _keep_best(pd.concat(tables, ignore_index=True), real, FINALISTS_PER_IMAGE)
-    return _keep_best(_try_rough_filters(best, made, real), real, 1)
+    return _keep_best(_try_rough_filters(best, synthetic, real), real, 1)
 
 
-def _split_places(places: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
+def _split_positions(positions: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
     """Return the positions in blocks of images that are compared together."""
     return [
-        places[first : first + COPY_BLOCK_IMAGES]
-        for first in range(0, len(places), COPY_BLOCK_IMAGES)
+        positions[first : first + COPY_BLOCK_IMAGES]
+        for first in range(0, len(positions), COPY_BLOCK_IMAGES)
     ]
 
 
@@ -317,15 +323,15 @@ def _keep_best(ranked: pd.DataFrame, real: _Pictures, count: int) -> pd.DataFram
     return ranked.groupby("a").head(count).drop(columns="key").reset_index(drop=True)
 
 
-def _fit_to_known(
+def _fit_to_real(
     queries: Float32[np.ndarray, "m height width"],
-    known: Float32[np.ndarray, "n height width"],
+    real_images: Float32[np.ndarray, "n height width"],
     alignment: Alignment,
     barred: BarredClips | None,
 ) -> pd.DataFrame:
     """Return the likest real images of each image, and how it fits them, to half a pixel."""
     # Few waves and moves on all real images
-    inside = alignment.cut_border(known)
+    inside = alignment.cut_border(real_images)
     coarse, fine = (_describe_by_waves(inside, count) for count in (COARSE_WAVES, FINE_WAVES))
     listed = _list_candidates(queries, coarse, alignment, barred)
 
@@ -333,19 +339,21 @@ def _fit_to_known(
     tables = [_make_empty_pairs()]
     for batch in _split_rows(len(listed), MOVED_IMAGES_AT_ONCE):
         pairs, moves = _try_moves(queries, fine, listed[batch], alignment)
-        for some in _split_rows(len(pairs), PAIRS_AT_ONCE):
-            one, other = pairs[some].T
+        for chunk in _split_rows(len(pairs), PAIRS_AT_ONCE):
+            images, originals = pairs[chunk].T
             likeness, fitted_moves = _fit_by_half_pixels(
-                queries[one], known[other], moves[some], alignment
+                queries[images], real_images[originals], moves[chunk], alignment
             )
             columns = {"mirrored": False, "down": fitted_moves[:, 0], "right": fitted_moves[:, 1]}
-            tables.append(pd.DataFrame({"a": one, "b": other, "likeness": likeness, **columns}))
+            tables.append(
+                pd.DataFrame({"a": images, "b": originals, "likeness": likeness, **columns})
+            )
     return pd.concat(tables, ignore_index=True)
 
 
 def _try_moves(
     queries: Float32[np.ndarray, "m height width"],
-    known: Float32[np.ndarray, "n k"],
+    real_waves: Float32[np.ndarray, "n k"],
     listed: Int[np.ndarray, "i l1"],
     alignment: Alignment,
 ) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, "p 2"]]:
@@ -354,27 +362,27 @@ def _try_moves(
     A row of `listed` holds the position of an image, and those of the real images listed for it.
     """
     # The likeness of each listed image under every move
-    images, others = listed[:, 0], listed[:, 1:]
+    images, candidates = listed[:, 0], listed[:, 1:]
     moves = np.array(alignment.whole_moves)
     views = [
         _describe_by_waves(alignment.cut_border(queries[images], *move), FINE_WAVES)
         for move in alignment.whole_moves
     ]
-    likeness = np.stack(views, axis=1) @ known[others].transpose(0, 2, 1)
+    likeness = np.stack(views, axis=1) @ real_waves[candidates].transpose(0, 2, 1)
 
     # The best move for each, and the best of them
     move, best = likeness.argmax(axis=1), likeness.max(axis=1)
     order = np.argsort(-best, axis=1, kind="stable")[:, :FINALISTS_PER_IMAGE]
     pairs = [
         np.repeat(images, order.shape[1]),
-        np.take_along_axis(others, order, axis=1).reshape(-1),
+        np.take_along_axis(candidates, order, axis=1).reshape(-1),
     ]
     return np.stack(pairs, axis=1), moves[np.take_along_axis(move, order, axis=1).reshape(-1)]
 
 
 def _list_candidates(
     queries: Float32[np.ndarray, "m height width"],
-    known: Float32[np.ndarray, "n k"],
+    real_waves: Float32[np.ndarray, "n k"],
     alignment: Alignment,
     barred: BarredClips | None,
 ) -> Int[np.ndarray, "i l1"]:
@@ -390,9 +398,9 @@ def _list_candidates(
         )
 
     # The nearest real images of each image, except barred ones
-    number = min(CANDIDATES_PER_IMAGE, len(known))
+    number = min(CANDIDATES_PER_IMAGE, len(real_waves))
     listed = [np.zeros((0, number + 1), dtype=np.int64)]
-    for first, block in iterate_least_distances(len(queries), move_views, known):
+    for first, block in iterate_least_distances(len(queries), move_views, real_waves):
         if barred is not None:
             block[barred[0][first : first + len(block), None] == barred[1][None]] = BARRED_DISTANCE
         near = np.argpartition(block, number - 1, axis=1)[:, :number]
@@ -412,12 +420,12 @@ def _split_rows(count: int, size: int) -> Iterator[slice]:
 
 def _fit_by_half_pixels(
     queries: Float32[np.ndarray, "p height width"],
-    known: Float32[np.ndarray, "p height width"],
+    real_images: Float32[np.ndarray, "p height width"],
     moves: Int[np.ndarray, "p 2"],
     alignment: Alignment,
 ) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, "p 2"]]:
     """Return likeness and best move, within a pixel of `moves`, in steps of half a pixel."""
-    fixed = _describe_by_pixels(alignment.cut_border(known))
+    fixed = _describe_by_pixels(alignment.cut_border(real_images))
     best_likeness, best_shift = np.full(len(queries), -1.0), np.zeros((len(queries), 2))
     padded = _cut_with_margin(queries, moves, alignment)
     for y in range(5):
@@ -447,9 +455,9 @@ def _shift_half_pixels(
 ) -> Float32[np.ndarray, "n h1 w1"]:
     """Return pictures two pixels shorter along an axis, from `step` half pixels on."""
     length = wide.shape[axis] - 2
-    whole, half = divmod(step, 2)
-    sides = wide.take(range(whole, whole + length), axis)
-    return (sides + wide.take(range(whole + 1, whole + 1 + length), axis)) / 2 if half else sides
+    first, half = divmod(step, 2)
+    sides = wide.take(range(first, first + length), axis)
+    return (sides + wide.take(range(first + 1, first + 1 + length), axis)) / 2 if half else sides
 
 
 def _make_empty_pairs() -> pd.DataFrame:
@@ -464,33 +472,33 @@ def _make_empty_pairs() -> pd.DataFrame:
 # Filters
 
 
-def _try_rough_filters(found: pd.DataFrame, made: _Pictures, real: _Pictures) -> pd.DataFrame:
+def _try_rough_filters(pairs: pd.DataFrame, synthetic: _Pictures, real: _Pictures) -> pd.DataFrame:
     """Return pairs with their likeness if the original is resized by the filter that fits best.
 
     Filters that use only some pixels, or whole ones, let fine detail alias, which depends on where
     the original was: so it is also moved before it is resized.
     """
     # Only images of another size can have been resized by another filter
-    if made.faces.size[1:] == real.faces.size[1:]:
-        return found
+    if synthetic.faces.size[1:] == real.faces.size[1:]:
+        return pairs
 
     # Pairs that are nearly alike, but not yet almost equal
-    likeness = found["likeness"].to_numpy(dtype=np.float64, copy=True)
+    likeness = pairs["likeness"].to_numpy(dtype=np.float64, copy=True)
     candidates = np.flatnonzero((likeness >= ROUGH_LIKENESS) & (likeness < 1 - MIN_LIKENESS_GAP))
     for batch in _split_rows(len(candidates), PAIRS_AT_ONCE):
         rows = candidates[batch]
-        rough_likeness = _fit_roughly_resized(found.iloc[rows], made, real)
+        rough_likeness = _fit_roughly_resized(pairs.iloc[rows], synthetic, real)
         likeness[rows] = np.maximum(likeness[rows], rough_likeness)
-    return found.assign(likeness=likeness)
+    return pairs.assign(likeness=likeness)
 
 
 def _fit_roughly_resized(
-    pairs: pd.DataFrame, made: _Pictures, real: _Pictures
+    pairs: pd.DataFrame, synthetic: _Pictures, real: _Pictures
 ) -> Float[np.ndarray, " p"]:
     """Return the best likeness of each image to its original, resized by each rough filter."""
     # The images as they fit their originals, which keep their own size
-    alignment, size = made.alignment, (made.faces.size[1], made.faces.size[2])
-    views = made.soften(pairs["a"].to_numpy())
+    alignment, size = synthetic.alignment, (synthetic.faces.size[1], synthetic.faces.size[2])
+    views = synthetic.soften(pairs["a"].to_numpy())
     views = np.where(pairs["mirrored"].to_numpy()[:, None, None], views[:, :, ::-1], views)
     grey, moves = real.read_grey(pairs["b"].to_numpy()), pairs[["down", "right"]].to_numpy()
     scale = np.array(grey.shape[1:]) / (alignment.height, alignment.width)
@@ -539,14 +547,14 @@ ROUGH_FILTERS = (
 # Tables
 
 
-def _find_exact(made: Faces, real: Faces) -> pd.DataFrame:
+def _find_exact(synthetic: Faces, real: Faces) -> pd.DataFrame:
     """Return the images with the pixels of a real image: the first such image by key."""
-    if made.size != real.size:
+    if synthetic.size != real.size:
         return _make_table([])
     first = (
         real.index[["key", "sha256"]].sort_values("key", kind="stable").drop_duplicates("sha256")
     )
-    pairs = made.index[["key", "sha256"]].merge(first, on="sha256", suffixes=("", "_real"))
+    pairs = synthetic.index[["key", "sha256"]].merge(first, on="sha256", suffixes=("", "_real"))
     renamed = pairs.rename(columns={"key": "image", "key_real": "original"})
     return _make_table(
         renamed.assign(kind="exact", likeness=1.0, mirrored=False, down=0.0, right=0.0)
@@ -554,26 +562,29 @@ def _find_exact(made: Faces, real: Faces) -> pd.DataFrame:
 
 
 def _merge_tables(
-    exact: pd.DataFrame, found: pd.DataFrame, made: Faces, real: Faces
+    exact: pd.DataFrame, pairs: pd.DataFrame, synthetic: Faces, real: Faces
 ) -> pd.DataFrame:
     """Return one table of all copies, in the order of their keys."""
     # What sets each image apart from its original
-    found = found.reset_index(drop=True)
-    differ = {"recoloured": made.shown != real.shown, "resized": made.size[1:] != real.size[1:]}
+    pairs = pairs.reset_index(drop=True)
+    differ = {
+        "recoloured": synthetic.shown != real.shown,
+        "resized": synthetic.size[1:] != real.size[1:],
+    }
     apart = [name for name, true in differ.items() if true]
     kinds = []
-    for row in found.to_dict("records"):
+    for row in pairs.to_dict("records"):
         moved = max(abs(row["down"]), abs(row["right"])) >= (1 if apart else 0.5)
         kind = [*apart, *(["mirrored"] if row["mirrored"] else []), *(["moved"] if moved else [])]
         kinds.append(", ".join(kind) or "altered")
 
     # Keys, and moves in pixels of a picture 48 wide
     images, originals = (
-        faces.index["key"].to_numpy()[found[column].to_numpy(dtype=np.int64)]
-        for faces, column in ((made, "a"), (real, "b"))
+        faces.index["key"].to_numpy()[pairs[column].to_numpy(dtype=np.int64)]
+        for faces, column in ((synthetic, "a"), (real, "b"))
     )
-    scale = MATCH_WIDTH / min(MATCH_WIDTH, made.size[1], real.size[1])
-    near_copies = found.assign(image=images, original=originals, kind=pd.Series(kinds, dtype="str"))
+    scale = MATCH_WIDTH / min(MATCH_WIDTH, synthetic.size[1], real.size[1])
+    near_copies = pairs.assign(image=images, original=originals, kind=pd.Series(kinds, dtype="str"))
     near_copies = near_copies.assign(
         down=near_copies["down"] * scale, right=near_copies["right"] * scale
     )
@@ -584,5 +595,5 @@ def _merge_tables(
     )
 
 
-def _make_table(found: "pd.DataFrame | list[object]") -> pd.DataFrame:
-    return pd.DataFrame(found, columns=list(COPY_COLUMNS)).astype(COPY_COLUMNS)
+def _make_table(rows: "pd.DataFrame | list[object]") -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COPY_COLUMNS)).astype(COPY_COLUMNS)

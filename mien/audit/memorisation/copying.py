@@ -18,7 +18,7 @@ MIN_IMAGES_PER_REGION = 10  # images per side that a region of C_T needs
 
 
 def find_authentic(
-    found: Match, nearest_outside_clip: Float[np.ndarray, " n"]
+    match: Match, nearest_outside_clip: Float[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " m"]:
     """Return which images are authentic (Alaa et al. 2022, arXiv:2102.08921).
 
@@ -27,7 +27,7 @@ def find_authentic(
     its own clip. The paper leaves out only the image itself; among frames of video that calls
     copies authentic, since the neighbours of their originals are nearer still.
     """
-    return found.distance > nearest_outside_clip[found.nearest]
+    return match.distance > nearest_outside_clip[match.nearest]
 
 
 def assign_regions(train: Float[np.ndarray, "n d"], people: int) -> Int[np.ndarray, " n"]:
@@ -41,7 +41,7 @@ def assign_regions(train: Float[np.ndarray, "n d"], people: int) -> Int[np.ndarr
 
 
 def measure_c_t(
-    made: Match,
+    synthetic: Match,
     test: Match,
     region: Int[np.ndarray, " n"],
     people: ImagePeople,
@@ -60,20 +60,20 @@ def measure_c_t(
     # The pairs of distances in each region that has enough images
     counted_regions = []
     for number in range(int(region.max()) + 1):
-        made_rows, test_rows = (
-            np.flatnonzero(region[match.nearest] == number) for match in (made, test)
+        synthetic_rows, test_rows = (
+            np.flatnonzero(region[match.nearest] == number) for match in (synthetic, test)
         )
-        if min(len(made_rows), len(test_rows)) >= MIN_IMAGES_PER_REGION:
+        if min(len(synthetic_rows), len(test_rows)) >= MIN_IMAGES_PER_REGION:
             farther = _count_farther_pairs(
-                made.distance[made_rows],
-                groups.codes[made_rows],
+                synthetic.distance[synthetic_rows],
+                groups.codes[synthetic_rows],
                 test.distance[test_rows],
                 people.codes[test_rows],
             )
             counted_regions.append(
                 _RegionPairs(
                     farther,
-                    np.bincount(groups.codes[made_rows]),
+                    np.bincount(groups.codes[synthetic_rows]),
                     np.bincount(people.codes[test_rows]),
                 )
             )
@@ -95,17 +95,17 @@ def measure_c_t(
 class _RegionPairs:
     """The pairs and images of a region.
 
-    `above[p, g]` counts pairs of an image of person p and a farther one of group g; `made` and
+    `above[p, g]` counts pairs of an image of person p and a farther one of group g; `synthetic` and
     `test` count the images of each group and person.
     """
 
     farther: Float[np.ndarray, "people groups"]
-    made: Int[np.ndarray, " groups"]
+    synthetic: Int[np.ndarray, " groups"]
     test: Int[np.ndarray, " people"]
 
 
 def _count_farther_pairs(
-    made: Float[np.ndarray, " m"],
+    synthetic: Float[np.ndarray, " m"],
     groups: Int[np.ndarray, " m"],
     test: Float[np.ndarray, " n"],
     people: Int[np.ndarray, " n"],
@@ -116,7 +116,7 @@ def _count_farther_pairs(
     """
     pairs_of = np.zeros((int(people.max()) + 1, int(groups.max()) + 1))
     for group in np.unique(groups):
-        ranked = np.sort(made[groups == group])
+        ranked = np.sort(synthetic[groups == group])
         nearer = np.searchsorted(ranked, test, side="left") + np.searchsorted(
             ranked, test, side="right"
         )
@@ -136,15 +136,20 @@ def _score_c_t(
     total, weight = np.zeros(len(groups)), np.zeros(len(groups))
     for region in regions:
         # The share of pairs with a farther generated image, from the resampled counts
-        group_counts, person_counts = groups[:, : len(region.made)], people[:, : len(region.test)]
-        m, n = group_counts @ region.made, person_counts @ region.test
+        group_counts, person_counts = (
+            groups[:, : len(region.synthetic)],
+            people[:, : len(region.test)],
+        )
+        m, n = group_counts @ region.synthetic, person_counts @ region.test
         pairs = np.maximum(m * n, 1)
         share = np.where(
             m * n > 0, ((person_counts @ region.farther) * group_counts).sum(axis=1) / pairs, 0.5
         )
 
         # The z of Mann and Whitney, weighted by the region's held-out images
-        made_count, test_count = int(region.made.sum()), int(region.test.sum())
-        z = (share - 0.5) / ((made_count + test_count + 1) / (12 * made_count * test_count)) ** 0.5
+        synthetic_count, test_count = int(region.synthetic.sum()), int(region.test.sum())
+        z = (share - 0.5) / (
+            (synthetic_count + test_count + 1) / (12 * synthetic_count * test_count)
+        ) ** 0.5
         total, weight = total + z * n, weight + n
     return total / np.maximum(weight, 1)

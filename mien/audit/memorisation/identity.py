@@ -33,16 +33,16 @@ class Embedding:
 def learn_embedding(
     soft: Float32[np.ndarray, "n side wide"],
     subjects: np.ndarray,
-    known: np.ndarray,
+    is_known: np.ndarray,
     coarse: Coarse,
 ) -> Embedding | None:
     """Return the embedding learnt from training images ("Fisherfaces"), or None.
 
-    As in Belhumeur et al. 1997. It is learnt from `known` subjects with at least two images, each
-    image also mirrored and moved; it needs three such subjects.
+    As in Belhumeur et al. 1997. It is learnt from `is_known` subjects with at least two images,
+    each image also mirrored and moved; it needs three such subjects.
     """
     _, codes, counts = np.unique(subjects, return_inverse=True, return_counts=True)
-    usable = known & (counts[codes] > 1)
+    usable = is_known & (counts[codes] > 1)
     if len(set(codes[usable].tolist())) < 3:
         return None
     views = soft[usable], soft[usable][:, :, ::-1]
@@ -59,7 +59,7 @@ def learn_embedding(
 
 
 def find_shown_subjects(
-    made: np.ndarray,
+    synthetic: np.ndarray,
     ratios: Float[np.ndarray, " k"],
     extreme_ratio: float,
     test: np.ndarray,
@@ -68,23 +68,23 @@ def find_shown_subjects(
 ) -> pd.DataFrame:
     """Return the training subjects that generated images show, the most shown first, 20 at most.
 
-    `made` names the subject nearest to each generated image, `ratios` holds its distance to that
-    subject over that to the next, `extreme_ratio` is a ratio far below what held-out people have,
-    and `test` names the subject nearest to each held-out image. `subjects` is the number of
+    `synthetic` names the subject nearest to each generated image, `ratios` holds its distance to
+    that subject over that to the next, `extreme_ratio` is a ratio far below what held-out people
+    have, and `test` names the subject nearest to each held-out image. `subjects` is the number of
     training subjects. Columns: subject; images below `extreme_ratio`; share, theirs of all
     generated images, with its 95 % interval low, high; nearest, the share of all images that are
     nearest to this subject, however near; chance, the share of held-out people's images, with one
     more person who resembles all subjects equally; times, nearest over chance, with times_low and
     times_high.
     """
-    counts = pd.Series(made[ratios < extreme_ratio]).value_counts()
+    counts = pd.Series(synthetic[ratios < extreme_ratio]).value_counts()
     rows = []
     for name in sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_SUBJECT_ROWS]:
         # How many images show the subject, and how many more than chance allows
-        share, nearest = counts[name] / len(made), float((made == name).mean())
-        bounds = make_interval(share, _resample_share(share, len(made), name))
+        share, nearest = counts[name] / len(synthetic), float((synthetic == name).mean())
+        bounds = make_interval(share, _resample_share(share, len(synthetic), name))
         chance = _smooth_share(people.estimate_mean(test == name), people.count, subjects)
-        resampled = _resample_share(nearest, len(made), name)
+        resampled = _resample_share(nearest, len(synthetic), name)
         times = make_interval(
             nearest / chance.value,
             None if chance.resamples is None else resampled / chance.resamples,

@@ -29,14 +29,14 @@ class Matches:
     clip; it is nan for training images that are nearest to no image.
     """
 
-    made: Match
+    synthetic: Match
     test: Match
     nearest_outside_clip: Float[np.ndarray, " n"]
 
-    def select_test(self, kept: Bool[np.ndarray, " m"]) -> "Matches":
-        """Return these matches with only the held-out images that `kept` marks."""
-        selected = Match(*(getattr(self.test, field.name)[kept] for field in fields(Match)))
-        return Matches(self.made, selected, self.nearest_outside_clip)
+    def select_test(self, is_kept: Bool[np.ndarray, " m"]) -> "Matches":
+        """Return these matches with only the held-out images that `is_kept` marks."""
+        selected = Match(*(getattr(self.test, field.name)[is_kept] for field in fields(Match)))
+        return Matches(self.synthetic, selected, self.nearest_outside_clip)
 
 
 class MatchFinder:
@@ -56,12 +56,12 @@ class MatchFinder:
         """Return the matches of a block of faces."""
         return match_pixels(soften(faces.images[first:last]), self.soft, self.owners, self.coarse)
 
-    def match_outside_clip(self, places: Int[np.ndarray, " k"]) -> Match:
+    def match_outside_clip(self, positions: Int[np.ndarray, " k"]) -> Match:
         """Return the matches of some training images outside their own clips."""
-        return match_pixels(self.soft[places], self.soft, self.owners, self.coarse, places)
+        return match_pixels(self.soft[positions], self.soft, self.owners, self.coarse, positions)
 
 
-def find_matches(train: Faces, test: Faces, made: Faces) -> Matches:
+def find_matches(train: Faces, test: Faces, synthetic: Faces) -> Matches:
     """Return the matches of two sides, found in this process.
 
     Raises DataError as `MatchFinder` does.
@@ -69,14 +69,14 @@ def find_matches(train: Faces, test: Faces, made: Faces) -> Matches:
     finder = MatchFinder(train)
     sides = [
         [finder.match_block(faces, *block) for block in split_blocks(len(faces))]
-        for faces in (made, test)
+        for faces in (synthetic, test)
     ]
     needed = [_list_nearest(sides[0] + sides[1], *block) for block in split_blocks(len(train))]
     return _join_matches(
         sides[0],
         sides[1],
         needed,
-        [finder.match_outside_clip(places) for places in needed],
+        [finder.match_outside_clip(positions) for positions in needed],
         len(train),
     )
 
@@ -89,23 +89,25 @@ def split_blocks(count: int) -> list[tuple[int, int]]:
     ]
 
 
-def _list_nearest(found: Sequence[Match], first: int, last: int) -> Int[np.ndarray, " k"]:
+def _list_nearest(matches: Sequence[Match], first: int, last: int) -> Int[np.ndarray, " k"]:
     """Return the training images from `first` to `last` that were found nearest to any image."""
-    places = np.unique(np.concatenate([match.nearest for match in found]))
-    return places[(places >= first) & (places < last)]
+    nearest = np.unique(np.concatenate([match.nearest for match in matches]))
+    return nearest[(nearest >= first) & (nearest < last)]
 
 
 def _join_matches(
-    made: Sequence[Match],
+    synthetic: Sequence[Match],
     test: Sequence[Match],
-    asked: Sequence[Int[np.ndarray, " _"]],
+    positions_by_block: Sequence[Int[np.ndarray, " _"]],
     within: Sequence[Match],
     count: int,
 ) -> Matches:
     nearest_outside_clip = np.full(count, np.nan)
-    for places, match in zip(asked, within, strict=True):
-        nearest_outside_clip[places] = match.distance
-    return Matches(_concatenate_matches(made), _concatenate_matches(test), nearest_outside_clip)
+    for positions, match in zip(positions_by_block, within, strict=True):
+        nearest_outside_clip[positions] = match.distance
+    return Matches(
+        _concatenate_matches(synthetic), _concatenate_matches(test), nearest_outside_clip
+    )
 
 
 def _concatenate_matches(parts: Sequence[Match]) -> Match:
@@ -124,12 +126,12 @@ def _concatenate_matches(parts: Sequence[Match]) -> Match:
 class MatchPlan:
     """The blocks of the three sides of an audit; those of training images need all others."""
 
-    made: tuple[MatchesSpec, ...]
+    synthetic: tuple[MatchesSpec, ...]
     test: tuple[MatchesSpec, ...]
     within: tuple[MatchesSpec, ...]
 
 
-def plan_blocks(train: Run, test: Run, made: Run) -> MatchPlan:
+def plan_blocks(train: Run, test: Run, synthetic: Run) -> MatchPlan:
     """Return the blocks of an audit of these runs of faces."""
 
     def of(run: Run, nearest_of: tuple[str, ...] = ()) -> tuple[MatchesSpec, ...]:
@@ -140,22 +142,22 @@ def plan_blocks(train: Run, test: Run, made: Run) -> MatchPlan:
             for a, b in split_blocks(count)
         )
 
-    sides = of(made), of(test)
+    sides = of(synthetic), of(test)
     return MatchPlan(
         *sides, of(train, tuple(block_spec.name for side in sides for block_spec in side))
     )
 
 
-def load_or_make(train: Run, test: Run, made: Run, store: Store) -> Matches:
+def load_or_make(train: Run, test: Run, synthetic: Run, store: Store) -> Matches:
     """Return the matches of two sides from the runs of their blocks, which are made if missing."""
-    blocks = plan_blocks(train, test, made)
+    blocks = plan_blocks(train, test, synthetic)
     tables = [
         [_read_table(run(spec, store)) for spec in side]
-        for side in (blocks.made, blocks.test, blocks.within)
+        for side in (blocks.synthetic, blocks.test, blocks.within)
     ]
-    of_made, of_test, within = ([_to_match(table) for table in side] for side in tables)
+    of_synthetic, of_test, within = ([_to_match(table) for table in side] for side in tables)
     places_of = [table["place"].to_numpy() for table in tables[2]]
-    return _join_matches(of_made, of_test, places_of, within, len(Faces.load(train.path)))
+    return _join_matches(of_synthetic, of_test, places_of, within, len(Faces.load(train.path)))
 
 
 def run(spec: MatchesSpec, store: Store) -> Run:
@@ -166,15 +168,15 @@ def run(spec: MatchesSpec, store: Store) -> Run:
         finder = MatchFinder(Faces.load(train.path))
         if spec.nearest_of:
             nearest_blocks = [_to_match(_read_table(store.run(name))) for name in spec.nearest_of]
-            places = _list_nearest(nearest_blocks, spec.first, spec.last)
-            match = finder.match_outside_clip(places)
+            nearest = _list_nearest(nearest_blocks, spec.first, spec.last)
+            match = finder.match_outside_clip(nearest)
         else:
-            places = np.arange(spec.first, spec.last)
+            nearest = np.arange(spec.first, spec.last)
             match = finder.match_block(Faces.load(faces.path), spec.first, spec.last)
-        pd.DataFrame({"place": places, **asdict(match)}).to_parquet(
+        pd.DataFrame({"place": nearest, **asdict(match)}).to_parquet(
             out / "matches.parquet", index=False
         )
-        return {"holds": f"{count_of(len(places), 'image')} matched to {len(finder.soft):,}"}
+        return {"holds": f"{count_of(len(nearest), 'image')} matched to {len(finder.soft):,}"}
 
     return store.make(spec, build)
 

@@ -50,7 +50,7 @@ from mien.audit.memorisation.people import (
     ALARM_SHARE,
     EXTREME_CHANCE,
     ImagePeople,
-    MadeGroups,
+    SyntheticGroups,
     compute_wilson_interval,
 )
 from mien.audit.memorisation.search import (
@@ -107,11 +107,12 @@ class Memorisation:
 def measure_memorisation(
     train: Faces,
     test: Faces,
-    made: Faces,
+    synthetic: Faces,
     features: Mapping[str, SpaceFeatures],
     find: Callable[[], Matches] | None = None,
 ) -> Memorisation:
-    """Return how near `made` is to the training images, compared with the held-out people `test`.
+    """Return how near `synthetic` is to the training images, compared with the held-out people
+    `test`.
 
     `features` are further spaces by name, in addition to pixels; `find` returns the matches of all
     images in pixels, which are searched for by default. Photographs without a clip are clips of
@@ -121,7 +122,7 @@ def measure_memorisation(
     LeakageError if `test` shows only training subjects.
     """
     # Only people whom training has not seen can be compared with
-    _require_fit(train, test, made)
+    _require_fit(train, test, synthetic)
     notes = _note_unknown(train, "training") + _note_unknown(test, "held-out")
     is_unseen = ~np.isin(
         name_distinct_units(test.index, "subject"), name_distinct_units(train.index, "subject")
@@ -134,7 +135,7 @@ def measure_memorisation(
         )
 
     # The nearest training image of every image
-    found_matches = find() if find else matches.find_matches(train, test, made)
+    found_matches = find() if find else matches.find_matches(train, test, synthetic)
     if not is_unseen.all():
         notes.append(
             f"{int((~is_unseen).sum())} of {count_of(len(test), 'held-out image')} are of training "
@@ -142,12 +143,12 @@ def measure_memorisation(
         )
         test, found_matches = test.select(is_unseen), found_matches.select_test(is_unseen)
         features = {
-            name: SpaceFeatures(vectors.train, vectors.test[is_unseen], vectors.made)
+            name: SpaceFeatures(vectors.train, vectors.test[is_unseen], vectors.synthetic)
             for name, vectors in features.items()
         }
 
     # Measure in pixels, in every other space, by identity, and by equal pixels and hashes
-    sides = _prepare_sides(train, test, made, found_matches.made)
+    sides = _prepare_sides(train, test, synthetic, found_matches.synthetic)
     in_identity, subjects = _measure_identity(sides)
     measured = _join_measured(
         _note_few_people(sides.people),
@@ -159,21 +160,21 @@ def measure_memorisation(
     )
 
     # A copy raises the alarm wherever its nearest image is
-    identifiers = {name: list(made.index[name]) for name in ("key", "emotion")}
+    identifiers = {name: list(synthetic.index[name]) for name in ("key", "emotion")}
     rows = pd.DataFrame({**identifiers, **measured.columns})
     rows["alarm"] = rows["alarm"].to_numpy() | (rows["copy"] != "").to_numpy()
     return Memorisation(measured.records, rows, subjects, (*notes, *measured.notes))
 
 
-def measure_copies(made: Faces, train: Faces) -> tuple[list[Record], pd.DataFrame]:
+def measure_copies(synthetic: Faces, train: Faces) -> tuple[list[Record], pd.DataFrame]:
     """Return what can be measured without held-out people: the records exact and copies, and rows.
 
     There is one row per image, with the columns key, emotion, exact, copy and copy_of (see
     Memorisation).
     """
-    rows = made.index[["key", "emotion"]].reset_index(drop=True)
-    copies_found = find_copies(made, train).set_index("image").reindex(rows["key"])
-    rows["exact"] = made.index["sha256"].isin(set(train.index["sha256"])).to_numpy()
+    rows = synthetic.index[["key", "emotion"]].reset_index(drop=True)
+    copies_found = find_copies(synthetic, train).set_index("image").reindex(rows["key"])
+    rows["exact"] = synthetic.index["sha256"].isin(set(train.index["sha256"])).to_numpy()
     for name, column in (("copy", "kind"), ("copy_of", "original")):
         rows[name] = pd.Series(copies_found[column].fillna("").to_numpy(dtype=object), dtype="str")
     shares = {"exact": rows["exact"], "copies": rows["copy"] != ""}
@@ -184,14 +185,14 @@ def measure_copies(made: Faces, train: Faces) -> tuple[list[Record], pd.DataFram
     return records, rows
 
 
-def _require_fit(train: Faces, test: Faces, made: Faces) -> None:
-    for name, faces in (("training", train), ("held-out", test), ("synthetic", made)):
+def _require_fit(train: Faces, test: Faces, synthetic: Faces) -> None:
+    for name, faces in (("training", train), ("held-out", test), ("synthetic", synthetic)):
         if not len(faces):
             raise DataError(f"memorisation needs three sets of images; the {name} set is empty")
-    if len({train.size, test.size, made.size}) > 1:
+    if len({train.size, test.size, synthetic.size}) > 1:
         raise DataError(
             f"training, held-out and synthetic images need one size; given: {train.size}, "
-            f"{test.size}, {made.size}. Preprocess them to the same size"
+            f"{test.size}, {synthetic.size}. Preprocess them to the same size"
         )
 
 
@@ -221,23 +222,27 @@ class _Measured:
     notes: tuple[str, ...] = ()
 
 
-def _join_measured(*found: _Measured) -> _Measured:
+def _join_measured(*measurements: _Measured) -> _Measured:
     """Return all records, columns and notes, in order."""
     return _Measured(
-        tuple(record for measured in found for record in measured.records),
-        {name: column for measured in found for name, column in measured.columns.items()},
-        tuple(note for measured in found for note in measured.notes),
+        tuple(record for measurement in measurements for record in measurement.records),
+        {
+            name: column
+            for measurement in measurements
+            for name, column in measurement.columns.items()
+        },
+        tuple(note for measurement in measurements for note in measurement.notes),
     )
 
 
 def _make_record(
-    metric: str, interval: Interval, n: int, unit: str = "", part: str = ""
+    metric: str, interval: Interval, n: int, unit: str = "", class_name: str = ""
 ) -> _Measured:
     """Return the record of a number with its interval; if the number is nan, a note instead."""
     if np.isnan(interval.value):
         note = f"memorisation.{metric} could not be measured: too few people or images"
         return _Measured(notes=(note,))
-    return _Measured((Record.of(f"memorisation.{metric}", interval, n, unit, part),))
+    return _Measured((Record.of(f"memorisation.{metric}", interval, n, unit, class_name),))
 
 
 @dataclass(frozen=True)
@@ -246,37 +251,37 @@ class _Sides:
 
     `people` are those of the held-out images, and `groups` those of the generated images.
     `subjects` and `owners` say whom each training image shows, and which clip it is from.
-    `soft_train`, `soft_test` and `soft_made` are the images in the form in which they are compared,
-    and `coarse` returns their principal components.
+    `soft_train`, `soft_test` and `soft_synthetic` are the images in the form in which they are
+    compared, and `coarse` returns their principal components.
     """
 
     train: Faces
     test: Faces
-    made: Faces
+    synthetic: Faces
     people: ImagePeople
-    groups: MadeGroups
+    groups: SyntheticGroups
     subjects: np.ndarray
     owners: Owners
     soft_train: Float32[np.ndarray, "n h w"]
     soft_test: Float32[np.ndarray, "m h w"]
-    soft_made: Float32[np.ndarray, "k h w"]
+    soft_synthetic: Float32[np.ndarray, "k h w"]
     coarse: Coarse
 
 
-def _prepare_sides(train: Faces, test: Faces, made: Faces, made_matches: Match) -> _Sides:
+def _prepare_sides(train: Faces, test: Faces, synthetic: Faces, synthetic_matches: Match) -> _Sides:
     subjects = name_distinct_units(train.index, "subject")
     soft_train = soften(train.images)
     return _Sides(
         train,
         test,
-        made,
+        synthetic,
         ImagePeople.of(name_distinct_units(test.index, "subject")),
-        MadeGroups.of(subjects[made_matches.nearest]),
+        SyntheticGroups.of(subjects[synthetic_matches.nearest]),
         subjects,
         make_owners(name_distinct_units(train.index, "clip"), subjects),
         soft_train,
         soften(test.images),
-        soften(made.images),
+        soften(synthetic.images),
         Coarse.fit(soft_train),
     )
 
@@ -300,42 +305,51 @@ def _measure_chance(people: ImagePeople) -> _Measured:
 
 def _measure_in_pixels(sides: _Sides, found_matches: Matches) -> _Measured:
     """Return what is measured in pixels; images are mirrored and moved as they fit best."""
-    made, test, coarse = found_matches.made, found_matches.test, sides.coarse
+    synthetic, test, coarse = found_matches.synthetic, found_matches.test, sides.coarse
     # A generated image may be nearest to a real one after it is mirrored
-    made_views = [coarse(view) for view in (sides.soft_made, sides.soft_made[:, :, ::-1])]
+    synthetic_views = [
+        coarse(view) for view in (sides.soft_synthetic, sides.soft_synthetic[:, :, ::-1])
+    ]
     components = SpaceFeatures(
-        coarse(sides.soft_train), coarse(sides.soft_test), np.concatenate(made_views)
+        coarse(sides.soft_train), coarse(sides.soft_test), np.concatenate(synthetic_views)
     )
     return _join_measured(
-        _compare_nearest(sides, PIXEL_SPACE, made, test, found_matches.nearest_outside_clip),
-        _measure_c_t(sides, PIXEL_SPACE, made, test, components.train),
+        _compare_nearest(sides, PIXEL_SPACE, synthetic, test, found_matches.nearest_outside_clip),
+        _measure_c_t(sides, PIXEL_SPACE, synthetic, test, components.train),
         _measure_membership(sides, components),
-        _Measured(columns={"mirrored": made.mirrored, "down": made.down, "right": made.right}),
+        _Measured(
+            columns={
+                "mirrored": synthetic.mirrored,
+                "down": synthetic.down,
+                "right": synthetic.right,
+            }
+        ),
     )
 
 
 def _measure_in_features(sides: _Sides, name: str, vectors: SpaceFeatures) -> _Measured:
     """Return what is measured in a space of features."""
     # The nearest training image of each image, and the nearest one of these
-    made, test = (
-        match_features(asked, vectors.train, sides.owners) for asked in (vectors.made, vectors.test)
+    synthetic, test = (
+        match_features(rows, vectors.train, sides.owners)
+        for rows in (vectors.synthetic, vectors.test)
     )
-    nearest = np.unique(np.concatenate([made.nearest, test.nearest]))
+    nearest = np.unique(np.concatenate([synthetic.nearest, test.nearest]))
     nearest_outside_clip = np.full(len(sides.train), np.nan)
     nearest_outside_clip[nearest] = match_features(
         vectors.train[nearest], vectors.train, sides.owners, nearest
     ).distance
 
     return _join_measured(
-        _compare_nearest(sides, name, made, test, nearest_outside_clip),
-        _measure_c_t(sides, name, made, test, vectors.train),
+        _compare_nearest(sides, name, synthetic, test, nearest_outside_clip),
+        _measure_c_t(sides, name, synthetic, test, vectors.train),
     )
 
 
 def _compare_nearest(
     sides: _Sides,
     name: str,
-    made: Match,
+    synthetic: Match,
     test: Match,
     nearest_outside_clip: Float[np.ndarray, " n"],
 ) -> _Measured:
@@ -347,60 +361,71 @@ def _compare_nearest(
     # The nearest image, and alarms by nearness to one clip
     suffix = "" if name == PIXEL_SPACE else f"_{name}"
     columns = {
-        f"nearest{suffix}": np.asarray(sides.train.index["key"], dtype=object)[made.nearest],
-        f"distance{suffix}": made.distance,
-        f"ratio_clip{suffix}": made.ratio_clip,
-        f"ratio_subject{suffix}": made.ratio_subject,
+        f"nearest{suffix}": np.asarray(sides.train.index["key"], dtype=object)[synthetic.nearest],
+        f"distance{suffix}": synthetic.distance,
+        f"ratio_clip{suffix}": synthetic.ratio_clip,
+        f"ratio_subject{suffix}": synthetic.ratio_subject,
     }
-    found = [
+    measurements = [
         _Measured(columns=columns),
-        _count_alarms(sides, f"copied.{name}", f"alarm{suffix}", made.ratio_clip, test.ratio_clip),
+        _count_alarms(
+            sides, f"copied.{name}", f"alarm{suffix}", synthetic.ratio_clip, test.ratio_clip
+        ),
     ]
 
     # Alarms by nearness to one subject, if there is another subject
-    if np.isfinite(made.outside_subject).all():
-        ratios = made.ratio_subject, test.ratio_subject
-        found += [
+    if np.isfinite(synthetic.outside_subject).all():
+        ratios = synthetic.ratio_subject, test.ratio_subject
+        measurements += [
             _count_alarms(sides, f"person.{name}", f"alarm_subject{suffix}", *ratios),
             _count_extremes(sides, f"extreme.{name}", f"extreme{suffix}", *ratios),
         ]
     elif name == PIXEL_SPACE:
         note = "there is only one training subject: nearness to it is nearness to faces"
-        found.append(_Measured(notes=(note,)))
+        measurements.append(_Measured(notes=(note,)))
 
     # Authenticity (Alaa et al. 2022)
-    is_authentic = (copying.find_authentic(match, nearest_outside_clip) for match in (made, test))
-    return _join_measured(*found, _compare_shares(sides, f"authentic{{}}.{name}", *is_authentic))
+    is_authentic = (
+        copying.find_authentic(match, nearest_outside_clip) for match in (synthetic, test)
+    )
+    return _join_measured(
+        *measurements, _compare_shares(sides, f"authentic{{}}.{name}", *is_authentic)
+    )
 
 
 def _count_alarms(
     sides: _Sides,
     metric: str,
     column: str,
-    made: Float[np.ndarray, " n"],
+    synthetic: Float[np.ndarray, " n"],
     test: Float[np.ndarray, " m"],
 ) -> _Measured:
     """Return which ratios raise an alarm, and their share, also per class.
 
     These are the ratios below the level that one in a hundred images of held-out people has.
     """
-    level = sides.people.estimate_quantile(test, ALARM_SHARE)
-    found = [
-        _Measured(columns={column: made < level.value}),
-        _make_record(metric, sides.groups.estimate_share_below(made, level), len(made), "images"),
+    alarm_ratio = sides.people.estimate_quantile(test, ALARM_SHARE)
+    measurements = [
+        _Measured(columns={column: synthetic < alarm_ratio.value}),
+        _make_record(
+            metric,
+            sides.groups.estimate_share_below(synthetic, alarm_ratio),
+            len(synthetic),
+            "images",
+        ),
     ]
-    for emotion in sides.made.classes:
-        has_emotion = (sides.made.index["emotion"] == emotion).to_numpy()
-        share = sides.groups.estimate_share_below(made, level, has_emotion)
-        found.append(_make_record(metric, share, int(has_emotion.sum()), "images", emotion))
-    return _join_measured(*found)
+    for emotion in sides.synthetic.classes:
+        has_emotion = (sides.synthetic.index["emotion"] == emotion).to_numpy()
+        share = sides.groups.estimate_share_below(synthetic, alarm_ratio, has_emotion)
+        measurements.append(_make_record(metric, share, int(has_emotion.sum()), "images", emotion))
+    return _join_measured(*measurements)
 
 
 def _count_extremes(
     sides: _Sides,
     metric: str,
     column: str,
-    made: Float[np.ndarray, " n"],
+    synthetic: Float[np.ndarray, " n"],
     test: Float[np.ndarray, " m"],
 ) -> _Measured:
     """Return which ratios are lower than one more held-out person would have, and their share.
@@ -408,35 +433,38 @@ def _count_extremes(
     One in a thousand images is expected below this bound, however few people it was measured on, so
     a few images are meaningful; alarms are raised by one in a hundred.
     """
-    is_extreme = made < sides.people.find_extreme_ratio(test)
+    is_extreme = synthetic < sides.people.find_extreme_ratio(test)
     return _join_measured(
         _Measured(columns={column: is_extreme}),
-        _make_record(metric, compute_wilson_interval(is_extreme), len(made), "images"),
+        _make_record(metric, compute_wilson_interval(is_extreme), len(synthetic), "images"),
     )
 
 
 def _compare_shares(
-    sides: _Sides, metric: str, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
+    sides: _Sides, metric: str, synthetic: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
 ) -> _Measured:
     """Return a share, the same among held-out people, and the gap between the two."""
-    made_share, heldout_share = sides.groups.estimate_share(made), sides.people.estimate_mean(test)
-    gap = sides.groups.estimate_gap(made, heldout_share)
+    synthetic_share, heldout_share = (
+        sides.groups.estimate_share(synthetic),
+        sides.people.estimate_mean(test),
+    )
+    gap = sides.groups.estimate_gap(synthetic, heldout_share)
     return _join_measured(
-        _make_record(metric.format(""), made_share.interval, len(made), "images"),
+        _make_record(metric.format(""), synthetic_share.interval, len(synthetic), "images"),
         _make_record(
             metric.format("_heldout"), heldout_share.interval, sides.people.count, "people"
         ),
-        _make_record(metric.format("_gap"), gap, len(made), "images"),
+        _make_record(metric.format("_gap"), gap, len(synthetic), "images"),
     )
 
 
 def _measure_c_t(
-    sides: _Sides, name: str, made: Match, test: Match, train: Float[np.ndarray, "n d"]
+    sides: _Sides, name: str, synthetic: Match, test: Match, train: Float[np.ndarray, "n d"]
 ) -> _Measured:
     """Return C_T, in regions of the training images."""
     region = copying.assign_regions(train, sides.people.count)
-    score = copying.measure_c_t(made, test, region, sides.people, sides.groups.groups)
-    return _make_record(f"ct.{name}", score.interval, len(sides.made), "images")
+    score = copying.measure_c_t(synthetic, test, region, sides.people, sides.groups.groups)
+    return _make_record(f"ct.{name}", score.interval, len(sides.synthetic), "images")
 
 
 def _measure_membership(sides: _Sides, components: SpaceFeatures) -> _Measured:
@@ -466,29 +494,34 @@ def _measure_identity(sides: _Sides) -> tuple[_Measured, pd.DataFrame]:
         return _Measured(notes=(note,)), pd.DataFrame()
 
     # Alarms by the nearest subject
-    (made_subjects, made_ratios), (test_subjects, test_ratios) = (
-        _find_nearest_subjects(sides, embed, soft) for soft in (sides.soft_made, sides.soft_test)
+    (synthetic_subjects, synthetic_ratios), (test_subjects, test_ratios) = (
+        _find_nearest_subjects(sides, embed, soft)
+        for soft in (sides.soft_synthetic, sides.soft_test)
     )
-    found = [
-        _count_alarms(sides, "identity", "alarm_identity", made_ratios, test_ratios),
-        _count_extremes(sides, "identity_extreme", "extreme_identity", made_ratios, test_ratios),
-        _Measured(columns={"subject": made_subjects, "ratio_identity": made_ratios}),
+    measurements = [
+        _count_alarms(sides, "identity", "alarm_identity", synthetic_ratios, test_ratios),
+        _count_extremes(
+            sides, "identity_extreme", "extreme_identity", synthetic_ratios, test_ratios
+        ),
+        _Measured(columns={"subject": synthetic_subjects, "ratio_identity": synthetic_ratios}),
     ]
 
     # Subjects that are shown more often than chance allows
-    shown = identity.find_shown_subjects(
-        made_subjects,
-        made_ratios,
+    shown_subjects = identity.find_shown_subjects(
+        synthetic_subjects,
+        synthetic_ratios,
         sides.people.find_extreme_ratio(test_ratios),
         test_subjects,
         sides.people,
         len(set(sides.subjects)),
     )
-    for row in shown.to_dict("records"):
+    for row in shown_subjects.to_dict("records"):
         if row["low"] > EXTREME_CHANCE:
             times = Interval(row["times"], row["times_low"], row["times_high"])
-            found.append(_make_record("subject", times, row["images"], "images", row["subject"]))
-    return _join_measured(*found), shown
+            measurements.append(
+                _make_record("subject", times, row["images"], "images", row["subject"])
+            )
+    return _join_measured(*measurements), shown_subjects
 
 
 def _find_nearest_subjects(
@@ -517,19 +550,19 @@ def _measure_duplicates(sides: _Sides) -> _Measured:
     They are equal by their pixels, by the search for copies, or by their perceptual hashes.
     """
     # Equal pixels, copies and hashes among the training images
-    made, train = sides.made, sides.train
-    made_hashes, train_hashes = (hash_images(faces.images) for faces in (made, train))
-    made_bits, test_bits = (
-        count_bits_to_nearest(faces.images, train_hashes) for faces in (made, sides.test)
+    synthetic, train = sides.synthetic, sides.train
+    synthetic_hashes, train_hashes = (hash_images(faces.images) for faces in (synthetic, train))
+    synthetic_bits, test_bits = (
+        count_bits_to_nearest(faces.images, train_hashes) for faces in (synthetic, sides.test)
     )
-    records, rows = measure_copies(made, train)
+    records, rows = measure_copies(synthetic, train)
     copied_columns = {name: rows[name] for name in ("copy", "copy_of")}
-    columns = {"exact": rows["exact"], "bits": made_bits, **copied_columns}
+    columns = {"exact": rows["exact"], "bits": synthetic_bits, **copied_columns}
 
     # Equal pixels and hashes within the set
     is_repeated = {
-        "exact_within": made.index["sha256"].duplicated(keep=False).to_numpy(),
-        "near_within": count_bits_to_nearest_other(made_hashes) <= NEAR_DUPLICATE_BITS,
+        "exact_within": synthetic.index["sha256"].duplicated(keep=False).to_numpy(),
+        "near_within": count_bits_to_nearest_other(synthetic_hashes) <= NEAR_DUPLICATE_BITS,
     }
     repeated = [
         _make_record(name, Interval(float(flags.mean()), np.nan, np.nan), len(flags), "images")
@@ -539,14 +572,14 @@ def _measure_duplicates(sides: _Sides) -> _Measured:
     return _join_measured(
         _Measured(tuple(records), columns),
         _compare_near_shares(
-            sides, made_bits <= NEAR_DUPLICATE_BITS, test_bits <= NEAR_DUPLICATE_BITS
+            sides, synthetic_bits <= NEAR_DUPLICATE_BITS, test_bits <= NEAR_DUPLICATE_BITS
         ),
         *repeated,
     )
 
 
 def _compare_near_shares(
-    sides: _Sides, made: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
+    sides: _Sides, synthetic: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " m"]
 ) -> _Measured:
     """Return the share of near duplicates, that among held-out people, and the gap.
 
@@ -555,9 +588,11 @@ def _compare_near_shares(
     expected.
     """
     heldout_share = sides.people.estimate_mean(test)
-    gap = sides.groups.estimate_gap(made, sides.people.bound_estimate(heldout_share))
+    gap = sides.groups.estimate_gap(synthetic, sides.people.bound_estimate(heldout_share))
     return _join_measured(
-        _make_record("near", sides.groups.estimate_share(made).interval, len(made), "images"),
+        _make_record(
+            "near", sides.groups.estimate_share(synthetic).interval, len(synthetic), "images"
+        ),
         _make_record("near_heldout", heldout_share.interval, sides.people.count, "people"),
-        _make_record("near_gap", gap, len(made), "images"),
+        _make_record("near_gap", gap, len(synthetic), "images"),
     )

@@ -22,29 +22,29 @@ MEMORISATION_MEANINGS = {
 }
 
 
-def measure_part(given: PartInput) -> PartResult:
+def measure_part(part_input: PartInput) -> PartResult:
     """Return the numbers of memorisation; if they cannot be compared, those of copies alone."""
     measured = PartResult()
-    train, test, made = given.train, given.test, given.made
+    train, test, synthetic = part_input.train, part_input.test, part_input.require_synthetic()
     # Pixels are always compared, from the matches
-    others = {name: sides for name, sides in given.spaces.items() if name != "pixels"}
-    result = try_measure(
+    feature_spaces = {name: sides for name, sides in part_input.spaces.items() if name != "pixels"}
+    memorisation = try_measure(
         measured,
         "memorisation",
-        lambda: measure_memorisation(train, test, made, others, given.find),
+        lambda: measure_memorisation(train, test, synthetic, feature_spaces, part_input.find),
     )
-    if result is not None:
-        measured.records += result.records
-        measured.notes += result.notes
-        measured.rows = result.rows.drop(columns="emotion")
-        measured.picture = draw_strips(made, train, result)
+    if memorisation is not None:
+        measured.records += memorisation.records
+        measured.notes += memorisation.notes
+        measured.rows = memorisation.rows.drop(columns="emotion")
+        measured.picture = draw_strips(synthetic, train, memorisation)
         return measured
-    return replace(measure_copied_images(given), notes=measured.notes)
+    return replace(measure_copied_images(part_input), notes=measured.notes)
 
 
-def measure_copied_images(given: PartInput) -> PartResult:
+def measure_copied_images(part_input: PartInput) -> PartResult:
     """Return how many images copy a training image, which needs no held-out people."""
-    records, rows = measure_copies(given.made, given.train)
+    records, rows = measure_copies(part_input.require_synthetic(), part_input.train)
     return PartResult(records=records, rows=rows.drop(columns="emotion"))
 
 

@@ -145,7 +145,7 @@ class ImagePeople:
 
 
 @dataclass(frozen=True)
-class MadeGroups:
+class SyntheticGroups:
     """Generated images in groups: images nearest to one training subject are one group.
 
     They may well show one person, so a resample draws them together.
@@ -154,14 +154,14 @@ class MadeGroups:
     groups: ImagePeople
 
     @classmethod
-    def of(cls, subjects: np.ndarray) -> "MadeGroups":
+    def of(cls, subjects: np.ndarray) -> "SyntheticGroups":
         """Return the groups of images, by the names of their nearest training subjects."""
         return cls(ImagePeople.of(subjects, "made"))
 
     def estimate_share_below(
         self,
         values: Float[np.ndarray, " n"],
-        level: Estimate,
+        bound: Estimate,
         is_counted: Bool[np.ndarray, " n"] | None = None,
     ) -> Interval:
         """Return the share of `values`, or of those that `is_counted` marks, below a level.
@@ -171,15 +171,15 @@ class MadeGroups:
         """
         if is_counted is None:
             is_counted = np.ones(len(values), dtype=bool)
-        value = float((values[is_counted] < level.value).mean())
+        value = float((values[is_counted] < bound.value).mean())
         times = self.groups.resample()
-        if level.resamples is None or times is None:
+        if bound.resamples is None or times is None:
             return Interval(value, float("nan"), float("nan"))
 
         # In the order of the resampled levels, count the images below each
-        order = np.argsort(level.resamples, kind="stable")
+        order = np.argsort(bound.resamples, kind="stable")
         # An image is below all resampled levels from its own rank among them upwards
-        rank = np.searchsorted(level.resamples[order], values[is_counted], side="right")
+        rank = np.searchsorted(bound.resamples[order], values[is_counted], side="right")
         counts = np.zeros((self.groups.count, len(order) + 1))
         np.add.at(counts, (self.groups.codes[is_counted], rank), 1)
         sizes = counts.sum(axis=1)
@@ -202,13 +202,13 @@ class MadeGroups:
 
     def estimate_gap(self, values: Bool[np.ndarray, " n"], heldout_share: Estimate) -> Interval:
         """Return the share of true `values` less the share among held-out people."""
-        made_share = self.estimate_share(values)
+        synthetic_share = self.estimate_share(values)
         gaps = (
             None
-            if made_share.resamples is None or heldout_share.resamples is None
-            else made_share.resamples - heldout_share.resamples
+            if synthetic_share.resamples is None or heldout_share.resamples is None
+            else synthetic_share.resamples - heldout_share.resamples
         )
-        return make_interval(made_share.value - heldout_share.value, gaps)
+        return make_interval(synthetic_share.value - heldout_share.value, gaps)
 
 
 def compute_wilson_interval(values: Bool[np.ndarray, " n"]) -> Interval:

@@ -52,11 +52,11 @@ class Owners:
     subject: Int[np.ndarray, "n 2"]
 
     @property
-    def places(self) -> Int[np.ndarray, " n"]:
+    def positions(self) -> Int[np.ndarray, " n"]:
         """The position of each image in `order`."""
-        places = np.empty_like(self.order)
-        places[self.order] = np.arange(len(self.order))
-        return places
+        positions = np.empty_like(self.order)
+        positions[self.order] = np.arange(len(self.order))
+        return positions
 
 
 def make_owners(clips: np.ndarray, subjects: np.ndarray) -> Owners:
@@ -121,25 +121,27 @@ def match_features(
     queries: Float[np.ndarray, "m d"],
     train: Float[np.ndarray, "n d"],
     owners: Owners,
-    places_in_train: Int[np.ndarray, " m"] | None = None,
+    positions_in_train: Int[np.ndarray, " m"] | None = None,
 ) -> Match:
     """Return the nearest rows of `train` by Euclidean distance.
 
-    `places_in_train` is the position in `train` of each row of `queries`; with it, the row's own
+    `positions_in_train` is the position in `train` of each row of `queries`; with it, the row's own
     clip is left out.
     """
     # Centre the rows, so that small differences keep their digits
     middle = train.mean(axis=0)
     train, queries = (
-        np.ascontiguousarray(part - middle, dtype=np.float32) for part in (train, queries)
+        np.ascontiguousarray(rows - middle, dtype=np.float32) for rows in (train, queries)
     )
 
     # The nearest row, the nearest of another clip, and the nearest of another subject
-    places = owners.places
+    positions = owners.positions
     nearest_blocks = [np.zeros((0, 3), dtype=np.int64)]
     for first, block in iterate_squared_distances(queries, train[owners.order]):
-        if places_in_train is not None:
-            _bar_bounds(block, owners.clip[places[places_in_train[first : first + len(block)]]])
+        if positions_in_train is not None:
+            _bar_bounds(
+                block, owners.clip[positions[positions_in_train[first : first + len(block)]]]
+            )
         nearest = block.argmin(axis=1)
         _bar_bounds(block, owners.clip[nearest])
         clip = block.argmin(axis=1)
@@ -188,7 +190,7 @@ def iterate_squared_distances(
 def _measure_exact_squares(
     queries: Float32[np.ndarray, "m d"],
     train: Float32[np.ndarray, "n d"],
-    places: Int[np.ndarray, " m"],
+    positions: Int[np.ndarray, " m"],
 ) -> Float[np.ndarray, " m"]:
     """Return the squared distance of each row to one row of `train`.
 
@@ -198,7 +200,7 @@ def _measure_exact_squares(
     rows = max(1, SEARCH_DISTANCES // max(1, queries.shape[1]))
     for first in range(0, len(queries), rows):
         batch = slice(first, first + rows)
-        squares[batch] = np.square(queries[batch] - train[places[batch]]).sum(
+        squares[batch] = np.square(queries[batch] - train[positions[batch]]).sum(
             axis=1, dtype=np.float64
         )
     return squares
@@ -244,15 +246,15 @@ def _make_blur_matrix(length: int, most: int) -> Float32[np.ndarray, "side lengt
 
     The pixels at its ends are repeated beyond them.
     """
-    side = min(length, most)
-    spread = BLUR_PIXELS * length / side
+    shrunk_length = min(length, most)
+    spread = BLUR_PIXELS * length / shrunk_length
     reach = int(4 * spread) + 1
-    places = np.arange(-reach, length + reach)
-    middles = (np.arange(side) + 0.5) * length / side - 0.5
-    weights = np.exp(-0.5 * np.square((places[None] - middles[:, None]) / spread))
-    matrix = np.zeros((side, length))
+    positions = np.arange(-reach, length + reach)
+    middles = (np.arange(shrunk_length) + 0.5) * length / shrunk_length - 0.5
+    weights = np.exp(-0.5 * np.square((positions[None] - middles[:, None]) / spread))
+    matrix = np.zeros((shrunk_length, length))
     np.add.at(
-        matrix.T, places.clip(0, length - 1), (weights / weights.sum(axis=1, keepdims=True)).T
+        matrix.T, positions.clip(0, length - 1), (weights / weights.sum(axis=1, keepdims=True)).T
     )
     return matrix.astype(np.float32)
 
@@ -310,17 +312,17 @@ def match_pixels(
     train: Float32[np.ndarray, "n side wide"],
     owners: Owners,
     coarse: Coarse,
-    places_in_train: Int[np.ndarray, " m"] | None = None,
+    positions_in_train: Int[np.ndarray, " m"] | None = None,
 ) -> Match:
     """Return the nearest softened images of `train`, for images also mirrored and moved.
 
     Moves are by up to 2 pixels, and the distance is that of the rows of `normalise_inside`. A
     coarse pass over all, in few components and moves of two pixels, gives each image a short list
     of a dozen: frames of the nearest clip, the nearest clips, and further subjects. All 50
-    combinations of mirroring and moving are then tried on each of these. `places_in_train` is the
-    position in `train` of each asked image; with it, the image's own clip is left out.
+    combinations of mirroring and moving are then tried on each of these. `positions_in_train` is
+    the position in `train` of each asked image; with it, the image's own clip is left out.
     """
-    listed = _list_candidates(queries, train, owners, coarse, places_in_train)
+    listed = _list_candidates(queries, train, owners, coarse, positions_in_train)
     return _match_candidates(queries, train, owners, listed)
 
 
@@ -329,31 +331,35 @@ def _list_candidates(
     train: Float32[np.ndarray, "n side wide"],
     owners: Owners,
     coarse: Coarse,
-    places_in_train: Int[np.ndarray, " m"] | None,
+    positions_in_train: Int[np.ndarray, " m"] | None,
 ) -> Int[np.ndarray, "m listed"]:
     """Return for each image the training images that may be nearest; some occur twice.
 
     They are positions in the owners' order.
     """
-    known = coarse(train)[owners.order]
-    places, width = owners.places, LISTED_FRAMES + LISTED_CLIPS + LISTED_SUBJECTS - 1
+    train_components = coarse(train)[owners.order]
+    positions, width = owners.positions, LISTED_FRAMES + LISTED_CLIPS + LISTED_SUBJECTS - 1
     lists = [np.zeros((0, width), dtype=np.int64)]
-    for first, block in _iterate_coarse_distances(queries, known, coarse):
-        if places_in_train is not None:
-            _bar_bounds(block, owners.clip[places[places_in_train[first : first + len(block)]]])
+    for first, block in _iterate_coarse_distances(queries, train_components, coarse):
+        if positions_in_train is not None:
+            _bar_bounds(
+                block, owners.clip[positions[positions_in_train[first : first + len(block)]]]
+            )
         lists.append(_pick_candidates(block, owners))
     return np.concatenate(lists)
 
 
 def _iterate_coarse_distances(
-    queries: Float32[np.ndarray, "m side wide"], known: Float32[np.ndarray, "n k"], coarse: Coarse
+    queries: Float32[np.ndarray, "m side wide"],
+    train_components: Float32[np.ndarray, "n k"],
+    coarse: Coarse,
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
     """Yield the least squared distances over mirroring and coarse moves
     (`iterate_least_distances`).
     """
 
-    def make_views(part: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
-        views = queries[part], queries[part][:, :, ::-1]
+    def make_views(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
+        views = queries[batch], queries[batch][:, :, ::-1]
         return (
             coarse(view, down, right)
             for view in views
@@ -361,26 +367,30 @@ def _iterate_coarse_distances(
             for right in COARSE_MOVES
         )
 
-    return iterate_least_distances(len(queries), make_views, known)
+    return iterate_least_distances(len(queries), make_views, train_components)
 
 
 def iterate_least_distances(
     count: int,
     make_views: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]],
-    known: Float32[np.ndarray, "n k"],
+    train_components: Float32[np.ndarray, "n k"],
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield the least squared distance of each of `count` images to `known`, over its views.
+    """Yield the least squared distance of each of `count` images to `train_components`, over its
+    views.
 
     `make_views` returns the rows of a slice of images, once for each view (such as mirrored or
     moved). Images come in blocks, with the position of the first one; a block may be overwritten,
     and is valid until the next is asked for.
     """
     # Append a column, so that one product gives distances
-    rows = max(MIN_ROWS, SEARCH_DISTANCES // max(1, len(known)))
-    turned = np.concatenate([known.T, np.ones((1, len(known)), dtype=np.float32)])
-    squares = np.square(known).sum(axis=1)
+    rows = max(MIN_ROWS, SEARCH_DISTANCES // max(1, len(train_components)))
+    turned = np.concatenate(
+        [train_components.T, np.ones((1, len(train_components)), dtype=np.float32)]
+    )
+    squares = np.square(train_components).sum(axis=1)
     buffer, scratch = (
-        np.empty((min(rows, count), wide), dtype=np.float32) for wide in (len(known), TILE_IMAGES)
+        np.empty((min(rows, count), wide), dtype=np.float32)
+        for wide in (len(train_components), TILE_IMAGES)
     )
 
     # Take the least over all views, tile by tile
@@ -388,8 +398,8 @@ def iterate_least_distances(
         views = [_extend_rows(view_rows) for view_rows in make_views(slice(first, first + rows))]
         best = buffer[: len(views[0])]
         best.fill(np.inf)
-        for start in range(0, len(known), TILE_IMAGES):
-            tile, least = (side[:, start : start + TILE_IMAGES] for side in (turned, best))
+        for start in range(0, len(train_components), TILE_IMAGES):
+            tile, least = (columns[:, start : start + TILE_IMAGES] for columns in (turned, best))
             block = scratch[: len(best), : tile.shape[1]]
             for components in views:
                 np.matmul(components, tile, out=block)
@@ -417,13 +427,13 @@ def _pick_candidates(
 
     # The nearest of other clips, then of other subjects
     for bounds, times in ((owners.clip, LISTED_CLIPS - 1), (owners.subject, LISTED_SUBJECTS)):
-        place = nearest
+        candidate = nearest
         for _ in range(times):
-            _bar_bounds(block, bounds[place])
-            place = block.argmin(axis=1)
-            is_finite = np.isfinite(np.take_along_axis(block, place[:, None], axis=1)[:, 0])
-            place = np.where(is_finite, place, nearest)
-            listed.append(place)
+            _bar_bounds(block, bounds[candidate])
+            candidate = block.argmin(axis=1)
+            is_finite = np.isfinite(np.take_along_axis(block, candidate[:, None], axis=1)[:, 0])
+            candidate = np.where(is_finite, candidate, nearest)
+            listed.append(candidate)
     return np.stack(listed, axis=1)
 
 
@@ -452,8 +462,12 @@ def _match_candidates(
             normalise_inside(listed_images),
             normalise_inside(np.ascontiguousarray(listed_images[:, :, ::-1])),
         ]
-        known = np.concatenate([rows.reshape(len(views), count, -1) for rows in mirrorings], axis=1)
-        products = (views @ known.transpose(0, 2, 1)).reshape(len(views), len(moves), 2, count)
+        candidate_rows = np.concatenate(
+            [rows.reshape(len(views), count, -1) for rows in mirrorings], axis=1
+        )
+        products = (views @ candidate_rows.transpose(0, 2, 1)).reshape(
+            len(views), len(moves), 2, count
+        )
         likeness = products.transpose(0, 3, 2, 1).reshape(len(views), count, -1)
         view[batch] = likeness.argmax(axis=2)
         least[batch] = np.sqrt(np.maximum(2 - 2 * likeness.max(axis=2).astype(np.float64), 0))
@@ -474,8 +488,8 @@ def _pick_best(
         bounds: Int[np.ndarray, "n 2"],
     ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         distance_outside = np.where(bounds[listed, 0] == bounds[nearest, 0][:, None], np.inf, least)
-        place = distance_outside.argmin(axis=1)
-        return listed[rows, place], distance_outside[rows, place]
+        column = distance_outside.argmin(axis=1)
+        return listed[rows, column], distance_outside[rows, column]
 
     # The nearest, and the nearest of another clip and of another subject
     first = least.argmin(axis=1)

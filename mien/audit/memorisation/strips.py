@@ -13,7 +13,7 @@ DIFFERENCE_FACTOR = 4  # factor by which the strips amplify differences
 
 
 def draw_strips(
-    made: Faces, train: Faces, found: Memorisation, count: int = 12, scale: int = 3
+    synthetic: Faces, train: Faces, memorisation: Memorisation, count: int = 12, scale: int = 3
 ) -> Image.Image:
     """Return a sheet of the worst cases: synthetic image, nearest training image, and difference.
 
@@ -21,13 +21,15 @@ def draw_strips(
     amplified four times, and grey if there is none. The worst have the lowest ratio to another
     clip; each training image is shown once.
     """
-    worst = found.rows.sort_values(["ratio_clip", "key"]).drop_duplicates("nearest").head(count)
-    places = {key: image_number for image_number, key in enumerate(train.index["key"])}
+    worst = (
+        memorisation.rows.sort_values(["ratio_clip", "key"]).drop_duplicates("nearest").head(count)
+    )
+    positions = {key: image_number for image_number, key in enumerate(train.index["key"])}
     titles, pictures = [], []
     for image_number, row in zip(worst.index.tolist(), worst.to_dict("records"), strict=True):
-        image = np.asarray(made.images[image_number])
+        image = np.asarray(synthetic.images[image_number])
         twin = overlay(
-            np.asarray(train.images[places[row["nearest"]]]),
+            np.asarray(train.images[positions[row["nearest"]]]),
             row["mirrored"],
             row["down"],
             row["right"],

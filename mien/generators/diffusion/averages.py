@@ -53,16 +53,16 @@ def find_exponent(width: float) -> float:
 
 
 def blend(
-    kept: Sequence[tuple[int, float]], wanted: tuple[int, float]
+    profiles: Sequence[tuple[int, float]], profile: tuple[int, float]
 ) -> Float64[np.ndarray, " k"]:
-    """Return the coefficients of the kept averages, (step, width), whose sum is the `wanted` one.
+    """Return the coefficients of the kept averages, (step, width), whose sum is the `profile` one.
 
     Source: Karras et al. 2024, appendix C. An average of width w at step t weighs the weights at
     step s by (g + 1) s^g / t^(g + 1), g = power(w). The coefficients are the least-squares fit to
     the wanted profile.
     """
-    steps = np.array([step for step, _ in [*kept, wanted]], dtype=np.float64)
-    powers = np.array([find_exponent(width) for _, width in [*kept, wanted]])
+    steps = np.array([step for step, _ in [*profiles, profile]], dtype=np.float64)
+    powers = np.array([find_exponent(width) for _, width in [*profiles, profile]])
     earlier = np.minimum(steps[:, None], steps[None])
     exponents = powers[:, None] + powers[None] + 1
     logs = (

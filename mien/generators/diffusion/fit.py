@@ -127,10 +127,10 @@ class DiffusionTraining:
         ]
         nodes: list[sums.Node] = []
         share = self.group.assign_pieces(len(rows))
-        results = pool.map(
+        piece_gradients = pool.map(
             partial(self.compute_gradient, batch, number), [rows[index] for index in share]
         )
-        for index, tensors in zip(share, results, strict=True):
+        for index, tensors in zip(share, piece_gradients, strict=True):
             sums.append_node(nodes, sums.Node(0, index, tensors))
         loss, *gradients = sums.add_up(self.group.gather_sums(nodes, len(rows)))
         for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
@@ -203,11 +203,11 @@ class DiffusionTraining:
             rng = torch.Generator(self.where)
             rng.manual_seed(derive_seed("dropout", self.spec.seed, number, first // together))
             count = min(together, self.spec.batch - first)
-            wanted = slice(max(0, rows.start - first), rows.stop - first)
+            own_rows = slice(max(0, rows.start - first), rows.stop - first)
             height, width = self.images.shape[2:]
             masks.append(
                 [
-                    mask[wanted]
+                    mask[own_rows]
                     for mask in self.network.draw_dropout_masks(count, height, width, rng)
                 ]
             )

@@ -99,15 +99,15 @@ def hold_out(faces: Faces, spec: TrainSpec) -> tuple[Faces, Faces | None]:
         )
 
     # Subjects in random order, as long as every emotion remains among the others
-    wanted = max(1, round(spec.held_out * len(faces.subjects)))
+    count = max(1, round(spec.held_out * len(faces.subjects)))
     order = seeds.make_rng("held out", spec.seed).permutation(len(faces.subjects))
     aside: Bool[np.ndarray, " n"] = np.zeros(len(faces), dtype=bool)
     subjects_aside = 0
     for subject in (faces.subjects[number] for number in order):
-        more = aside | (faces.index["subject"] == subject).to_numpy()
-        complete = set(faces.index.loc[~more, "emotion"]) == set(faces.classes)
-        if subjects_aside < wanted and complete:
-            aside, subjects_aside = more, subjects_aside + 1
+        larger = aside | (faces.index["subject"] == subject).to_numpy()
+        complete = set(faces.index.loc[~larger, "emotion"]) == set(faces.classes)
+        if subjects_aside < count and complete:
+            aside, subjects_aside = larger, subjects_aside + 1
     if not subjects_aside:
         raise DataError(
             "held_out must leave every emotion to a subject who is not held out, and that is "
@@ -268,7 +268,7 @@ def make_empty_table() -> pd.DataFrame:
 
 def draw_chart(table: pd.DataFrame, chosen: ChosenWeights) -> str:
     """Return an SVG chart of the losses on training and held-out faces at each noise level."""
-    seen = [float(count) for count in table["images_seen"].drop_duplicates()]
+    images_seen = [float(count) for count in table["images_seen"].drop_duplicates()]
     curves = {}
     for sigma, rows in table.groupby("level", sort=False):
         curves[f"{sigma:.2g}"] = (rows["train"].tolist(), rows["held_out"].tolist())
@@ -276,7 +276,7 @@ def draw_chart(table: pd.DataFrame, chosen: ChosenWeights) -> str:
     return charts.draw_loss_curves(
         "Loss at each noise level",
         "noise level",
-        seen,
+        images_seen,
         curves,
         float(chosen_at[0]) if chosen_at else None,
     )

@@ -57,12 +57,12 @@ def save_diffusion(generator: Diffusion, out: Path) -> None:
     checkpoints.save_weights(out / "generator.safetensors", generator.network.state_dict())
     if generator.early is not None:
         checkpoints.save_weights(out / EARLY_WEIGHTS, generator.early.state_dict())
-    more = {
+    fields = {
         "sigma_data": generator.sigma_data,
         "parameters": count_parameters(generator),
         "chosen": asdict(generator.chosen),
     }
-    write_generator(generator, out, more)
+    write_generator(generator, out, fields)
     np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
     if len(generator.levels):
         generator.levels.to_csv(out / "levels.csv", index=False, lineterminator="\n")
@@ -78,10 +78,10 @@ def count_parameters(generator: Diffusion) -> int:
 
 def summarise(generator: Diffusion) -> str:
     """Return a one-line summary of a trained generator."""
-    size, seen = count_parameters(generator), generator.spec.updates * generator.spec.batch
+    size, images_seen = count_parameters(generator), generator.spec.updates * generator.spec.batch
     text = (
         f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, "
-        f"{progress.count_of(seen, 'image')} seen"
+        f"{progress.count_of(images_seen, 'image')} seen"
     )
     text += f", loss {generator.losses['loss'].iloc[-1]:.4f}"
     return text + (

@@ -70,11 +70,13 @@ def suit_device(spec: GeneratorSpec, device: str = "auto") -> GeneratorSpec:
     """
     if not isinstance(spec, TrainSpec) or spec.precision == "float32":
         return spec
-    where, wanted = devices.find_device(device).type, spec.precision
+    where, precision = devices.find_device(device).type, spec.precision
     if where != "cuda":
-        wanted = "float32"
-    elif wanted == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        wanted = "fp16"
-    if wanted != spec.precision:
-        progress.say(f"training in {wanted}: this device ({where}) is not fast at {spec.precision}")
-    return spec.model_copy(update={"precision": wanted})
+        precision = "float32"
+    elif precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        precision = "fp16"
+    if precision != spec.precision:
+        progress.say(
+            f"training in {precision}: this device ({where}) is not fast at {spec.precision}"
+        )
+    return spec.model_copy(update={"precision": precision})

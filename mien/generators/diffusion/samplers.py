@@ -78,13 +78,13 @@ def dpmpp2m(
     """
     last, last_h = None, 0.0
     for sigma, after in pairwise(levels):
-        now = denoise(x, repeat_level(sigma, x))
-        guess = now
+        clean = denoise(x, repeat_level(sigma, x))
+        guess = clean
         if after > 0:
             h = math.log(sigma / after)
             if last is not None:
-                guess = now + (now - last) * (h / (2 * last_h))
-            last, last_h = now, h
+                guess = clean + (clean - last) * (h / (2 * last_h))
+            last, last_h = clean, h
         x = (after / sigma) * x + (1 - after / sigma) * guess
     return x
 
@@ -99,20 +99,20 @@ def unipc(
     step and the next. It uses data prediction and lambda = -ln sigma. The last step, to zero noise,
     is of first order. Nothing is drawn.
     """
-    now = denoise(x, repeat_level(levels[0], x))
+    clean = denoise(x, repeat_level(levels[0], x))
     # The prediction before this one, and the step in lambda between them
     before: tuple[Tensor, float] | None = None
     for sigma, after in pairwise(levels):
         if after == 0:
-            return now
+            return clean
         h = math.log(sigma / after)
         gain = math.expm1(-h)
-        base = (after / sigma) * x - gain * now
-        slope = None if before is None else (before[0] - now) * (-h / before[1])
+        base = (after / sigma) * x - gain * clean
+        slope = None if before is None else (before[0] - clean) * (-h / before[1])
         guess = base if slope is None else base - gain / 2 * slope
         new = denoise(guess, repeat_level(after, x))
-        x = base - gain * _correct(new - now, slope, h, 0.0 if before is None else -before[1] / h)
-        before, now = (now, h), new
+        x = base - gain * _correct(new - clean, slope, h, 0.0 if before is None else -before[1] / h)
+        before, clean = (clean, h), new
     return x
 
 
@@ -174,8 +174,8 @@ def guide(denoise: Denoiser, null: int, weight: float, low: float, high: float) 
     ) -> Float[Tensor, "n c h w"]:
         if not low <= float(sigma[0]) <= high:
             return denoise(x, sigma, labels)
-        both = torch.cat([labels, torch.full_like(labels, null)])
-        labelled, free = denoise(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
+        both_labels = torch.cat([labels, torch.full_like(labels, null)])
+        labelled, free = denoise(torch.cat([x, x]), torch.cat([sigma, sigma]), both_labels).chunk(2)
         return free + weight * (labelled - free)
 
     return guide

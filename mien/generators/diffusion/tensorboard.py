@@ -28,40 +28,40 @@ class TensorBoardLog:
         """Log the learning rate and the last row (step, images seen, loss), if it is new."""
         if self.writer is not None and len(rows) > self.rows:
             self.rows = len(rows)
-            _, seen, loss = rows[-1]
-            self.writer.add_scalar("loss", loss, int(seen))
-            self.writer.add_scalar("learning rate", rate, int(seen))
+            _, images_seen, loss = rows[-1]
+            self.writer.add_scalar("loss", loss, int(images_seen))
+            self.writer.add_scalar("learning rate", rate, int(images_seen))
 
     def log_levels(self, rows: Sequence[Sequence[float | int]]) -> None:
         """Log the losses at each noise level after one step: rows of `heldout.LEVEL_COLUMNS`."""
         if self.writer is None:
             return
-        for _, seen, _, level, train, held_out in rows:
-            self.writer.add_scalar(f"level {level:.2g}/train", train, int(seen))
-            self.writer.add_scalar(f"level {level:.2g}/held out", held_out, int(seen))
+        for _, images_seen, _, level, train, held_out in rows:
+            self.writer.add_scalar(f"level {level:.2g}/train", train, int(images_seen))
+            self.writer.add_scalar(f"level {level:.2g}/held out", held_out, int(images_seen))
 
 
 @contextmanager
-def open_log(folder: Path | None, run: str, seen: int = 0) -> Iterator[TensorBoardLog]:
-    """Yield the log of a run in `folder`; entries at more than `seen` images are purged."""
+def open_log(folder: Path | None, run: str, images_seen: int = 0) -> Iterator[TensorBoardLog]:
+    """Yield the log of a run in `folder`; entries at more than `images_seen` images are purged."""
     if folder is None:
         yield TensorBoardLog(None)
         return
-    writer = _import_writer()(str(folder / run), purge_step=seen)
+    writer = _import_writer()(str(folder / run), purge_step=images_seen)
     try:
         yield TensorBoardLog(writer)
     finally:
         writer.close()
 
 
-def show_sheet(folder: Path, run: str, sheet: Path, seen: int) -> None:
+def show_sheet(folder: Path, run: str, sheet: Path, images_seen: int) -> None:
     """Log the sheet of sample images of a finished training."""
     with (
-        open_log(folder, run, seen + 1) as training_log,
+        open_log(folder, run, images_seen + 1) as training_log,
         Image.open(sheet, formats=("PNG",)) as image,
     ):
         training_log.writer.add_image(
-            "sheet", np.asarray(image.convert("RGB")), seen, dataformats="HWC"
+            "sheet", np.asarray(image.convert("RGB")), images_seen, dataformats="HWC"
         )
 
 

@@ -43,27 +43,29 @@ def draw(count: int, mirror: bool, chance: float, rng: torch.Generator) -> Float
     turns = 2 * torch.rand(count, device=where, generator=rng) - 1
     sizes[:, MOVES.index("turn")] = turns
     happens = torch.rand(count, len(MOVES), device=where, generator=rng) < chance
-    moves = sizes * happens
-    moves[:, 0] = flips
-    return moves
+    augmentations = sizes * happens
+    augmentations[:, 0] = flips
+    return augmentations
 
 
-def apply(x: Float[Tensor, "n c h w"], moves: Float[Tensor, "n moves"]) -> Float[Tensor, "n c h w"]:
+def apply(
+    x: Float[Tensor, "n c h w"], augmentations: Float[Tensor, "n moves"]
+) -> Float[Tensor, "n c h w"]:
     """Return the images after their augmentations; outside an image its border is repeated."""
     # Mirroring needs no interpolation
-    if not moves[:, 1:].any():
-        return torch.where(moves[:, 0, None, None, None] > 0, x.flip(-1), x)
+    if not augmentations[:, 1:].any():
+        return torch.where(augmentations[:, 0, None, None, None] > 0, x.flip(-1), x)
 
     # The parameters in their units; coordinates run from -1 to 1 along both sides of an image,
     # whatever their lengths, so rotations need the ratio of height to width
     by = {
-        name: moves[:, column] * AUGMENTATION_RANGES[name]
+        name: augmentations[:, column] * AUGMENTATION_RANGES[name]
         for column, name in enumerate(MOVES)
         if column
     }
     wide, high = 2 ** (by["zoom"] + by["stretch"] / 2), 2 ** (by["zoom"] - by["stretch"] / 2)
     cos, sin = by["turn"].cos(), by["turn"].sin()
-    mirror = 1 - 2 * moves[:, 0]
+    mirror = 1 - 2 * augmentations[:, 0]
     ratio = x.shape[2] / x.shape[3]
 
     # The inverse affine map, from a pixel of the new image to its origin: shift back, rotate back,

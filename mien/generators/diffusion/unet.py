@@ -38,12 +38,12 @@ class UNet(nn.Module):
 
         # The way down; `skips` are the widths of the features that the way up gets as well
         skips, width = [widths[0]], widths[0]
-        for level, wanted in enumerate(widths):
+        for level, level_width in enumerate(widths):
             attends = level in spec.attention
             blocks = nn.ModuleList()
             for _ in range(spec.blocks):
-                blocks.append(Block(width, wanted, condition, spec.dropout, attends))
-                width = wanted
+                blocks.append(Block(width, level_width, condition, spec.dropout, attends))
+                width = level_width
                 skips.append(width)
             self.down.append(blocks)
             if level < len(widths) - 1:
@@ -51,12 +51,14 @@ class UNet(nn.Module):
         self.middle = Block(width, width, condition, spec.dropout, attention=True)
 
         # The way up, which takes the skips from the last to the first
-        for level, wanted in reversed(list(enumerate(widths))):
+        for level, level_width in reversed(list(enumerate(widths))):
             attends = level in spec.attention
             blocks = nn.ModuleList()
             for _ in range(spec.blocks + 1):
-                blocks.append(Block(width + skips.pop(), wanted, condition, spec.dropout, attends))
-                width = wanted
+                blocks.append(
+                    Block(width + skips.pop(), level_width, condition, spec.dropout, attends)
+                )
+                width = level_width
             self.up.append(blocks)
 
         # From features to an image
@@ -87,18 +89,18 @@ class UNet(nn.Module):
         x: Float[Tensor, "n c h w"],
         noise: Float[Tensor, " n"],
         labels: Int[Tensor, " n"],
-        moves: Float[Tensor, "n moves"],
+        augmentations: Float[Tensor, "n moves"],
         masks: Sequence[Bool[Tensor, "n _ _ _"]] = (),
     ) -> Float[Tensor, "n c h w"]:
         """Return the output of the network for `x`.
 
         `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are positions in
-        EMOTIONS or NO_LABEL, `moves` the augmentations (see `transforms.MOVES`), all zero for
+        EMOTIONS or NO_LABEL, `augmentations` are those of `transforms.MOVES`, all zero for
         unchanged images. `masks`, in training only, are the masks that `draw_dropout_masks`
         returns.
         """
         remaining = iter(masks)
-        condition = self.embed(noise, labels, moves)
+        condition = self.embed(noise, labels, augmentations)
         x = self.stem(self.unshuffle(x))
 
         # Down to the coarsest level, keeping the features of every block
@@ -138,12 +140,15 @@ class Conditions(nn.Module):
         self.mix = nn.Linear(width, width)
 
     def forward(
-        self, noise: Float[Tensor, " n"], labels: Int[Tensor, " n"], moves: Float[Tensor, "n moves"]
+        self,
+        noise: Float[Tensor, " n"],
+        labels: Int[Tensor, " n"],
+        augmentations: Float[Tensor, "n moves"],
     ) -> Float[Tensor, "n width"]:
         """Return the condition of each image."""
         waves = noise[:, None] * self.frequencies
         condition = self.noise(torch.cat([waves.cos(), waves.sin()], dim=1))
-        condition = condition + self.label(labels) + self.moves(moves)
+        condition = condition + self.label(labels) + self.moves(augmentations)
         return F.silu(self.mix(F.silu(condition)))
 
 

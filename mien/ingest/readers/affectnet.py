@@ -228,9 +228,9 @@ def _read_lists(
                 add_fault("unusable row", name, row)
                 refused[path] = "unusable row"
             elif path in rows:
-                same = rows[path].raw_label == code
-                add_fault("repeated row" if same else "contradiction", path, row)
-                if not same:
+                is_equal = rows[path].raw_label == code
+                add_fault("repeated row" if is_equal else "contradiction", path, row)
+                if not is_equal:
                     contradictory.setdefault(path, []).append(row)
             else:
                 rows[path] = ImageRow(path, f"{partition}/{name}", code, box=box)

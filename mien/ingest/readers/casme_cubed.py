@@ -81,11 +81,11 @@ _COLUMNS: ColumnSpellings = {
 _CASME_CUBED_SUBJECT_PATTERN = re.compile(r"^(?:spno\.?)?0*([0-9]{1,4})$", re.IGNORECASE)
 
 
-def _make_layout(short: str, other: str, usual: str) -> ClipLayout:
+def _make_layout(short: str, other_name: str, usual: str) -> ClipLayout:
     """Return the layout of a part whose sheet and folders have `short` in their names."""
     return ClipLayout(
         folder_pattern=re.compile(
-            rf"(?:^|(?<=/))(?<!depth/)(?<!_{other}_clip/frame/)spno\.(?P<subject>[0-9]{{1,4}})"
+            rf"(?:^|(?<=/))(?<!depth/)(?<!_{other_name}_clip/frame/)spno\.(?P<subject>[0-9]{{1,4}})"
             r"[/_](?P<clip>[a-z](?:_[0-9]+)?)/(?:color/)?[^/]+$",
             re.IGNORECASE,
         ),

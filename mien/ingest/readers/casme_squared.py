@@ -197,7 +197,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
 
 def _read_workbook(
-    sheet: Path, wanted: str | None
+    sheet: Path, page_name: str | None
 ) -> tuple[SheetTable, dict[str, str], dict[str, str]]:
     """Return the page of codes, the subject by its number, and the video code by its name."""
     all_pages = read_pages(sheet)
@@ -233,31 +233,31 @@ def _read_workbook(
             "workbook"
         )
     return (
-        _find_codes(sheet, [page for page in all_pages if page not in rule_pages], wanted),
+        _find_codes(sheet, [page for page in all_pages if page not in rule_pages], page_name),
         subjects,
         videos,
     )
 
 
-def _find_codes(sheet: Path, candidates: list[SheetPage], wanted: str | None) -> SheetTable:
-    """Return the page of codes: the one called `wanted`, or else the only visible one."""
+def _find_codes(sheet: Path, candidates: list[SheetPage], page_name: str | None) -> SheetTable:
+    """Return the page of codes: the one called `page_name`, or else the only visible one."""
     columns = {name: [column] for column, name in enumerate(COLUMN_ORDER)}
     tables = [SheetTable(sheet, page.cells, -1, columns, page) for page in candidates]
     coded = [
         table for table in tables if any(_parse_kind(values) for _, values in table.iterate_rows())
     ]
-    if wanted is not None:
+    if page_name is not None:
         coded = [
-            table for table in coded if table.page and table.page.title.lower() == wanted.lower()
+            table for table in coded if table.page and table.page.title.lower() == page_name.lower()
         ]
     if not coded:
         titles = first_few([page.title for page in candidates])
         raise DataError(
             f"{sheet} must have a page of codes, whose eighth column says micro- or "
             f"macro-expression, and the pages {titles or '(none)'} have "
-            f"none{f' called {wanted!r}' if wanted else ''}; take the release's workbook"
+            f"none{f' called {page_name!r}' if page_name else ''}; take the release's workbook"
         )
-    chosen = choose_page(sheet, coded, wanted)
+    chosen = choose_page(sheet, coded, page_name)
     require_stored_values(chosen, COLUMN_ORDER[:5])
     return replace(chosen, findings=(*chosen.findings, *report_hidden(chosen)))
 

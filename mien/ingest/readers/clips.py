@@ -185,7 +185,7 @@ def scan_release(
     rows, notes, other_rows = select_clip_rows(sheet_table)
     clips, doubts, clip_rows = read_clips(sheet.name, rows, clip, row_repairs or {})
     images, passed_over = walk(tree)
-    images, others = leave_out_others(images, layout.beside)
+    images, other_findings = leave_out_others(images, layout.beside)
     frames_by_folder, strays = group_by_folder(
         images, layout.folder_pattern, layout.subject, layout.form
     )
@@ -205,7 +205,7 @@ def scan_release(
         sure=sure,
     )
     labelled, unlabelled = label_rows(frames, spec, reader, str(sheet))
-    findings += [choice, *notes, *doubts, *passed_over, *others, *strays]
+    findings += [choice, *notes, *doubts, *passed_over, *other_findings, *strays]
     findings += [*differences, *unlabelled]
     return Listing(
         tree,
@@ -243,11 +243,11 @@ def find_tree(
     trees = sorted(
         counts, key=lambda above: (_rank_folder(root, above), above.count("/") + bool(above), above)
     )
-    others = [above or "." for above in trees[1:]]
+    other_trees = [above or "." for above in trees[1:]]
     where = trees[0] or "."
     message = (
         "the frames were read from this "
-        f"folder{f', and not from {first_few(others)}' if others else ''}"
+        f"folder{f', and not from {first_few(other_trees)}' if other_trees else ''}"
     )
     findings = [Finding("note", "tree", where, message)]
     if _rank_folder(root, trees[0]) > 1:
@@ -262,9 +262,11 @@ def leave_out_others(images: Sequence[str], beside: str) -> tuple[list[str], lis
     remaining = [path for path in images if not beside or beside not in path.lower()]
     if len(remaining) == len(images):
         return remaining, []
-    others = tuple(path for path in images if beside in path.lower())
-    message = f"images of another kind, passed over: {len(others)}"
-    return remaining, [Finding("note", "other images", beside.strip("/"), message, pictures=others)]
+    left_out = tuple(path for path in images if beside in path.lower())
+    message = f"images of another kind, passed over: {len(left_out)}"
+    return remaining, [
+        Finding("note", "other images", beside.strip("/"), message, pictures=left_out)
+    ]
 
 
 def group_by_folder(
@@ -333,20 +335,20 @@ def _name_series(path: str) -> tuple[str, str]:
 
 
 def select_clip_rows(
-    found: SheetTable,
+    sheet: SheetTable,
 ) -> tuple[list[tuple[int, dict[str, str]]], list[Finding], dict[str, str]]:
     """Return the rows of a table that describe clips, and of the other rows findings and their
     names in the accounts.
     """
     rows, findings, read = [], [], {}
-    for line, values in found.iterate_rows():
-        name = f"{found.sheet.name}, row {line}"
+    for line, values in sheet.iterate_rows():
+        name = f"{sheet.sheet.name}, row {line}"
         filled = [column for column, text in values.items() if text]
-        if found.repeats_header(line):
+        if sheet.repeats_header(line):
             message = "it repeats the header"
             findings.append(Finding("note", "repeated header", name, message, rows=(name,)))
         elif len(filled) < 2 and not {"onset", "offset"} & set(filled):
-            message = f"it is a note, not a clip: {found.read_text(line)[:200]}"
+            message = f"it is a note, not a clip: {sheet.read_text(line)[:200]}"
             findings.append(Finding("note", "note in the sheet", name, message, rows=(name,)))
         else:
             rows.append((line, values))
@@ -630,8 +632,8 @@ def _report_gaps(clip: SheetClip, frames: Frames, own_folder: bool) -> list[Find
             message += (
                 f"; the files are numbered {format_ranges(sorted(frames))}, so the clip is left out"
             )
-        gone = () if present else (clip.key,)
-        findings.append(Finding("warning", "missing frames", clip.key, message, gone=gone))
+        left_out = () if present else (clip.key,)
+        findings.append(Finding("warning", "missing frames", clip.key, message, gone=left_out))
 
     # In a shared folder, files outside this clip may belong to another.
     extra = sorted(set(frames) - present)

@@ -108,7 +108,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     tables = [path for path in paths if path.lower().endswith(".csv") and find_columns(root / path)]
     part = spec.part or "all"
     images = [path for path in paths if not path.lower().endswith(".csv")]
-    held: dict[str, Sequence[int]] = {}
+    rows_by_table: dict[str, Sequence[int]] = {}
     read: dict[str, str] = {}
 
     # A table with other columns or separators is an error, not a set without a table.
@@ -120,7 +120,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     if tables:
         table = min(tables, key=lambda path: ("fer2013" not in path.lower(), path.count("/"), path))
         rows, table_findings, count = _read_table(root, table)
-        held[table] = range(count)
+        rows_by_table[table] = range(count)
         table_findings.append(
             Finding(
                 "note",
@@ -130,7 +130,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
             )
         )
         table_findings += report_ignored_images(images, table)
-        read = {name_row(table, place): "" for place in held[table]}
+        read = {name_row(table, position): "" for position in rows_by_table[table]}
         read |= {name_row(table, row.place): row.key for row in rows}
     else:
         rows, table_findings = _read_folders(images)
@@ -151,8 +151,11 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         )
     if len(selected) < len(rows):
         message = f"images of other usages than '{part}', left out: {len(rows) - len(selected)}"
-        others = [row for row in rows if part != row.key.split("/")[0].lower()]
-        lost_images, lost_keys = tuple(map(name_picture, others)), tuple(row.key for row in others)
+        other_rows = [row for row in rows if part != row.key.split("/")[0].lower()]
+        lost_images, lost_keys = (
+            tuple(map(name_picture, other_rows)),
+            tuple(row.key for row in other_rows),
+        )
         table_findings.append(
             Finding("note", "other usage", ".", message, pictures=lost_images, gone=lost_keys)
         )
@@ -166,7 +169,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         unpack=unpack,
         part=part,
         annotation_rows=read,
-        picture_positions=held,
+        picture_positions=rows_by_table,
     )
 
 
@@ -193,13 +196,15 @@ def find_columns(table: Path) -> dict[str, int]:
             ]
     except (OSError, csv.Error):
         return {}
-    places = {name: header.index(name) for name in ("emotion", "pixels", "usage") if name in header}
-    return places if {"emotion", "pixels"} <= set(places) else {}
+    columns = {
+        name: header.index(name) for name in ("emotion", "pixels", "usage") if name in header
+    }
+    return columns if {"emotion", "pixels"} <= set(columns) else {}
 
 
-def _refuse_other_forms(root: Path, others: Sequence[str]) -> None:
+def _refuse_other_forms(root: Path, tables: Sequence[str]) -> None:
     """Raise DataError if a file with the name of the table does not have its columns."""
-    for path in others:
+    for path in tables:
         if PurePosixPath(path).name.lower() not in ("fer2013.csv", "icml_face_data.csv"):
             continue
         with (root / path).open("rb") as file:
@@ -223,26 +228,26 @@ def read_entries(table: Path) -> Iterator[PixelRow]:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             lines = csv.reader(file)
             next(lines)
-            for place, line in enumerate(line for line in lines if line):
+            for position, line in enumerate(line for line in lines if line):
                 cells = {
                     name: line[column].strip() if column < len(line) else ""
                     for name, column in column_numbers.items()
                 }
-                yield PixelRow(place, cells["emotion"], cells["pixels"], cells.get("usage", ""))
+                yield PixelRow(position, cells["emotion"], cells["pixels"], cells.get("usage", ""))
     except (OSError, csv.Error) as error:
         raise DataError(
             f"{table} must be a CSV file, and cannot be read as one: {error}; copy it again"
         ) from None
 
 
-def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
-    """Yield the pictures in the rows with the numbers `places`, in ascending order."""
-    wanted = iter(places)
-    place = next(wanted, None)
+def unpack(path: Path, positions: Sequence[int]) -> Iterator[Picture | DataError]:
+    """Yield the pictures in the rows with the numbers `positions`, in ascending order."""
+    remaining = iter(positions)
+    position = next(remaining, None)
     for entry in read_entries(path):
-        if entry.position == place:
+        if entry.position == position:
             yield parse_pixels(entry, path)
-            place = next(wanted, None)
+            position = next(remaining, None)
 
 
 def parse_pixels(entry: PixelRow, path: Path) -> Picture | DataError:
@@ -260,9 +265,9 @@ def parse_pixels(entry: PixelRow, path: Path) -> Picture | DataError:
     return values.astype(np.uint8).reshape(PIXELS_PER_SIDE, PIXELS_PER_SIDE)
 
 
-def name_row(table: str, place: int) -> str:
-    """Return the name of a row in the accounts; `place` counts from 0 below the header."""
-    return f"{table}, row {place + 2}"
+def name_row(table: str, position: int) -> str:
+    """Return the name of a row in the accounts; `position` counts from 0 below the header."""
+    return f"{table}, row {position + 2}"
 
 
 def report_ignored_images(images: Sequence[str], table: str) -> list[Finding]:
@@ -279,7 +284,7 @@ def _read_table(root: Path, table: str) -> tuple[list[ImageRow], list[Finding], 
     """Return the rows with a label, the findings about the table, and its number of rows."""
     rows: list[ImageRow] = []
     unusable: list[int] = []
-    seen: dict[bytes, set[str]] = {}
+    labels_by_picture: dict[bytes, set[str]] = {}
     count = 0
 
     # Read the rows, and note in which usages each picture occurs.
@@ -289,7 +294,9 @@ def _read_table(root: Path, table: str) -> tuple[list[ImageRow], list[Finding], 
             unusable.append(entry.position)
             continue
         usage = USAGES.get(entry.usage.lower(), "")
-        seen.setdefault(hashlib.sha256(entry.pixels.encode()).digest(), set()).add(usage)
+        labels_by_picture.setdefault(hashlib.sha256(entry.pixels.encode()).digest(), set()).add(
+            usage
+        )
         rows.append(
             ImageRow(
                 table,
@@ -306,15 +313,15 @@ def _read_table(root: Path, table: str) -> tuple[list[ImageRow], list[Finding], 
             f"rows whose emotion is not a number from 0 to 6, left out: {len(unusable)}; their "
             "numbers, from 0"
         )
-        lost_images = tuple(f"{table}#{place}" for place in unusable)
-        row_names = tuple(name_row(table, place) for place in unusable)
-        numbers = first_few([str(place) for place in unusable])
+        lost_images = tuple(f"{table}#{position}" for position in unusable)
+        row_names = tuple(name_row(table, position) for position in unusable)
+        numbers = first_few([str(position) for position in unusable])
         findings.append(
             Finding(
                 "warning", "unusable row", numbers, message, pictures=lost_images, rows=row_names
             )
         )
-    shared = sum(len(usages) > 1 for usages in seen.values())
+    shared = sum(len(usages) > 1 for usages in labels_by_picture.values())
     if shared:
         message = (
             f"pictures with copies, pixel by pixel, in more than one usage: {shared}; they must "
@@ -381,5 +388,5 @@ def _read_folders(images: Sequence[str]) -> tuple[list[ImageRow], list[Finding]]
 
 def _mention_other_tables(tables: Sequence[str], table: str) -> str:
     """Return the end of a sentence that names the tables which were not read."""
-    others = [path for path in tables if path != table]
-    return f", and not from {first_few(others)}" if others else ""
+    other_tables = [path for path in tables if path != table]
+    return f", and not from {first_few(other_tables)}" if other_tables else ""

@@ -130,11 +130,11 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     if pictures is not None:
         rows, more_findings = _join_by_position(root, cast, votes, pictures)
         more_findings += fer2013.report_ignored_images(images, pictures)
-        held = {pictures: range(len(cast))}
+        rows_by_table = {pictures: range(len(cast))}
         read = {vote.row: "" for vote in cast} | {cast[row.place].row: row.key for row in rows}
     else:
         rows, more_findings, read = _join_by_name(cast, votes, images)
-        held = {}
+        rows_by_table = {}
     findings += [*more_findings, *nameless]
     return make_listing(
         root,
@@ -145,7 +145,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         [root / votes],
         fer2013.unpack,
         annotation_rows=read,
-        picture_positions=held,
+        picture_positions=rows_by_table,
     )
 
 
@@ -190,15 +190,16 @@ def _read_votes(table: Path) -> list[Vote]:
 
 def _report_nameless_rows(cast: list[Vote], votes: str, pictures: str | None) -> list[Finding]:
     """Return a note about rows whose pictures the authors of FER+ dropped, if there are any."""
-    places = [place for place, vote in enumerate(cast) if not vote.name]
+    positions = [position for position, vote in enumerate(cast) if not vote.name]
     message = (
-        f"rows without an image name, whose pictures the authors dropped; left out: {len(places)}"
+        "rows without an image name, whose pictures the authors dropped; left out: "
+        f"{len(positions)}"
     )
-    lost_images = tuple(f"{pictures}#{place}" for place in places) if pictures else ()
-    rows = tuple(cast[place].row for place in places)
+    lost_images = tuple(f"{pictures}#{position}" for position in positions) if pictures else ()
+    rows = tuple(cast[position].row for position in positions)
     return (
         [Finding("note", "dropped row", votes, message, pictures=lost_images, rows=rows)]
-        if places
+        if positions
         else []
     )
 
@@ -225,11 +226,11 @@ def _join_by_position(
     rows = [
         ImageRow(
             pictures,
-            f"{vote.usage}/{Path(vote.name).stem}#{place}",
+            f"{vote.usage}/{Path(vote.name).stem}#{position}",
             find_majority(vote.counts),
-            place=place,
+            place=position,
         )
-        for place, vote in enumerate(cast)
+        for position, vote in enumerate(cast)
         if vote.name
     ]
     return rows, [
@@ -254,11 +255,11 @@ def _check_alignment(
             f"{votes} has {count_of(len(cast), 'row')} and {pictures} {len(entries)}, and must "
             f"have as many: {remedy}"
         )
-    for place, (vote, (_, usage)) in enumerate(zip(cast, entries, strict=True)):
+    for position, (vote, (_, usage)) in enumerate(zip(cast, entries, strict=True)):
         if usage and vote.usage.lower() != usage.lower():
             raise DataError(
                 f"{votes} and {pictures} must say the same usage in each row, and in row "
-                f"{place + 2} say '{vote.usage}' and '{usage}': {remedy}"
+                f"{position + 2} say '{vote.usage}' and '{usage}': {remedy}"
             )
 
     # The labels must agree more often than those of shifted rows would.
@@ -275,7 +276,7 @@ def _check_alignment(
 
 def find_first_choice(counts: Sequence[int]) -> str:
     """Return the class with the most votes, the first of CLASSES if several have."""
-    return CLASSES[max(range(len(counts)), key=lambda place: counts[place])]
+    return CLASSES[max(range(len(counts)), key=lambda number: counts[number])]
 
 
 def _join_by_name(

@@ -84,17 +84,17 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     )
     if table is None:
         _refuse_columns(spec)
-        rows, more = _read_class_folders(root, images)
+        rows, findings_of_rows = _read_class_folders(root, images)
         read = {}
     else:
-        rows, more, read = _read_metadata(root, table, images, spec)
+        rows, findings_of_rows, read = _read_metadata(root, table, images, spec)
         findings = [finding for finding in findings if finding.where != table.name]
     if rows.empty:
         raise DataError(
             f"{root} must hold images that have a class ({READER.needs}); "
-            f"{_describe_contents(root, images, more)}"
+            f"{_describe_contents(root, images, findings_of_rows)}"
         )
-    findings += more
+    findings += findings_of_rows
 
     # Extract subjects and clips from the paths.
     for column, pattern in (("subject", spec.subject_pattern), ("clip", spec.clip_pattern)):
@@ -118,11 +118,11 @@ def recognise(look: FolderGlance) -> str | None:
     table = look.find_first(re.escape(METADATA_FILE))
     if table:
         return f"{table} names the images"
-    known = IMAGE_SUFFIXES | UNREAD_SUFFIXES
+    suffixes = IMAGE_SUFFIXES | UNREAD_SUFFIXES
     paths = [
         name.lower().split("/")
         for name in look.names
-        if PurePosixPath(name).suffix.lower() in known
+        if PurePosixPath(name).suffix.lower() in suffixes
     ]
     classes = {
         parts[1] if parts[0] in SPLIT_FOLDERS else parts[0]
@@ -212,13 +212,13 @@ def _read_metadata(
     paths = [_check_inside(name, line, table) for line, name in enumerate(files, start=2)]
     usable, findings = _select_rows(paths, labels, images, table.name)
     rows = _make_rows([paths[index] for index in usable], [labels[index] for index in usable])
-    for field, wanted in (
+    for field, column in (
         ("subject", spec.subject_column),
         ("clip", spec.clip_column),
         ("frame", spec.frame_column),
     ):
-        if wanted or field in columns:
-            texts = _get_column(columns, wanted, (field,), table)
+        if column or field in columns:
+            texts = _get_column(columns, column, (field,), table)
             rows[field] = [
                 _parse_frame(texts[index], table) if field == "frame" else texts[index]
                 for index in usable
@@ -253,9 +253,9 @@ def _read_table(table: Path) -> dict[str, list[str]]:
 
 
 def _get_column(
-    columns: dict[str, list[str]], wanted: str | None, usual: Sequence[str], table: Path
+    columns: dict[str, list[str]], column: str | None, usual: Sequence[str], table: Path
 ) -> list[str]:
-    names = (wanted.strip().lower(),) if wanted else usual
+    names = (column.strip().lower(),) if column else usual
     for name in names:
         if name in columns:
             return columns[name]
@@ -366,7 +366,7 @@ def _refuse_columns(spec: IngestSpec) -> None:
 
 
 def _search_pattern(
-    paths: Sequence[str], pattern: str, what: str
+    paths: Sequence[str], pattern: str, noun: str
 ) -> tuple[list[str], list[Finding]]:
     """Return the text that the pattern finds in each path, empty if it finds nothing, and findings
     about that.
@@ -375,15 +375,15 @@ def _search_pattern(
     files, as one that begins with ^ does, it is searched in the names of all files.
     """
     # Search paths and names, and use what finds more.
-    values = _extract_groups(paths, pattern, what)
-    in_names = _extract_groups([path.rpartition("/")[2] for path in paths], pattern, what)
+    values = _extract_groups(paths, pattern, noun)
+    in_names = _extract_groups([path.rpartition("/")[2] for path in paths], pattern, noun)
     by_name = sum(map(bool, in_names)) > sum(map(bool, values))
     if by_name:
         values = in_names
     unmatched = [path for path, value in zip(paths, values, strict=True) if not value]
     if len(unmatched) == len(paths):
         raise DataError(
-            f"the {what} pattern '{pattern}' must find the {what} in the path of a file or in its "
+            f"the {noun} pattern '{pattern}' must find the {noun} in the path of a file or in its "
             f"name, and finds it in none of {len(paths)}, such as '{paths[0]}'"
         )
 
@@ -391,25 +391,27 @@ def _search_pattern(
     findings = []
     if by_name:
         message = (
-            f"the {what} pattern was searched in the names of the files, where it finds more than "
+            f"the {noun} pattern was searched in the names of the files, where it finds more than "
             "in their paths"
         )
-        findings.append(Finding("note", f"{what} pattern", ".", message))
+        findings.append(Finding("note", f"{noun} pattern", ".", message))
     if unmatched:
         message = (
-            f"the {what} pattern finds nothing in {len(unmatched)} of "
-            f"{count_of(len(paths), 'path')}; their {what} is unknown"
+            f"the {noun} pattern finds nothing in {len(unmatched)} of "
+            f"{count_of(len(paths), 'path')}; their {noun} is unknown"
         )
-        findings.append(Finding("warning", f"no {what}", first_few(unmatched), message))
+        findings.append(Finding("warning", f"no {noun}", first_few(unmatched), message))
     return values, findings
 
 
-def _extract_groups(texts: Sequence[str], pattern: str, what: str) -> list[str]:
-    """Return the text of the pattern's group named `what`, or of its first group, in each text;
-    empty if the pattern does not match.
+def _extract_groups(texts: Sequence[str], pattern: str, group_name: str) -> list[str]:
+    """Return the text of the pattern's group named `group_name`, or of its first group, in each
+    text; empty if the pattern does not match.
     """
-    group: str | int = what if what in patterns.compile_pattern(pattern).groupindex else 1
-    matches = patterns.search_all(pattern, texts, f"the {what} pattern")
+    group: str | int = (
+        group_name if group_name in patterns.compile_pattern(pattern).groupindex else 1
+    )
+    matches = patterns.search_all(pattern, texts, f"the {group_name} pattern")
     return [(match.group(group) or "") if match else "" for match in matches]
 
 

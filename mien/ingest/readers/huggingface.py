@@ -123,12 +123,12 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     # Read the rows of these tables, or those of an image folder.
     take = partial(unpack, image_column=spec.image_column)
     read: dict[str, str] = {}  # the key that each row gives
-    held: dict[str, Sequence[int]] = {}  # the rows of each table that hold pictures
+    rows_by_table: dict[str, Sequence[int]] = {}  # the rows of each table that hold pictures
     if pictured:
         rows: list[ImageRow] = []
         used: list[str] = []
         for path, columns in pictured.items():
-            table_rows, doubts = _read_table(root, path, columns, set(paths), read, held)
+            table_rows, doubts = _read_table(root, path, columns, set(paths), read, rows_by_table)
             rows += table_rows
             findings += doubts
         rows, repeated = _leave_out_copied_tables(root, rows, take)
@@ -150,7 +150,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         )
         findings.append(Finding("warning", "licence", "README.md", message))
 
-    result = make_listing(
+    listing = make_listing(
         root,
         rows,
         findings,
@@ -159,9 +159,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         [*readme, *(root / path for path in used)],
         take,
         annotation_rows=read,
-        picture_positions=held,
+        picture_positions=rows_by_table,
     )
-    return result if licence is None else Listing(**{**vars(result), "licence": licence})
+    return listing if licence is None else Listing(**{**vars(listing), "licence": licence})
 
 
 def _report_splits(rows: Sequence[ImageRow]) -> list[Finding]:
@@ -192,22 +192,22 @@ def recognise(look: FolderGlance) -> str | None:
 
 
 def unpack(
-    path: Path, places: Sequence[int], image_column: str | None = None
+    path: Path, positions: Sequence[int], image_column: str | None = None
 ) -> Iterator[Picture | DataError]:
-    """Yield the pictures in the rows `places` of a table, in rising order: the bytes of
+    """Yield the pictures in the rows `positions` of a table, in rising order: the bytes of
     each, or the error about it.
     """
     column = _find_image_column(_read_schema(path), image_column, path)
-    wanted = iter(places)
-    place, start = next(wanted, None), 0
+    remaining = iter(positions)
+    position, start = next(remaining, None), 0
     for batch in _iterate_batches(path, [column or ""]):
-        while place is not None and place < start + batch.num_rows:
-            value = batch.column(0)[place - start].as_py()
+        while position is not None and position < start + batch.num_rows:
+            value = batch.column(0)[position - start].as_py()
             content = value.get("bytes") if isinstance(value, dict) else value
-            yield content or DataError(f"{path}#{place} must hold a picture, and is empty")
-            place = next(wanted, None)
+            yield content or DataError(f"{path}#{position} must hold a picture, and is empty")
+            position = next(remaining, None)
         start += batch.num_rows
-        if place is None:
+        if position is None:
             return
 
 
@@ -260,11 +260,11 @@ def _read_features(schema: pa.Schema) -> dict[str, Any]:
         return {}
 
 
-def _find_image_column(schema: pa.Schema, wanted: str | None, path: Path) -> str | None:
+def _find_image_column(schema: pa.Schema, column: str | None, path: Path) -> str | None:
     """Return the column of pictures, None if there is none.
 
     The library describes it as one, or its first cell that is not empty holds a picture. Raises
-    DataError if there are several and none is `wanted`.
+    DataError if there are several and none is `column`.
     """
     # Columns that are described as pictures, then those that begin with one.
     kinds = {
@@ -283,14 +283,14 @@ def _find_image_column(schema: pa.Schema, wanted: str | None, path: Path) -> str
     images += [name for name in candidates if _begins_as_a_picture(path, name)]
 
     # The user's choice, whatever its case.
-    if wanted is not None and images:
+    if column is not None and images:
         lower = {name.lower(): name for name in images}
-        if wanted.lower() not in lower:
+        if column.lower() not in lower:
             raise DataError(
-                f"image_column must name a column of pictures, and '{wanted}' is not one; {path} "
+                f"image_column must name a column of pictures, and '{column}' is not one; {path} "
                 f"has pictures in {', '.join(images)}"
             )
-        return lower[wanted.lower()]
+        return lower[column.lower()]
     if len(images) > 1:
         raise DataError(
             f"{path} must have one column of pictures, and has {len(images)}: {', '.join(images)}. "
@@ -354,7 +354,7 @@ def _leave_out_copied_tables(
         return list(rows), []
 
     # Compare each table with those before it, by the hashes of its pictures.
-    seen: set[tuple[bytes, str]] = set()
+    earlier_hashes: set[tuple[bytes, str]] = set()
     copied: set[str] = set()
     for path, inside in sorted(tables.items()):
         content = take(root / path, [row.place for row in inside])
@@ -362,11 +362,13 @@ def _leave_out_copied_tables(
             (sha256(picture).digest() if isinstance(picture, bytes) else b"", row.raw_label)
             for row, picture in zip(inside, content, strict=True)
         ]
-        repeated = [row for row, known in zip(inside, hashes, strict=True) if known in seen]
+        repeated = [
+            row for row, row_hash in zip(inside, hashes, strict=True) if row_hash in earlier_hashes
+        ]
         if len(repeated) >= 0.9 * len(inside):
             copied |= {name_picture(row) for row in repeated}
         else:
-            seen.update(hashes)
+            earlier_hashes.update(hashes)
     if not copied:
         return list(rows), []
 
@@ -390,18 +392,18 @@ def _is_binary(data_type: pa.DataType) -> bool:
 
 
 def _choose_column(
-    columns: list[str], wanted: str | None, usual: Sequence[str], option: str
+    columns: list[str], column: str | None, usual: Sequence[str], option: str
 ) -> str | None:
     """Return the column that is wanted, or the first of the usual ones that exists."""
     lower = {name.lower(): name for name in reversed(columns)}
-    if wanted is not None and wanted.lower() not in lower:
+    if column is not None and column.lower() not in lower:
         raise DataError(
-            f"{option} must name a column, and '{wanted}' is not one; "
-            f"{_describe_columns(columns)}.{suggest(wanted, columns)}"
+            f"{option} must name a column, and '{column}' is not one; "
+            f"{_describe_columns(columns)}.{suggest(column, columns)}"
         )
     return (
-        lower[wanted.lower()]
-        if wanted
+        lower[column.lower()]
+        if column
         else next((lower[name] for name in usual if name in lower), None)
     )
 
@@ -446,39 +448,39 @@ def _read_table(
         )
 
     # The pictures themselves are not needed here: only whether a row points to a file.
-    wanted = [
+    needed_columns = [
         name for name in (columns.label, columns.subject, columns.clip, columns.frame) if name
     ]
     rows: list[ImageRow] = []
     faults: dict[str, list[str]] = {}
-    place = 0
+    position = 0
     stem = path.removesuffix(PurePosixPath(path).suffix)
     pointers = _iterate_targets(root / path, columns.image or "", schema)
     losses = Losses()
     outside: set[int] = set()
 
     # Every row becomes a Row or a fault.
-    for batch in _iterate_batches(root / path, wanted):
+    for batch in _iterate_batches(root / path, needed_columns):
         for values in batch.to_pylist():
             code = _parse_label(values[columns.label], columns.names)
             target = next(pointers)
-            key = f"{stem}/{place}"
-            row_name = f"{path}, row {place}"
+            key = f"{stem}/{position}"
+            row_name = f"{path}, row {position}"
             annotation_rows[row_name] = key
             if target is not None:
-                outside.add(place)
+                outside.add(position)
             if code is None:
                 faults.setdefault("row without label", []).append(key)
-                losses.add("row without label", [f"{path}#{place}"], [row_name])
+                losses.add("row without label", [f"{path}#{position}"], [row_name])
             elif target is None:
-                rows.append(_make_row(path, key, code, values, columns, place, place))
+                rows.append(_make_row(path, key, code, values, columns, position, position))
             elif (file := _find_target(path, target, files)) is not None:
-                rows.append(_make_row(file, key, code, values, columns, place, WHOLE_FILE))
+                rows.append(_make_row(file, key, code, values, columns, position, WHOLE_FILE))
             else:
                 faults.setdefault("row without file", []).append(f"{key} ({target})")
-                losses.add("row without file", [f"{path}#{place}"], [row_name])
-            place += 1
-    picture_positions[path] = [number for number in range(place) if number not in outside]
+                losses.add("row without file", [f"{path}#{position}"], [row_name])
+            position += 1
+    picture_positions[path] = [number for number in range(position) if number not in outside]
     return rows, report_faults(faults, HUGGINGFACE_FAULT_MESSAGES, losses=losses)
 
 
@@ -552,7 +554,7 @@ def _make_row(
     values: dict[str, Any],
     columns: TableColumns,
     number: int,
-    place: int,
+    position: int,
 ) -> ImageRow:
     def read_cell(column: str | None) -> str:
         value = values.get(column) if column else None
@@ -571,7 +573,7 @@ def _make_row(
         clip=(f"{subject}/{clip}" if subject else clip) if clip else "",
         frame=_parse_frame(frame, number) if clip else -1,
         phase="" if clip else "still",
-        place=place,
+        place=position,
     )
 
 
@@ -677,7 +679,7 @@ def _require_one_picture(
     lines: Sequence[dict[str, Any]],
     images: set[str],
     files: str | None,
-    wanted: str | None,
+    column: str | None,
 ) -> None:
     """Raise DataError if several columns of a table name pictures, and the user names none of
     them.
@@ -695,7 +697,7 @@ def _require_one_picture(
             for line in lines[:100]
         )
     ]
-    if wanted is None and len(naming) > 1:
+    if column is None and len(naming) > 1:
         raise DataError(
             f"{table} must name one picture per row, and has {len(naming)} columns that name "
             f"pictures: {', '.join(naming)}. Name one with --image-column, and ingest the others "

@@ -158,13 +158,14 @@ def _scan_photographs(root: Path, spec: IngestSpec) -> Listing:
     rows, left_out = label_rows(rows, spec, READER, str(tree))
 
     # Report the images that are not photographs of the part.
-    other = tuple(path for path, match in matches.items() if not match)
-    if other:
+    other_images = tuple(path for path, match in matches.items() if not match)
+    if other_images:
         message = (
-            f"images that are not photographs at EMOTION/S03-01-001.jpg, left out: {len(other)}"
+            "images that are not photographs at EMOTION/S03-01-001.jpg, left out: "
+            f"{len(other_images)}"
         )
-        folders = sorted({path.rpartition("/")[0] for path in other})
+        folders = sorted({path.rpartition("/")[0] for path in other_images})
         findings.append(
-            Finding("note", "other images", first_few(folders), message, pictures=other)
+            Finding("note", "other images", first_few(folders), message, pictures=other_images)
         )
     return Listing(tree, rows, (), (*findings, *other_files, *left_out), READER.licence, "macro")

@@ -258,8 +258,8 @@ def recognise(look: FolderGlance) -> str | None:
     return f"{clip} has the name of one of its clips" if clip else None
 
 
-def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
-    """Yield the frames of a video at `places` (from 0, ascending), RGB, decoded in their
+def unpack(path: Path, positions: Sequence[int]) -> Iterator[Picture | DataError]:
+    """Yield the frames of a video at `positions` (from 0, ascending), RGB, decoded in their
     order.
     """
     import cv2  # here because it is slow to import, and few readers need it
@@ -267,23 +267,23 @@ def unpack(path: Path, places: Sequence[int]) -> Iterator[Picture | DataError]:
     video = cv2.VideoCapture(str(path))
     next_frame = 0
     try:
-        for place in places:
+        for position in positions:
             # A video is read from its start: skip the frames that nobody needs.
-            while next_frame < place and video.grab():
+            while next_frame < position and video.grab():
                 next_frame += 1
-            read, frame = video.read() if next_frame == place else (False, None)
+            read, frame = video.read() if next_frame == position else (False, None)
             next_frame += 1
             yield (
                 frame[:, :, ::-1].copy()
                 if read and frame is not None
-                else _describe_missing_frame(path, place)
+                else _describe_missing_frame(path, position)
             )
     finally:
         video.release()
 
 
-def _describe_missing_frame(path: Path, place: int) -> DataError:
-    return DataError(f"{path} must have a frame {place + 1} that can be decoded, and does not")
+def _describe_missing_frame(path: Path, position: int) -> DataError:
+    return DataError(f"{path} must have a frame {position + 1} that can be decoded, and does not")
 
 
 def _count_frames(path: Path) -> int:

@@ -136,10 +136,10 @@ def _choose_trees(images: list[re.Match[str]]) -> tuple[list[re.Match[str]], lis
     chosen = {}
     for tree in sorted(trees, key=lambda tree: ("crop" not in tree.lower(), tree)):
         chosen.setdefault(tree.rstrip("/").rsplit("/", 1)[-1][:2].upper(), tree)
-    others = sorted(trees - set(chosen.values()))
-    if not others:
+    unread_trees = sorted(trees - set(chosen.values()))
+    if not unread_trees:
         return images, []
-    message = f"the frames were read here, and not in {first_few(others)}"
+    message = f"the frames were read here, and not in {first_few(unread_trees)}"
     selected = [image for image in images if image[0][: image.start(3)] in chosen.values()]
     lost_images = tuple(
         image[0] for image in images if image[0][: image.start(3)] not in chosen.values()

@@ -246,7 +246,7 @@ def _read_lines(
 ) -> list[ListLine]:
     """Return the lines of the list, and record their faults; unusable lines have no code."""
     lines: list[ListLine] = []
-    seen: set[tuple[str, str]] = set()
+    earlier_lines: set[tuple[str, str]] = set()
     for number, content in enumerate(read_annotation(root / table).splitlines(), start=1):
         if not content.strip() or (number == 1 and content.strip().lower() == "image,label"):
             continue
@@ -258,9 +258,9 @@ def _read_lines(
             lines.append(ListLine(row, "", ""))
             continue
         entry = (match[1].lower(), match[3])
-        if entry in seen:
+        if entry in earlier_lines:
             faults.setdefault("repeated row", []).append(str(number))
             losses.add("repeated row", rows=[row])
-        seen.add(entry)
+        earlier_lines.add(entry)
         lines.append(ListLine(row, *entry))
     return lines

@@ -151,9 +151,9 @@ def _leave_out_contradictions(
         f"images that occur under several labels, left out: {len(contradicted)}; which label is "
         "right is not known"
     )
-    gone = tuple(sorted(contradicted))
+    left_out = tuple(sorted(contradicted))
     finding = Finding(
-        "warning", "contradiction", first_few(names), message, pictures=names, gone=gone
+        "warning", "contradiction", first_few(names), message, pictures=names, gone=left_out
     )
     return agreeing, [finding]
 
@@ -206,12 +206,12 @@ class Losses:
 
 def report_faults(
     faults: Mapping[str, Sequence[str]],
-    said: Mapping[str, str],
+    messages: Mapping[str, str],
     notes: Sequence[str] = (),
     losses: Losses | None = None,
 ) -> list[Finding]:
-    """Return a finding for each kind of fault that occurred, with the message that `said` has for
-    it.
+    """Return a finding for each kind of fault that occurred, with the message that `messages`
+    has for it.
 
     `{}` in a message becomes the number of cases. `losses` has the pictures and rows that each kind
     leaves out; kinds in `notes` are notes, not warnings.
@@ -226,16 +226,16 @@ def report_faults(
             pictures=tuple(left_out.pictures.get(kind, ())),
             rows=tuple(left_out.rows.get(kind, ())),
         )
-        for kind, message in said.items()
+        for kind, message in messages.items()
         if faults.get(kind)
     ]
 
 
-def report_incomplete_release(found: int, released: int, what: str) -> list[Finding]:
+def report_incomplete_release(count: int, released: int, noun: str) -> list[Finding]:
     """Return a note if a copy has fewer or more of something than the release."""
-    if found == released:
+    if count == released:
         return []
-    message = f"{found} {what}, where the release has {released}"
+    message = f"{count} {noun}, where the release has {released}"
     return [Finding("note", "not the whole release", ".", message)]
 
 

@@ -127,19 +127,19 @@ class SheetTable:
         return len(row) > 1 and row <= header
 
 
-def parse_page(wanted: str | None) -> str | None:
+def parse_page(sheet: str | None) -> str | None:
     """Return the page that `FILE#PAGE` names."""
-    return wanted.rpartition("#")[2] if wanted and "#" in wanted else None
+    return sheet.rpartition("#")[2] if sheet and "#" in sheet else None
 
 
 def find_sheet(
-    root: Path, tree: Path, pattern: re.Pattern[str], wanted: str | None, usual: str
+    root: Path, tree: Path, pattern: re.Pattern[str], sheet: str | None, usual: str
 ) -> tuple[Path, Finding]:
     """Return the sheet whose name `pattern` matches: in `root`, or between it and `tree`,
     or up to two folders above.
 
     Of several sheets the one with the newest date in its name is chosen, then the one with the
-    highest version, and an original rather than its copy. A sheet that is `wanted`, by its name or
+    highest version, and an original rather than its copy. A sheet that is `sheet`, by its name or
     as NAME#PAGE, may have any name. Raises DataError if there is no sheet; `usual` is its name in
     the release.
     """
@@ -162,16 +162,17 @@ def find_sheet(
         key=lambda path: (str(path) not in doubles, *_rank_revision(path.name)),
         reverse=True,
     )
-    name = wanted.rpartition("#")[0] if wanted and "#" in wanted else wanted
+    name = sheet.rpartition("#")[0] if sheet and "#" in sheet else sheet
     if name:
-        names = {text.lower() for text in (wanted, name) if text}
+        names = {text.lower() for text in (sheet, name) if text}
         sheets = [path for path in files if path.name.lower() in names]
     if not sheets:
         alike = [path for path in files if _is_named_like_sheet(path, pattern)]
         raise _make_no_sheet_error(root, tree, name or usual, candidates, alike)
 
-    others = [path.name for path in sheets[1:]]
-    message = f"labels were read from it{f', and not from {first_few(others)}' if others else ''}"
+    other_names = [path.name for path in sheets[1:]]
+    not_read = f", and not from {first_few(other_names)}" if other_names else ""
+    message = f"labels were read from it{not_read}"
     return sheets[0], Finding("note", "sheet", sheets[0].name, message)
 
 
@@ -183,15 +184,15 @@ def _is_named_like_sheet(path: Path, pattern: re.Pattern[str]) -> bool:
 def _make_no_sheet_error(
     root: Path, tree: Path, name: str, files: Sequence[Path], alike: Sequence[Path]
 ) -> DataError:
-    others = [
+    other_sheets = [
         path.name
         for path in alike
         if path not in files and path.suffix.lower() in (".ods", ".xlsb", ".numbers")
     ]
-    if others:
+    if other_sheets:
         return DataError(
-            f"{root} must hold the coding sheet {name}, and has {first_few(others)}; save it as "
-            ".xlsx or .csv"
+            f"{root} must hold the coding sheet {name}, and has {first_few(other_sheets)}; save it "
+            "as .xlsx or .csv"
         )
     names = first_few([path.name for path in files])
     hint = suggest(name, [path.name for path in files])
@@ -296,7 +297,9 @@ def choose_page(sheet: Path, tables: Sequence[SheetTable], page: str | None) -> 
 
     # Other pages must say the same.
     best = max(visible, key=lambda table: sum(1 for _ in table.iterate_rows()))
-    findings = [_compare_pages(sheet, best, other) for other in visible if other is not best]
+    findings = [
+        _compare_pages(sheet, best, other_page) for other_page in visible if other_page is not best
+    ]
 
     titles = [_format_page_title(table) for table in tables if table not in visible]
     if titles:
@@ -367,13 +370,13 @@ def _format_page_title(table: SheetTable) -> str:
     return table.page.title if table.page else ""
 
 
-def _compare_pages(sheet: Path, best: SheetTable, other: SheetTable) -> Finding:
+def _compare_pages(sheet: Path, best: SheetTable, other_page: SheetTable) -> Finding:
     """Return the finding that another page has no more than the one that is read.
 
     Raises DataError if the other page contradicts it, or has clips of its own.
     """
     # Count the clips that differ between the two pages, and how.
-    mine, theirs = _group_by_clip(best), _group_by_clip(other)
+    mine, theirs = _group_by_clip(best), _group_by_clip(other_page)
     shared = mine.keys() & theirs.keys()
     unequal = [name for name in shared if mine[name] != theirs[name]]
     labels = [
@@ -385,7 +388,7 @@ def _compare_pages(sheet: Path, best: SheetTable, other: SheetTable) -> Finding:
         raise DataError(
             f"{sheet} must have one page of labels, and has two with the same columns that differ: "
             f"'{_format_page_title(best)}' ({count_of(len(mine), 'clip')}) and "
-            f"'{_format_page_title(other)}' "
+            f"'{_format_page_title(other_page)}' "
             f"({count_of(len(theirs), 'clip')}); {len(labels)} have another label, "
             f"{len(unequal) - len(labels)} other frames or units, {only_best} are only in the "
             f"first and {only_other} only in the second. Name the right one: --sheet "
@@ -396,7 +399,9 @@ def _compare_pages(sheet: Path, best: SheetTable, other: SheetTable) -> Finding:
     lacks = f", and lacks {only_best} of its clips" if only_best else ""
     message = f"it says the same as '{_format_page_title(best)}', which was read{lacks}"
     severity = "warning" if only_best else "note"
-    return Finding(severity, "second page", f"{sheet.name}: {_format_page_title(other)}", message)
+    return Finding(
+        severity, "second page", f"{sheet.name}: {_format_page_title(other_page)}", message
+    )
 
 
 def _group_by_clip(table: SheetTable) -> dict[tuple[str, ...], set[tuple[tuple[str, str], ...]]]:
@@ -470,32 +475,32 @@ def _check_repeated_columns(
         # Two columns whose headers both mean this one: the first spelling was read.
         spellings = [spelling for spelling in columns.get(column, ()) if spelling in header]
         for spelling in spellings[1:]:
-            other = header.index(spelling)
+            position = header.index(spelling)
             differing = sum(
-                _normalise_number(_get_cell(row, other)).lower()
+                _normalise_number(_get_cell(row, position)).lower()
                 != _normalise_number(_get_cell(row, positions[0])).lower()
                 for row in body
             )
             if differing and column == "emotion":
                 message = (
-                    f"labels were read from {titles[positions[0]]}, and not from {titles[other]}: "
-                    f"they differ in {count_of(differing, 'row')}"
+                    f"labels were read from {titles[positions[0]]}, and not from "
+                    f"{titles[position]}: they differ in {count_of(differing, 'row')}"
                 )
                 findings.append(Finding("warning", "second column", table.sheet.name, message))
     return findings
 
 
-def report_hidden(found: SheetTable) -> list[Finding]:
+def report_hidden(sheet: SheetTable) -> list[Finding]:
     """Return findings about rows, columns and cells that are hidden or merged, and were read."""
-    page = found.page
+    page = sheet.page
     if page is None:
         return []
-    where = f"{found.sheet.name}{f': {page.title}' if page.title else ''}"
+    where = f"{sheet.sheet.name}{f': {page.title}' if page.title else ''}"
     findings = []
 
     # Hidden rows: a filter hides them for the moment, an author perhaps to withdraw them.
-    inside = [row for row in sorted(page.hidden_rows) if found.header_row < row < len(found.cells)]
-    rows = [str(row + 1) for row in inside if any(found.cells[row])]
+    inside = [row for row in sorted(page.hidden_rows) if sheet.header_row < row < len(sheet.cells)]
+    rows = [str(row + 1) for row in inside if any(sheet.cells[row])]
     if rows:
         how = "by a filter" if page.filtered else "by hand"
         message = (
@@ -507,7 +512,7 @@ def report_hidden(found: SheetTable) -> list[Finding]:
         )
 
     # Hidden columns, if no visible one has the same header.
-    used = {index for positions in found.positions.values() for index in positions[:1]}
+    used = {index for positions in sheet.positions.values() for index in positions[:1]}
     letters = [get_column_letter(index + 1) for index in sorted(page.hidden_columns & used)]
     if letters:
         message = f"hidden columns that were read, because no other has their names: {len(letters)}"
@@ -523,16 +528,16 @@ def report_hidden(found: SheetTable) -> list[Finding]:
     return findings
 
 
-def require_stored_values(found: SheetTable, needed: Collection[str]) -> None:
+def require_stored_values(sheet: SheetTable, needed: Collection[str]) -> None:
     """Raise DataError if a formula in a column that is needed has no stored value."""
-    page = found.page
-    used = {index for column in needed for index in found.positions[column][:1]}
+    page = sheet.page
+    used = {index for column in needed for index in sheet.positions[column][:1]}
     unstored = sorted(page.unstored if page else ())
-    missing = [(row, index) for row, index in unstored if row > found.header_row and index in used]
+    missing = [(row, index) for row, index in unstored if row > sheet.header_row and index in used]
     if missing:
         names = first_few([f"{get_column_letter(index + 1)}{row + 1}" for row, index in missing])
         raise DataError(
-            f"{found.sheet} must have values in its cells, and {len(missing)} hold formulas whose "
+            f"{sheet.sheet} must have values in its cells, and {len(missing)} hold formulas whose "
             f"values are not stored: {names}. Open it in a spreadsheet program and save it, or "
             "write the numbers themselves"
         )
@@ -575,10 +580,10 @@ def _check_size(size: int, limit: int = MAX_SHEET_BYTES, unit: str = "") -> None
 def _read_workbook(sheet: Path) -> list[SheetPage]:
     with sheet.open("rb") as file, zipfile.ZipFile(file) as packed:
         # Check the unpacked sizes first: a small hostile file may unpack to any size.
-        infos = packed.infolist()
-        _check_size(sum(info.file_size for info in infos))
-        in_pages = [info for info in infos if info.filename.startswith("xl/worksheets/")]
-        _check_size(sum(info.file_size for info in in_pages), MAX_PAGE_BYTES, " of pages")
+        entries = packed.infolist()
+        _check_size(sum(entry.file_size for entry in entries))
+        in_pages = [entry for entry in entries if entry.filename.startswith("xl/worksheets/")]
+        _check_size(sum(entry.file_size for entry in in_pages), MAX_PAGE_BYTES, " of pages")
 
         # The reader for large files gives values only; hidden and merged cells come from the XML.
         parts = _list_page_files(packed)
@@ -586,7 +591,7 @@ def _read_workbook(sheet: Path) -> list[SheetPage]:
             warnings.simplefilter("ignore")  # about styles, which are not needed
             book = openpyxl.load_workbook(file, data_only=True, read_only=True)
         try:
-            result = []
+            pages = []
             for worksheet in book.worksheets:
                 worksheet.reset_dimensions()  # the size that a page states may be wrong
                 cells = _limit_rows(_convert_cells_to_text(worksheet.iter_rows(values_only=True)))
@@ -594,8 +599,8 @@ def _read_workbook(sheet: Path) -> list[SheetPage]:
                 if page.title in parts:
                     with packed.open(parts[page.title]) as part:
                         page = _add_page_marks(page, part)
-                result.append(page)
-            return result
+                pages.append(page)
+            return pages
         finally:
             book.close()
 

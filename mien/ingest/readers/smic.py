@@ -129,10 +129,9 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         if part.endswith("-E")
         else _scan_trimmed_clips(root, spec, part)
     )
-    others = [other for other in available if other != part]
-    message = (
-        f"it was read{f', not {first_few(others, 6)}; --part selects another' if others else ''}"
-    )
+    other_parts = [other_part for other_part in available if other_part != part]
+    choice = f", not {first_few(other_parts, 6)}; --part selects another" if other_parts else ""
+    message = f"it was read{choice}"
     apex_note = (
         "SMIC has no apexes: only onset and offset are marked, and `--frames all` keeps all frames"
     )
