@@ -327,12 +327,13 @@ def test_an_image_on_both_sides_is_a_shared_frame(place: Path):
     )
     home = Store(place / "store")
     found = sides.find_compared_sides("everyone", None, home, split=place / "both.csv")
-    assert measure_leakage(*found.load_faces()).value("frames") == 0.5
+    assert measure_leakage(*found.load_faces()).find_value("frames") == 0.5
     other = sides.find_compared_sides(
         "everyone", None, home, split=place / "both.csv", between="val:test"
     )
     assert (
-        measure_leakage(*other.load_faces()).value("affected") == 0 and other.digest != found.digest
+        measure_leakage(*other.load_faces()).find_value("affected") == 0
+        and other.digest != found.digest
     )
 
 
@@ -345,7 +346,7 @@ def test_a_folder_beside_a_stored_set_takes_its_form(place: Path):
     )
     train, test = found.load_faces()
     assert found.one_dataset and train.size == test.size
-    assert measure_leakage(train, test).value("subjects") == 1
+    assert measure_leakage(train, test).find_value("subjects") == 1
 
 
 @pytest.mark.parametrize(

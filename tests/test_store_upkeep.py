@@ -22,7 +22,7 @@ from worlds import inside
 from mien.errors import DataError, StoreError, TrainingError
 from mien.runs.claims import name_machine
 from mien.runs.files import hash_file
-from mien.runs.spec import digest_of
+from mien.runs.spec import compute_digest
 from mien.runs.store import STALE_S, Run, Store, digest_content
 
 
@@ -55,7 +55,7 @@ def test_a_spec_of_an_earlier_version_of_mien_is_no_forgery(store: Store):
     old = {"stage": "letter", "text": "hello", "a field that is gone": 0.1, "version": 1}
     run = store.make(Note(), write("hello"))
     forge(run, "spec.json", json.dumps(old, indent=2).encode())
-    name = f"letter-{digest_of(old)}"
+    name = f"letter-{compute_digest(old)}"
     run.path.rename(run.path.with_name(name))
     assert store.run(name).spec == old
 

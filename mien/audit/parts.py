@@ -8,7 +8,7 @@ parallel, each on one core, so that no number depends on how many cores there ar
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -115,54 +115,17 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
     These are the judge, features and matches. Jobs that take long, and jobs that others wait for,
     are first.
     """
-    # Blocks of matches; the parts of held-out people need them
+    # Blocks of matches, which the parts of held-out people need; the judge and the features
     spec = next(plan[name] for name, part in PARTS.items() if part.needs_spaces)
     synthetic_blocks, test_blocks, train_blocks = (
         _list_block_jobs(spec, store) if spec.test else ([], [], [])
     )
-
-    # The judge, and the features of each side in each space
-    judge_jobs, feature_jobs = [], []
-    for name in spec.spaces:
-        if name == "pixels":  # images are as fast to read as stored features
-            continue
-        after = ()
-        if name == "judge":
-            judge = JudgeSpec(faces=spec.train).name
-            after = (judge,)
-            judge_jobs = [
-                Job(judge, "the judge", train_judge_job, {"faces": spec.train, "device": device})
-            ]
-        for side, faces in (
-            ("synthetic", spec.synthetic),
-            ("training", spec.train),
-            ("held-out", spec.test),
-        ):
-            if not faces:
-                continue
-            features_spec = FeaturesSpec(
-                faces=faces,
-                space=name,
-                train=spec.train,
-                filter=spec.filter,
-                weights=spec.weights.get(name, ""),
-            )
-            arguments = {"spec": features_spec.model_dump(mode="json"), "device": device}
-            feature_jobs.append(
-                Job(
-                    features_spec.name,
-                    f"features of the {side} images ({name})",
-                    extract_features_job,
-                    arguments,
-                    after,
-                )
-            )
+    judge_jobs = _list_judge_jobs(spec, device)
+    feature_jobs = _list_feature_jobs(spec, device)
 
     # The parts, after what they need
-    feature_runs, match_runs = (
-        tuple(job.run for job in feature_jobs),
-        tuple(job.run for job in train_blocks),
-    )
+    feature_runs = tuple(job.run for job in feature_jobs)
+    match_runs = tuple(job.run for job in train_blocks)
     part_jobs: dict[PartName, Job] = {
         name: Job(
             part_spec.name,
@@ -186,8 +149,6 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
         )
         if PARTS[name].needs_synthetic
     ]
-
-    # Drop what the store has, and what only stored parts would need
     all_jobs = [
         *judge_jobs,
         *first_jobs,
@@ -197,9 +158,46 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
         *feature_jobs,
         *last_jobs,
     ]
-    # two sides may be one run
-    missing = {job.run: job for job in all_jobs if not store.is_done(job.run)}
-    needed_runs = {part_spec.name for part_spec in plan.values()}
+    return _drop_unneeded(all_jobs, {part_spec.name for part_spec in plan.values()}, store)
+
+
+def _list_judge_jobs(spec: PartSpec, device: str) -> list[Job]:
+    """Return the job that trains the judge, if its space is among those of the audit."""
+    if "judge" not in spec.spaces:
+        return []
+    arguments = {"faces": spec.train, "device": device}
+    return [Job(JudgeSpec(faces=spec.train).name, "the judge", train_judge_job, arguments)]
+
+
+def _list_feature_jobs(spec: PartSpec, device: str) -> list[Job]:
+    """Return the jobs that extract the features of each side in each space."""
+    sides = {"synthetic": spec.synthetic, "training": spec.train, "held-out": spec.test}
+    jobs = []
+    for space in spec.spaces:
+        if space == "pixels":  # images are as fast to read as stored features
+            continue
+        after = (JudgeSpec(faces=spec.train).name,) if space == "judge" else ()
+        for side, faces in sides.items():
+            if not faces:
+                continue
+            features_spec = FeaturesSpec(
+                faces=faces,
+                space=space,
+                train=spec.train,
+                filter=spec.filter,
+                weights=spec.weights.get(space, ""),
+            )
+            label = f"features of the {side} images ({space})"
+            arguments = {"spec": features_spec.model_dump(mode="json"), "device": device}
+            jobs.append(Job(features_spec.name, label, extract_features_job, arguments, after))
+    return jobs
+
+
+def _drop_unneeded(jobs: Sequence[Job], part_runs: set[str], store: Store) -> list[Job]:
+    """Return the jobs without those that the store has, and what only stored parts would need."""
+    # Two sides may be one run
+    missing = {job.run: job for job in jobs if not store.is_done(job.run)}
+    needed_runs = set(part_runs)
     for job in reversed(missing.values()):
         if job.run in needed_runs:
             needed_runs |= set(job.after)

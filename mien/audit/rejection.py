@@ -239,17 +239,19 @@ def filter_memorised(train: Faces, test: Faces) -> RejectFilter:
     # The level of held-out people, and the images below it
     finder, contents = MatchFinder(train), set(train.index["sha256"])
 
-    def ratios(faces: Faces) -> Float[np.ndarray, " n"]:
+    def measure_ratios(faces: Faces) -> Float[np.ndarray, " n"]:
         return finder.match_block(faces, 0, len(faces)).ratio_clip
 
     alarm_ratio = (
         ImagePeople.of(people[unseen])
-        .estimate_quantile(ratios(test.select(unseen)), ALARM_SHARE)
+        .estimate_quantile(measure_ratios(test.select(unseen)), ALARM_SHARE)
         .value
     )
 
     def mark_rejected(faces: Faces) -> Bool[np.ndarray, " n"]:
-        return (ratios(faces) < alarm_ratio) | faces.index["sha256"].isin(contents).to_numpy()
+        return (measure_ratios(faces) < alarm_ratio) | faces.index["sha256"].isin(
+            contents
+        ).to_numpy()
 
     return mark_rejected
 

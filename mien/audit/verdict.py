@@ -408,10 +408,32 @@ def _judge_record(
     )
     ends = (low, high) if limit.side == "above" else (high, low)
     least_beyond, most_beyond = (value, value) if record.low is None else ends
+    outcome, note, enough = _find_outcome(record, value, least_beyond, most_beyond, limit)
+    return _make_check(
+        record,
+        limit,
+        outcome,
+        None if reference is None else reference.value,
+        None if reference is None else value,
+        note,
+        enough,
+    )
 
+
+def _find_outcome(
+    record: Record,
+    value: float | None,
+    least_beyond: float | None,
+    most_beyond: float | None,
+    limit: Threshold,
+) -> tuple[Outcome, str, str]:
+    """Return the outcome of a check, what is missing, and what would suffice.
+
+    `value` is the number as it is compared with the limits. `least_beyond` and `most_beyond` are
+    the ends of its interval that are least and most beyond them.
+    """
     # Fail by the whole interval, warn by the number itself
     outcome: Outcome = "pass"
-    note = enough = ""
     if limit.fail is not None and _is_beyond(least_beyond, limit.fail, limit):
         outcome = "fail"
     elif any(
@@ -427,31 +449,19 @@ def _judge_record(
         and outcome != "fail"
         and _is_beyond(value, limit.cannot_tell, limit)
     ):
-        outcome, note, enough = "cannot tell", limit.reason, "a larger set of real images"
-    elif outcome == "fail" and record.n < limit.least:
-        outcome = "cannot tell"
-        note, enough = f"n is {record.n}, too few to fail", f"n of {limit.least} or more"
-    elif (
+        return "cannot tell", limit.reason, "a larger set of real images"
+    if outcome == "fail" and record.n < limit.least:
+        note = f"n is {record.n}, too few to fail"
+        return "cannot tell", note, f"n of {limit.least} or more"
+    if (
         outcome != "fail"
         and limit.wide != "pass"
         and _spans_failing_limit(least_beyond, most_beyond, limit)
     ):
-        outcome, enough = (
-            limit.wide,
-            "more images and held-out people, so that the interval is narrower",
-        )
         note = "the interval reaches from values that do not fail to values that fail"
-
-    relative = value if reference is not None else None
-    return _make_check(
-        record,
-        limit,
-        outcome,
-        reference.value if reference is not None else None,
-        relative,
-        note,
-        enough,
-    )
+        enough = "more images and held-out people, so that the interval is narrower"
+        return limit.wide, note, enough
+    return outcome, "", ""
 
 
 def _spans_failing_limit(

@@ -28,7 +28,7 @@ def readers(
         if name is not None:
             describe_reader(name)  # raises SpecError for an unknown name
         chosen = {key: READERS[key] for key in ([name] if name else READERS)}
-        print_json({"readers": [_reader_facts(key, chosen[key].READER) for key in chosen]})
+        print_json({"readers": [_list_reader_facts(key, chosen[key].READER) for key in chosen]})
         return
     if name is not None:
         for title, text in describe_reader(name):
@@ -51,7 +51,7 @@ def readers(
     )
 
 
-def _reader_facts(name: str, about: "Reader") -> dict[str, Any]:
+def _list_reader_facts(name: str, about: "Reader") -> dict[str, Any]:
     """Return what `mien readers --json` prints of a reader."""
     return {
         "name": name,

@@ -172,22 +172,22 @@ def _plan_facts(
             {
                 "what": cost.label,
                 "runs": cost.runs,
-                **_range_facts(cost.duration),
+                **_make_range_facts(cost.duration),
                 "timed": cost.duration.timed,
             }
             for cost in costs
         ],
-        **_range_facts(None if costs is None else sum_costs(costs)),
+        **_make_range_facts(None if costs is None else sum_costs(costs)),
         "errors": sorted(set(plan.failed.values())),
         "workers": None,
     }
     if with_workers is not None:
         elapsed, busy = with_workers
-        facts["workers"] = {"number": workers, **_range_facts(elapsed), "busy": busy}
+        facts["workers"] = {"number": workers, **_make_range_facts(elapsed), "busy": busy}
     return facts
 
 
-def _range_facts(duration: "Duration | None") -> dict[str, float | None]:
+def _make_range_facts(duration: "Duration | None") -> dict[str, float | None]:
     """Return the expected seconds of work and the ends of their range, for `--json`."""
     if duration is None:
         return {"seconds": None, "least_seconds": None, "most_seconds": None}

@@ -337,6 +337,7 @@ def reform_one(
 
     It is the same array if there is nothing to do.
     """
+    # Images of named channels keep them, and have no colour to convert
     channels, height, width = faces.size
     same_size = spec.size is None or (height, width) == (spec.size, spec.size)
     if faces.channels:
@@ -347,6 +348,8 @@ def reform_one(
             if same_size
             else np.stack([resize_each(image, spec) for image in faces.images])
         )
+
+    # Other images change their colour, are cropped to the face, and resized
     colour: Colour = spec.colour or ("grey" if channels == 1 else "rgb")
     if not places:
         return reform(faces.images, spec.size, colour, spec.filter)

@@ -178,6 +178,7 @@ def _describe_source(source: Source) -> dict[str, Any]:
 
 def list_weak_points(origin: Origin) -> list[str]:
     """Return sentences about the weak points of a database, class by class."""
+    # Classes that rest on few images or few people
     sentences = []
     for row in origin.classes.to_dict("records"):
         name, generated, seen_images = row["class"], row["images"], row["seen_images"]
@@ -195,6 +196,8 @@ def list_weak_points(origin: Origin) -> list[str]:
             sentences.append(
                 f"{name}: as many images were generated as were seen in training ({generated:,})."
             )
+
+    # People who are alike in all sources
     if any("casme" in source.dataset or "CASME" in source.terms.name for source in origin.sources):
         sentences.append(
             "CASME II shows young adults recorded in China: the images show no other people."

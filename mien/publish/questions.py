@@ -381,12 +381,15 @@ def suggest_answers(origin: Origin, alias: str) -> dict[str, Any]:
 
     The licence is that of the sources if they share one, or `other` with all that they ask for.
     """
+    # The name and the date
     suggestions: dict[str, Any] = {}
     if NAME.fullmatch(alias):
         suggestions["name"] = alias
     day = str(origin.run.about.get("made", ""))[:10]
     if day:
         suggestions["date"] = day
+
+    # The licence of the sources, or their conditions
     names = {licences.normalise_licence(source.licence) for source in origin.sources}
     asked_by = {licences.find_conditions(name) for name in names}
     if (
@@ -420,7 +423,7 @@ def write_template(path: Path, origin: Origin, alias: str) -> list[str]:
     return list_open(read_spec(Answers, read_toml(path), str(path)), origin)
 
 
-def must_be_answered(path: Path, names: list[str]) -> UsageError:
+def make_unanswered_error(path: Path, names: list[str]) -> UsageError:
     """Return the error that follows a new dataset.toml: where it is, and its open questions."""
     count = _count_questions(len(names), "is", "are")
     return UsageError(

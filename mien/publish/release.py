@@ -169,7 +169,7 @@ def _read_answers(origin: Origin, path: Path, store: Store, private: bool) -> An
             )
         return questions.fill_with_marks(answers, origin, alias)
     if not path.exists():
-        raise questions.must_be_answered(path, questions.write_template(path, origin, alias))
+        raise questions.make_unanswered_error(path, questions.write_template(path, origin, alias))
     return questions.read_answers(path, origin)
 
 

@@ -147,12 +147,12 @@ def restore_error(store: Store, run: str, text: str) -> MienError:
 def read_log(store: Store, run: str) -> str:
     """Return what the process of a job has said so far, nothing if it has no log."""
     try:
-        return log_path(store, run).read_text(encoding="utf-8", errors="replace").strip()
+        return name_log_file(store, run).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 
 
-def log_path(store: Store, run: str) -> Path:
+def name_log_file(store: Store, run: str) -> Path:
     """Return the path of the file that holds what a job printed."""
     return store.root / "work" / f"{run}.log"
 

@@ -23,7 +23,7 @@ from mien.runs.jobs import (
     Job,
     Outcome,
     defer_interrupts,
-    log_path,
+    name_log_file,
     note_failure,
     perform,
     read_log,
@@ -124,7 +124,8 @@ class _Process:
         context.set_forkserver_preload(PRELOADED_MODULES)
         self.answer, worker_end = context.Pipe(duplex=False)
         visible_cards = {} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}
-        arguments = (job, store.root, log_path(store, job.run), visible_cards, cores, worker_end)
+        log_file = name_log_file(store, job.run)
+        arguments = (job, store.root, log_file, visible_cards, cores, worker_end)
         self._process = context.Process(target=_perform_in_process, args=arguments, daemon=True)
         with _hide_main(), defer_interrupts():
             self._process.start()
@@ -146,7 +147,7 @@ class _Process:
             if self.answer.poll() or not self._stop_requested:
                 outcome: Outcome = self.answer.recv()
                 if not outcome.error:
-                    log_path(self.store, self.job.run).unlink(missing_ok=True)
+                    name_log_file(self.store, self.job.run).unlink(missing_ok=True)
                 return outcome
         self._process.join()
         if self._stop_requested:

@@ -122,10 +122,10 @@ class Spec(Strict):
         """Return 12 hexadecimal digits of the sha256 of the stage and all fields, in the order of
         their names.
         """
-        return digest_of({"stage": self.stage, **self.model_dump(mode="json")})
+        return compute_digest({"stage": self.stage, **self.model_dump(mode="json")})
 
 
-def digest_of(fields: dict[str, Any]) -> str:
+def compute_digest(fields: dict[str, Any]) -> str:
     """Return the 12 hexadecimal digits that name the run of a spec, from what its spec.json
     holds.
     """

@@ -49,7 +49,7 @@ from mien.runs.claims import (
 )
 from mien.runs.files import hash_file, read_json, write_file, write_json_file
 from mien.runs.progress import say
-from mien.runs.spec import RUN_NAME, Spec, digest_of, list_parents, suggest
+from mien.runs.spec import RUN_NAME, Spec, compute_digest, list_parents, suggest
 
 RunSummary = Mapping[str, Any]
 """What a run holds: `holds`, a few words, `counts`, rows of a table, and further facts as JSON."""
@@ -355,7 +355,7 @@ class Store:
         faults = [fault for fault in checked if fault]
 
         # Spec against name, folder against list of files, manifest against itself.
-        if not any(fault.startswith(SPEC) for fault in faults) and not _spec_matches_name(run):
+        if not any(fault.startswith(SPEC) for fault in faults) and not _matches_name(run):
             faults.append(f"{SPEC} is not the one that {run.name} is named by")
         faults += _find_strange_entries(run.path, set(files))
         if thorough and not run.about:
@@ -929,10 +929,10 @@ def _is_refusal(error: BaseException) -> bool:
     )
 
 
-def _spec_matches_name(run: Run) -> bool:
+def _matches_name(run: Run) -> bool:
     """Whether a run's name is the digest of its spec."""
     spec = read_json(run.path / SPEC)
-    return isinstance(spec, dict) and run.name == f"{spec.get('stage')}-{digest_of(spec)}"
+    return isinstance(spec, dict) and run.name == f"{spec.get('stage')}-{compute_digest(spec)}"
 
 
 def _find_strange_entries(root: Path, files: set[str]) -> list[str]:

@@ -135,7 +135,10 @@ class TrialSpec(Spec):
     @property
     def databases(self) -> dict[str, str]:
         """The runs of the databases that it uses, by source."""
-        runs = {**{source: getattr(self, source) for source in SOURCES_WITH_FIELDS}, **self.others}
+        runs = {
+            **{source: getattr(self, source) for source in SOURCES_WITH_OWN_FIELD},
+            **self.others,
+        }
         return {source: run for source, run in runs.items() if run}
 
     @property
@@ -144,13 +147,14 @@ class TrialSpec(Spec):
         return get_classifier_name(self.classifier)
 
 
-SOURCES_WITH_FIELDS = ("synthetic", "copycat")  # these names of fields are in names of runs
+# Sources whose runs have a field of their own in specs; others share one
+SOURCES_WITH_OWN_FIELD = ("synthetic", "copycat")
 
 
 def list_database_fields(runs: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of a TrialSpec for the runs of the databases that it uses, by source."""
-    others = {source: run for source, run in runs.items() if source not in SOURCES_WITH_FIELDS}
-    return {**{source: runs.get(source, "") for source in SOURCES_WITH_FIELDS}, "others": others}
+    others = {source: run for source, run in runs.items() if source not in SOURCES_WITH_OWN_FIELD}
+    return {**{source: runs.get(source, "") for source in SOURCES_WITH_OWN_FIELD}, "others": others}
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,6 @@ class Labels:
     findings: tuple[Finding, ...]
     rows: pd.DataFrame
 
-    def value(self, metric: str, part: str = "") -> float:
-        """Return the value of the record of a metric, over all images or of a class (`part`)."""
-        return next(
-            record.value
-            for record in self.records
-            if (record.metric, record.part) == (f"labels.{metric}", part)
-        )
-
 
 def measure_labels(synthetic: Faces, train: Faces, test: Faces) -> Labels:
     """Return how far judges agree with synthetic labels, and how many real sources each class has.

@@ -55,7 +55,7 @@ class LeakageMeasurements:
         """The number of test images that were seen in a way that `by` rules out."""
         return int(self.rows["affected"].sum())
 
-    def value(self, metric: str, part: str = "") -> float:
+    def find_value(self, metric: str, part: str = "") -> float:
         """Return the value of the record of a metric, over all images or of a class (`part`)."""
         return next(
             record.value

@@ -80,7 +80,7 @@ def render_page(
             if measurements.rows[kind].any()
         ],
         people=list(_draw_people(measurements, train, test)),
-        licences=sorted(_real_licences(train) | _real_licences(test)),
+        licences=sorted(list_real_licences(train) | list_real_licences(test)),
         real=bool(
             (train.index["source"] == "real").any() or (test.index["source"] == "real").any()
         ),
@@ -88,7 +88,7 @@ def render_page(
     return render_html("leakage.html", content)
 
 
-def _real_licences(faces: Faces) -> set[str]:
+def list_real_licences(faces: Faces) -> set[str]:
     """Return the licences of the real images."""
     return set(faces.index["licence"][faces.index["source"] == "real"])
 

@@ -16,7 +16,7 @@ from mien.audit.leakage.measure import (
     measure_leakage,
     name_images,
 )
-from mien.audit.leakage.page import render_page
+from mien.audit.leakage.page import list_real_licences, render_page
 from mien.audit.leakage.sides import ComparedSides
 from mien.audit.specs import LeakageSpec
 from mien.errors import DataError
@@ -98,7 +98,7 @@ def list_leakage_lines(run: Run) -> Iterator[str]:
     share_text = "none was found to have been seen in training"
     if affected:
         share_text = (
-            f"{format_percentage(affected, total, image)} {_was(affected)} seen in training"
+            f"{format_percentage(affected, total, image)} {_choose_was(affected)} seen in training"
         )
     names_of, training_images = about["names"], count_of(about["training_images"], "training image")
     yield (
@@ -147,6 +147,7 @@ def _write_report(
     out: Path,
     side_names: tuple[str, str],
 ) -> None:
+    # The tables
     pd.DataFrame([asdict(record) for record in measurements.records]).to_parquet(
         out / "records.parquet", index=False
     )
@@ -156,6 +157,8 @@ def _write_report(
         ("people", measurements.people),
     ):
         write_csv(table, out / f"{name}.csv")
+
+    # The content for programs
     about = {
         "by": measurements.by,
         "names": dict(zip(("train", "test"), side_names, strict=True)),
@@ -164,7 +167,7 @@ def _write_report(
         "test_images": len(test),
         "affected": measurements.affected,
         "licences": sorted(
-            {licence for faces in (train, test) for licence in _real_licences(faces)}
+            {licence for faces in (train, test) for licence in list_real_licences(faces)}
         ),
         "findings": [asdict(finding) for finding in measurements.findings],
         "records": [asdict(record) for record in measurements.records],
@@ -176,10 +179,5 @@ def _format_licences(licences: list[str]) -> str:
     return "licence unknown" if licences == ["unknown"] else f"licence: {'; '.join(licences)}"
 
 
-def _was(count: int) -> str:
+def _choose_was(count: int) -> str:
     return "was" if count == 1 else "were"
-
-
-def _real_licences(faces: Faces) -> set[str]:
-    """Return the licences of the real images."""
-    return set(faces.index["licence"][faces.index["source"] == "real"])

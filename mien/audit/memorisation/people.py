@@ -90,12 +90,12 @@ class ImagePeople:
         )
 
         # The weights of the images, cumulated in the order of their values
-        def quantile_of(times: np.ndarray) -> Float[np.ndarray, " some"]:
+        def find_quantile(times: np.ndarray) -> Float[np.ndarray, " some"]:
             cumulated = np.cumsum(times[:, codes] * weights, axis=1)
             return ranked[(cumulated > share * self.count).argmax(axis=1)]
 
         # On all people, then on each resample, a few at a time
-        overall = float(quantile_of(np.ones((1, self.count)))[0])
+        overall = float(find_quantile(np.ones((1, self.count)))[0])
         resamples = self.resample()
         if resamples is None:
             return Estimate(overall, None)
@@ -104,7 +104,7 @@ class ImagePeople:
             overall,
             np.concatenate(
                 [
-                    quantile_of(resamples[first : first + rows])
+                    find_quantile(resamples[first : first + rows])
                     for first in range(0, BOOTSTRAP_RESAMPLES, rows)
                 ]
             ),

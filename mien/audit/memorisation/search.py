@@ -484,7 +484,7 @@ def _pick_best(
     """Return the match of each row of a short list, by least distances and their views."""
     rows = np.arange(len(listed))
 
-    def outside(
+    def find_outside(
         bounds: Int[np.ndarray, "n 2"],
     ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         distance_outside = np.where(bounds[listed, 0] == bounds[nearest, 0][:, None], np.inf, least)
@@ -494,8 +494,8 @@ def _pick_best(
     # The nearest, and the nearest of another clip and of another subject
     first = least.argmin(axis=1)
     nearest = listed[rows, first]
-    next_clip, outside_clip = outside(owners.clip)
-    _, outside_subject = outside(owners.subject)
+    next_clip, outside_clip = find_outside(owners.clip)
+    _, outside_subject = find_outside(owners.subject)
 
     # How the image fits the nearest
     mirrored, move = np.divmod(view[rows, first], len(moves))
