@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from mien.classifiers.curves import EpochScores
 from mien.errors import DataError
 from mien.faces import Faces
 
@@ -48,6 +49,11 @@ class Baseline(ABC):
     def facts(self) -> dict[str, Any]:
         """What the summary of a trial says about the training: nothing."""
         return {}
+
+    @property
+    def curve(self) -> tuple[EpochScores, ...]:
+        """The scores of each epoch of the training, which has none."""
+        return ()
 
     def predict(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
         """Return float32 probabilities, one row per image and one column per class.

@@ -15,6 +15,7 @@ from torch.nn import functional
 from mien import metrics
 from mien.classifiers.augment import augment, draw_parameters
 from mien.classifiers.channels import find_flow_pairs, require_input
+from mien.classifiers.curves import CurveRecorder
 from mien.classifiers.networks import choose_batch_rows, freeze_layers
 from mien.classifiers.predict import (
     TrainedNetwork,
@@ -81,31 +82,35 @@ def fit_network(
         # Resume from the last checkpoint, if there is one
         first = start_network(spec, classes, seed, file, train_faces.shown)
         work = ClassifierTraining(first, train_faces, seed, where)
-        best = _BestEpoch(held_out)
-        done = _load_checkpoint(scratch, work, best)
+        best, curve = _BestEpoch(held_out), CurveRecorder()
+        done = _load_checkpoint(scratch, work, best, curve)
         saved, checked = time.monotonic(), done
-        losses: list[Tensor] = []
+        scores: list[Tensor] = []
 
         with track(f"training {spec.name}", work.steps) as bar:
             for step in range(done, work.steps):
-                losses.append(work.make_step(step))
+                scores.append(work.make_step(step))
 
-                # Read the losses seldom, and always before a checkpoint and at the end
+                # Read the losses seldom, and always before a checkpoint and after an epoch
                 last = step + 1 == work.steps
+                ended = (step + 1) % work.steps_per_epoch == 0
                 late = stopping.stop_requested() or time.monotonic() - saved >= CHECKPOINT_EVERY_S
                 due = scratch is not None and not last and late
-                if last or due or step + 1 - checked >= CHECK_EVERY_STEPS:
-                    value = _require_finite(torch.stack(losses), checked, work)
-                    losses, checked = [], step + 1
-                    bar.update(step + 1, f"loss {value:.3f}")
+                if ended or due or step + 1 - checked >= CHECK_EVERY_STEPS:
+                    losses, accuracies = torch.stack(scores).T.tolist()
+                    _require_finite(losses, checked, work)
+                    curve.add_steps(losses, accuracies)
+                    scores, checked = [], step + 1
+                    bar.update(step + 1, f"loss {losses[-1]:.3f}")
 
                 # Score the held-out images at the end of each epoch
-                if (step + 1) % work.steps_per_epoch == 0:
-                    best.compare(work.classifier, (step + 1) // work.steps_per_epoch)
+                if ended:
+                    epoch = (step + 1) // work.steps_per_epoch
+                    curve.end_epoch(epoch, best.compare(work.classifier, epoch))
 
                 # Save, then stop here if a signal asked for it
                 if due and scratch is not None:
-                    _save_checkpoint(scratch, work, best, step + 1)
+                    _save_checkpoint(scratch, work, best, curve, step + 1)
                     saved = time.monotonic()
                     stopping.raise_if_asked()
 
@@ -114,7 +119,7 @@ def fit_network(
     best.restore(network)
     network.eval()
     _require_finite_answers(work, train_faces)
-    return replace(work.classifier, epoch=best.epoch)
+    return replace(work.classifier, epoch=best.epoch, curve=tuple(curve.done))
 
 
 class ClassifierTraining:
@@ -138,8 +143,8 @@ class ClassifierTraining:
         self.steps = spec.epochs * self.steps_per_epoch
         self.optimiser = _make_optimiser(self.network, spec)
 
-    def make_step(self, step: int) -> Float[Tensor, ""]:
-        """Take step number `step` (from 0), and return its loss, which stays on the device."""
+    def make_step(self, step: int) -> Float[Tensor, "2"]:
+        """Take step number `step` (from 0), and return what `update_weights` returns."""
         checkpoints.begin_step(self.seed, step)
         rows = torch.from_numpy(
             choose_batch_rows(
@@ -165,30 +170,33 @@ class ClassifierTraining:
 
     def update_weights(
         self, x: Float[Tensor, "n k size size"], labels: Int[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
-        """Take one optimiser step on a prepared batch, and return its loss."""
+    ) -> Float[Tensor, "2"]:
+        """Take one optimiser step on a prepared batch, and return its loss and accuracy.
+
+        Both are of the batch before the step, and stay on the device.
+        """
         if not self.network.training:
             self.network.train()
             for module in self.frozen_modules:
                 module.eval()
-        loss = functional.cross_entropy(self.network(x), labels)
+        answers = self.network(x)
+        loss = functional.cross_entropy(answers, labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        return loss.detach()
+        right = (answers.detach().argmax(dim=1) == labels).to(loss.dtype)
+        return torch.stack([loss.detach(), right.mean()])
 
 
-def _require_finite(losses: Float[Tensor, " n"], first: int, work: ClassifierTraining) -> float:
-    """Return the last loss; raises TrainingError if a loss since step `first` is not finite."""
-    values = losses.tolist()
-    bad = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
+def _require_finite(losses: Sequence[float], first: int, work: ClassifierTraining) -> None:
+    """Raise TrainingError if a loss since step `first` is not finite."""
+    bad = next((index for index, value in enumerate(losses) if not math.isfinite(value)), None)
     if bad is not None:
         raise TrainingError(
-            f"the loss of {work.spec.name} must stay finite; it became {values[bad]} in step "
+            f"the loss of {work.spec.name} must stay finite; it became {losses[bad]} in step "
             f"{first + bad + 1} of {work.steps}; lower its learning_rate, which is "
             f"{work.spec.learning_rate:g}"
         )
-    return values[-1]
 
 
 def _require_finite_answers(work: ClassifierTraining, faces: Faces) -> None:
@@ -251,21 +259,25 @@ class _BestEpoch:
         self.held_out, self.epoch, self.score = held_out, 0, -1.0
         self.weights: dict[str, Tensor] = {}
 
-    def compare(self, classifier: TrainedNetwork, epoch: int) -> None:
-        """Score the network after an epoch, and copy its weights if it is the best so far."""
+    def compare(self, classifier: TrainedNetwork, epoch: int) -> float | None:
+        """Score the network after an epoch, and copy its weights if it is the best so far.
+
+        Return the accuracy on the held-out images, or None if there are none.
+        """
         if self.held_out is None:
             self.epoch = epoch
-            return
+            return None
         predicted = predict_classes(classifier, self.held_out).argmax(axis=1)
         true = self.held_out.labels(classifier.classes)
         counts = metrics.count_confusion(true, predicted.astype(np.int64), len(classifier.classes))
-        score = metrics.score(counts, classifier.classes).uar
-        if score > self.score:
-            self.score, self.epoch = score, epoch
+        scores = metrics.score(counts, classifier.classes)
+        if scores.uar > self.score:
+            self.score, self.epoch = scores.uar, epoch
             self.weights = {
                 name: tensor.detach().clone()
                 for name, tensor in classifier.network.state_dict().items()
             }
+        return scores.accuracy
 
     def restore(self, network: nn.Module) -> None:
         """Give the network the weights of the best epoch."""
@@ -276,7 +288,9 @@ class _BestEpoch:
 # Checkpoints
 
 
-def _save_checkpoint(scratch: Path, work: ClassifierTraining, best: _BestEpoch, step: int) -> None:
+def _save_checkpoint(
+    scratch: Path, work: ClassifierTraining, best: _BestEpoch, curve: CurveRecorder, step: int
+) -> None:
     """Write a checkpoint after `step` steps; tensors are named GROUP.NAME."""
     groups = {
         "network": work.network.state_dict(),
@@ -286,14 +300,19 @@ def _save_checkpoint(scratch: Path, work: ClassifierTraining, best: _BestEpoch, 
     checkpoints.save_checkpoint(
         scratch,
         checkpoints.pack_groups(groups, "."),
-        {"step": step, "epoch": best.epoch, "score": best.score},
+        {"step": step, "epoch": best.epoch, "score": best.score, "curve": curve.state},
     )
 
 
-def _load_checkpoint(scratch: Path | None, work: ClassifierTraining, best: _BestEpoch) -> int:
-    """Restore the last checkpoint, if there is one; return the number of steps that are done."""
+def _load_checkpoint(
+    scratch: Path | None, work: ClassifierTraining, best: _BestEpoch, curve: CurveRecorder
+) -> int:
+    """Restore the last checkpoint, if there is one; return the number of steps that are done.
+
+    A checkpoint without a learning curve, which earlier versions wrote, is not resumed.
+    """
     checkpoint = checkpoints.load_checkpoint(scratch) if scratch is not None else None
-    if checkpoint is None:
+    if checkpoint is None or "curve" not in checkpoint[1]:
         return 0
     tensors, state = checkpoint
     groups = checkpoints.unpack_groups(tensors, ".", ("network", "optimiser", "best"))
@@ -301,4 +320,5 @@ def _load_checkpoint(scratch: Path | None, work: ClassifierTraining, best: _Best
     checkpoints.unpack_optimiser(work.optimiser, groups["optimiser"])
     best.weights, best.epoch = groups["best"], int(state["epoch"])
     best.score = float(state["score"])
+    curve.restore(state["curve"])
     return int(state["step"])

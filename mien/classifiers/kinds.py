@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mien.classifiers.baselines import BASELINES, Baseline
+from mien.classifiers.curves import EpochScores
 from mien.classifiers.fit import fit_network
 from mien.classifiers.predict import TrainedNetwork
 from mien.classifiers.pretrained import find_imported_weights
@@ -20,11 +21,16 @@ from mien.runs.store import Store
 
 @runtime_checkable
 class FittedClassifier(Protocol):
-    """A classifier after its training: `facts` are for the summary of a trial."""
+    """A classifier after its training: `facts` and `curve` are for the run of a trial."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the summary of a trial says about the training."""
+        ...
+
+    @property
+    def curve(self) -> Sequence[EpochScores]:
+        """The scores of each epoch of the training; empty if it has no epochs."""
         ...
 
     def predict(self, faces: Faces) -> Float[np.ndarray, "n classes"]:

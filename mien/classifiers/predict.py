@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mien.classifiers.channels import PICTURE, name_network_channels, require_input
+from mien.classifiers.curves import EpochScores
 from mien.classifiers.networks import build_network
 from mien.classifiers.pretrained import find_weights, load_into
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
@@ -33,7 +34,7 @@ class TrainedNetwork:
     `classes` are the names of its outputs, in order. `origin` says where its first weights came
     from. Images in [0, 1] are normalised by `mean` and `std`, one number per input channel.
     `epoch` is the epoch of its weights, counted from 1. `shown` are the names of the channels that
-    it sees.
+    it sees. `curve` has the scores of each epoch of its training; it is not saved with the network.
     """
 
     network: nn.Module
@@ -44,6 +45,7 @@ class TrainedNetwork:
     origin: str
     epoch: int = 0
     shown: tuple[str, ...] = PICTURE
+    curve: tuple[EpochScores, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from mien import metrics
+from mien.classifiers.curves import CURVE_FILE, write_curve
 from mien.classifiers.kinds import fit_classifier
 from mien.faces import Faces, concatenate
 from mien.prepare import splits
@@ -23,7 +24,8 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
 
     predictions.parquet has one row per test image: test (which set), key, subject, clip, true,
     predicted and p_CLASS. records.json has accuracy, uf1 and uar of each test set, named
-    `set/level/metric`, by image and, except with splits by frame, by clip.
+    `set/level/metric`, by image and, except with splits by frame, by clip. curve.csv has the
+    learning curve of a network, a row per epoch: epoch, loss, accuracy, validation_accuracy.
 
     Raises LeakageError if a test set holds a clip, subject or dataset that the training saw.
     """
@@ -40,8 +42,10 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
         ]
         table = pd.concat(tables, ignore_index=True)
 
-        # Write the predictions with their scores, and name the accuracies
+        # Write the learning curve, and the predictions with their scores; name the accuracies
         fields = spec.model_dump(mode="json")
+        if fitted.curve:
+            write_curve(fitted.curve, out / CURVE_FILE)
         write_predictions(table, spec.name, fields, out)
         accuracies = ", ".join(
             f"{test} {record.value:.1%}"
