@@ -14,6 +14,7 @@ from mien.pages import charts
 from mien.pages.charts import Dot
 from mien.pages.html import encode_picture, render_html
 from mien.pages.sheets import draw_rows
+from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, make_row
 from mien.stats import Record
 
 ROUNDING_ERROR = 1e-9  # values below this are rounding errors of 0
@@ -73,7 +74,7 @@ def format_number(value: float | None) -> str:
 def _describe_question(
     question: Mapping[str, Any],
     checks: Sequence[Mapping[str, Any]],
-    charts_of: Mapping[str, Sequence[str]],
+    charts_of: Mapping[str, Sequence[dict[str, Any]]],
 ) -> dict[str, Any]:
     families = QUESTIONS[question["title"]]
     return {
@@ -98,8 +99,8 @@ def _describe_record(record: Record) -> dict[str, Any]:
 # Charts
 
 
-def _draw_charts(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Return the charts of each family, by class, as SVG."""
+def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
+    """Return the charts of each family, by class, each with the table of its numbers."""
     by_name = {(record.metric, record.part): record for record in records}
     parts = list(
         dict.fromkeys(record.part for record in records if record.metric.startswith("fidelity"))
@@ -113,7 +114,7 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[str]]:
     )
 
     # Fidelity and variety: synthetic images, held-out people and the floor, in each space
-    charts_of: dict[str, list[str]] = {"fidelity": [], "memorisation": [], "labels": []}
+    charts_of: dict[str, list[dict[str, Any]]] = {"fidelity": [], "memorisation": [], "labels": []}
     for title, metric in (
         ("Fréchet distance", "fidelity.frechet"),
         ("precision", "fidelity.precision"),
@@ -158,8 +159,12 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[str]]:
             }.items()
         }
         charts_of["labels"].append(
-            charts.draw_intervals(
-                "the label predicted from other features than the face", "mean recall", names, dots
+            _make_interval_figure(
+                "the label predicted from other features than the face",
+                "mean recall",
+                "feature",
+                names,
+                dots,
             )
         )
     return charts_of
@@ -171,12 +176,42 @@ def _draw_chart(
     parts: Sequence[str],
     series: Mapping[str, str],
     by_name: Mapping[tuple[str, str], Record],
-) -> str:
+) -> dict[str, Any]:
     dots = {
         label: [_make_dot(by_name.get((metric, part))) for part in parts]
         for label, metric in series.items()
     }
-    return charts.draw_intervals(title, unit, [part or "all" for part in parts], dots)
+    return _make_interval_figure(title, unit, "class", [part or "all" for part in parts], dots)
+
+
+def _make_interval_figure(
+    title: str,
+    unit: str,
+    row_kind: str,
+    rows: Sequence[str],
+    series: Mapping[str, Sequence[Dot | None]],
+) -> dict[str, Any]:
+    """Return a chart of intervals with its numbers as a table, a column for each series.
+
+    `row_kind` says what the rows are.
+    """
+    lines = [
+        make_row(row, *(_format_dot(dots[place]) for dots in series.values()))
+        for place, row in enumerate(rows)
+    ]
+    caption = f"{title}{f' ({unit})' * bool(unit)}: numbers"
+    numbers = ReportTable(caption, (row_kind, *series), tuple(lines))
+    svg = charts.draw_intervals(title, unit, rows, series)
+    return charts.make_figure(title, title, svg, numbers)
+
+
+def _format_dot(dot: Dot | None) -> TableCell | str:
+    """Return a number with its interval, as a cell of a table."""
+    if dot is None or not np.isfinite(dot.value):
+        return EMPTY_CELL
+    known = np.isfinite(dot.low) and np.isfinite(dot.high)
+    interval = f"[{format_number(dot.low)}, {format_number(dot.high)}]" if known else ""
+    return TableCell(format_number(dot.value), interval)
 
 
 def _make_dot(record: Record | None) -> Dot | None:

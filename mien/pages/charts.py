@@ -13,6 +13,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mien.pages.tables import ReportTable
+
 # Okabe and Ito's
 COLOURS = {
     "published": "#9aa0a8",
@@ -60,6 +62,7 @@ THEME = {
     "#d55e00": ("red", "#c25300", "#f07f2e"),
     "#cc79a7": ("pink", "#b55a8e", "#d98fb8"),
     "#56b4e9": ("sky", "#2a8cc4", "#56b4e9"),
+    "#f0e442": ("yellow", "#8f8500", "#f0e442"),
 }
 
 
@@ -83,6 +86,21 @@ def embed(svg: str) -> str:
     end = themed.index(">") + 1
     data = base64.b64encode(f"{themed[:end]}{style}{themed[end:]}".encode()).decode()
     return f"data:image/svg+xml;base64,{data}"
+
+
+def make_figure(
+    name: str, caption: str, svg: str, numbers: ReportTable, text: str = ""
+) -> dict[str, Any]:
+    """Return a chart for a page: its file's name, texts, picture, and the table of its numbers."""
+    return {
+        "name": name,
+        "caption": caption,
+        "svg": svg,
+        "image": embed(svg),
+        "alt": f"{caption}. The table below the chart has its numbers.",
+        "text": text,
+        "numbers": numbers,
+    }
 
 
 @dataclass(frozen=True)

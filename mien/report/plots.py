@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from mien.classifiers.curves import CURVE_FILE
 from mien.pages import charts
+from mien.pages.charts import make_figure
 from mien.pages.tables import EMPTY_CELL, ReportTable, make_row
 from mien.report.words import format_cell_name, format_classifier
 from mien.runs.progress import count_of
@@ -20,23 +22,7 @@ from mien.study.settings import CONTROLS, SETTINGS
 
 CURVE_POINTS = 20  # points of a learning curve, at most
 
-CURVE_FILE = "curve.csv"  # of a trial: the mean training loss of each epoch
-
-
-def draw_picture(
-    name: str, caption: str, svg: str, numbers: ReportTable, text: str = ""
-) -> dict[str, Any]:
-    """Return a chart for the page: its file's name, texts, picture, and table of numbers."""
-    alt = f"{caption}. The table below the chart has its numbers."
-    return {
-        "name": name,
-        "caption": caption,
-        "svg": svg,
-        "image": charts.embed(svg),
-        "alt": alt,
-        "text": text,
-        "numbers": numbers,
-    }
+MOST_CURVES = 6  # curves of one chart; more are divided by their training sets
 
 
 # Accuracies with their intervals and controls
@@ -147,10 +133,12 @@ def _list_row_texts(row: Mapping[str, Any], published: bool) -> list[str]:
 
 
 def plot_learning_curves(study: StudyResults) -> list[dict[str, Any]]:
-    """Return the charts of the training losses of generators and of classifiers, where kept."""
-    return [
-        chart for chart in (_plot_generators(study), _plot_classifiers(study)) if chart is not None
-    ]
+    """Return the charts of generators' losses and of classifiers' losses and accuracies.
+
+    Trainings that kept no curve are left out; without any there is no chart.
+    """
+    generators = _plot_generators(study)
+    return [*([generators] if generators is not None else []), *_plot_classifiers(study)]
 
 
 def _plot_generators(study: StudyResults) -> dict[str, Any] | None:
@@ -165,7 +153,7 @@ def _plot_generators(study: StudyResults) -> dict[str, Any] | None:
     if not curves:
         return None
     caption = f"Training loss of the generator, {study.title}"
-    return draw_picture(
+    return make_figure(
         f"generator-loss-{study.title}",
         caption,
         charts.draw_curves(caption, "images seen", "loss", curves),
@@ -174,33 +162,76 @@ def _plot_generators(study: StudyResults) -> dict[str, Any] | None:
     )
 
 
-def _plot_classifiers(study: StudyResults) -> dict[str, Any] | None:
-    """Return the chart of the classifiers' losses by epoch, or None if no trial has kept them."""
-    losses: dict[str, list[pd.Series]] = {}
+CURVE_TEXTS = {
+    "loss": (
+        "Training loss",
+        "Mean cross-entropy of the training images in each epoch, over trials and folds.",
+    ),
+    "accuracy": (
+        "Training accuracy",
+        "Share of training images answered right in each epoch, over trials and folds. An accuracy "
+        "near 1 says that the training images are known by heart, not that new people are "
+        "recognised.",
+    ),
+}
+"""The title and text of the charts of classifiers, by the column of a learning curve."""
+
+
+def _plot_classifiers(study: StudyResults) -> list[dict[str, Any]]:
+    """Return charts of the classifiers' losses and accuracies by epoch.
+
+    They are of the first ablation and without controls. All classifiers are in one chart, or in one
+    chart for each training set if they are many.
+    """
+    # The curves of each classifier on each training set: a table per trial
+    found: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for trial in study.trials:
         if trial.control or trial.ablation != study.ablations[0] or trial.run not in study.done:
             continue
         table = _read_csv(study.done[trial.run], CURVE_FILE)
         if table is not None and len(table):
             trained_on = {"both": "real + synthetic"}.get(trial.train, trial.train)
-            name = f"{format_classifier(study, trial.classifier)} on {trained_on}"
-            losses.setdefault(name, []).append(table.set_index("epoch")["loss"])
+            name = format_classifier(study, trial.classifier)
+            found.setdefault((name, trained_on), []).append(table.set_index("epoch"))
 
-    # The mean over trials and folds, for each epoch
+    # One chart for all, or one for each training set
+    sets = dict.fromkeys(trained_on for _, trained_on in found)
+    together = len(found) <= MOST_CURVES
+    groups = (
+        [list(found)] if together else [[key for key in found if key[1] == one] for one in sets]
+    )
+    return [
+        _plot_classifier_column(study, column, {key: found[key] for key in group}, together)
+        for column in CURVE_TEXTS
+        for group in groups
+        if group
+    ]
+
+
+def _plot_classifier_column(
+    study: StudyResults,
+    column: str,
+    tables: Mapping[tuple[str, str], Sequence[pd.DataFrame]],
+    together: bool,
+) -> dict[str, Any]:
+    """Return the chart of one column of learning curves: its mean over trials, by epoch."""
     curves = {}
-    for name, series in losses.items():
-        mean = pd.concat(series, axis=1).mean(axis=1)
+    for (classifier, trained_on), found in tables.items():
+        mean = pd.concat([table[column] for table in found], axis=1).mean(axis=1)
+        name = f"{classifier} on {trained_on}" if together else classifier
         curves[name] = _thin(mean.index.to_series(), mean)
-    if not curves:
-        return None
-    caption = f"Training loss of the classifiers, {study.title}"
-    return draw_picture(
-        f"classifier-loss-{study.title}",
+
+    # The training set is in the caption where it is not in the names of the curves
+    title, text = CURVE_TEXTS[column]
+    trained_on = "" if together else next(iter(tables))[1]
+    caption = f"{title} of the classifiers{f' on {trained_on}' * (not together)}, {study.title}"
+    name = "-".join([f"classifier-{column}", study.title, *trained_on.replace("+", "").split()])
+    return make_figure(
+        name,
         caption,
-        charts.draw_curves(caption, "epoch", "loss", curves),
+        charts.draw_curves(caption, "epoch", column, curves),
         _tabulate_curves(f"{caption}: numbers", "epoch", curves),
-        "Means over trials and folds. A loss near zero says that the training images are known by "
-        "heart, not that new people are read well.",
+        text,
     )
 
 
@@ -284,7 +315,7 @@ def plot_map(study: StudyResults, faces: FaceMap) -> dict[str, Any]:
         "as much as new people do."
     )
     svg = charts.draw_points(caption, "axis 1", "axis 2", faces.points)
-    return draw_picture(f"map-{study.title}", caption, svg, numbers, text)
+    return make_figure(f"map-{study.title}", caption, svg, numbers, text)
 
 
 def _describe_points(points: Float[np.ndarray, "n 2"]) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 from mien import published
 from mien.pages import charts
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, TableRow, make_row
-from mien.report.plots import draw_picture
 from mien.report.words import (
     count_images,
     format_classifier,
@@ -211,7 +210,7 @@ def make_figures(studies: list[StudyResults]) -> list[dict[str, Any]]:
         names = [published.MODELS[model] for model in models]
         svg = charts.draw_bars(caption, names, series)
         numbers = _tabulate_bars(caption, names, series)
-        entries.append(draw_picture(f"figure-{number}", caption, svg, numbers))
+        entries.append(charts.make_figure(f"figure-{number}", caption, svg, numbers))
     return entries
 
 
