@@ -3,19 +3,22 @@ lack.
 """
 
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from sklearn.metrics import recall_score
+from sklearn.metrics import log_loss, recall_score
 from worlds import CLASSES, blobs, show_as, tiny
 
 from mien.classifiers import fit, pretrained, speed
+from mien.classifiers.curves import write_curve
 from mien.classifiers.fit import ClassifierTraining, fit_network, hold_out
 from mien.classifiers.networks import build_network, build_outline, find_frozen_layers, name_head
 from mien.classifiers.predict import (
@@ -104,7 +107,7 @@ class Stop(Exception):
 
 def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     faces, spec = blobs(192), tiny(epochs=8, augment={}, freeze=0.3, validation=0.2)
-    expected = weights(fit_network(faces, spec, CLASSES, 7, device="cpu"))
+    whole = fit_network(faces, spec, CLASSES, 7, device="cpu")
     monkeypatch.setattr(fit, "CHECKPOINT_EVERY_S", 0.0)
     save, saved = checkpoints.save_checkpoint, []
 
@@ -123,7 +126,59 @@ def test_a_stopped_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.
         except Stop:
             stops += 1
     assert stops > 1
-    assert same(weights(result), expected)
+    assert same(weights(result), weights(whole))
+    assert result.curve == whole.curve and len(whole.curve) == 8
+
+
+def test_a_learning_curve_has_loss_and_accuracy_of_each_epoch(tmp_path: Path):
+    # The same steps, with loss and accuracy of each batch computed by another library
+    faces, spec = blobs(70), tiny(epochs=3, batch=16, validation=0.2)
+    shown, held = hold_out(faces, 0.2, 5)
+    assert held is not None
+    work = ClassifierTraining(start_network(spec, CLASSES, 5, None), shown, 5, torch.device("cpu"))
+    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    step_of = work.update_weights
+
+    def watch(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with torch.random.fork_rng():
+            given = deepcopy(work.network).train()(x).detach().softmax(dim=1).double().numpy()
+        answers.append((labels.numpy(), given / given.sum(axis=1, keepdims=True)))
+        return step_of(x, labels)
+
+    work.update_weights = watch
+    expected = []
+    with devices.isolate_randomness(torch.device("cpu")), devices.limit_cores(1):
+        for step in range(work.steps):
+            work.make_step(step)
+            if (step + 1) % work.steps_per_epoch == 0:
+                loss = np.mean([log_loss(*one, labels=range(len(CLASSES))) for one in answers])
+                right = np.mean([np.mean(true == given.argmax(1)) for true, given in answers])
+                chosen = predict_classes(work.classifier, held).argmax(axis=1)
+                expected.append((loss, right, np.mean(chosen == held.labels(CLASSES))))
+                answers.clear()
+    assert work.steps_per_epoch > 1
+
+    # The curve has these numbers, and its file has them with six digits
+    found = fit_network(faces, spec, CLASSES, 5, device="cpu").curve
+    rows = [(one.loss, one.accuracy, one.validation_accuracy) for one in found]
+    assert [one.epoch for one in found] == [1, 2, 3]
+    assert np.array(rows, dtype=float) == pytest.approx(np.array(expected), rel=1e-4)
+    write_curve(found, tmp_path / "curve.csv")
+    written = pd.read_csv(tmp_path / "curve.csv")
+    assert written.to_numpy() == pytest.approx(
+        np.array([(number, *row) for number, row in enumerate(rows, 1)], dtype=float), rel=1e-5
+    )
+
+
+def test_without_validation_images_a_curve_has_no_validation_accuracy(
+    trained: TrainedNetwork, tmp_path: Path
+):
+    write_curve(trained.curve, tmp_path / "curve.csv")
+    head, *rows = (tmp_path / "curve.csv").read_text().splitlines()
+    assert head == "epoch,loss,accuracy,validation_accuracy"
+    assert len(rows) == trained.spec.epochs and all(row.endswith(",") for row in rows)
+    assert trained.curve[-1].loss < trained.curve[0].loss
+    assert trained.curve[-1].accuracy > trained.curve[0].accuracy
 
 
 def test_saved_and_loaded_it_answers_the_same(trained: TrainedNetwork, tmp_path: Path):

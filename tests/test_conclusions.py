@@ -1,5 +1,6 @@
 """Conclusions: each question has the answer that the trials were made to have."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from mien.report.conclusions import (
     Conclusion,
     Question,
     correct_by_holm,
+    decide,
     draw_conclusions,
     pool_pairs,
 )
 from mien.runs.store import Store
+from mien.stats import Interval
 from mien.study.results import StudyResults
 from mien.study.specs import TrialRow
 
@@ -94,6 +97,19 @@ def test_synthetic_faces_are_compared_with_copies(
     one = answer([found], "copies")
     assert one.answer == expected
     assert "adding synthetic faces instead of copies of the real images" in one.sentence
+
+
+def test_an_answer_needs_the_interval_and_p(store: Store):
+    cell = study(store, "plain").find_scored_cell("both_to_real", "tiny")
+    assert cell is not None
+
+    def said(low: float, high: float, p: float) -> tuple[str, str]:
+        return decide(Interval((low + high) / 2, low, high), p, cell)
+
+    assert said(0.01, 0.2, 0.01) == ("yes", "") and said(-0.2, -0.01, 0.01) == ("no", "")
+    assert said(0.01, 0.2, 0.11) == ("cannot tell", "; p is not below 0.05")
+    assert said(-0.1, 0.2, 0.04) == ("cannot tell", "; the interval includes zero")
+    assert said(math.nan, math.nan, 1.0)[0] == "cannot tell"
 
 
 def test_a_result_above_its_controls_is_found_and_named(store: Store):

@@ -57,7 +57,7 @@ RUN_STUDY = """
         from mien.faces import Faces
         from mien.ingest.run import run_ingest
         from mien.report.facts import list_facts
-        from mien.report.sentences import describe_benefit
+        from mien.report.sentences import describe_differences
         from mien.runs.store import Store
         from mien.study.file import read_study
         from mien.study.plan import describe_plan, plan_study
@@ -213,8 +213,8 @@ USES = {
             f"{label} ({name})"
             for label in ("mixup", "real images again") for name in ("1-NN", "tiny")
         }
-        assert "averages of two real images of one class (tiny)?" in " ".join(
-            describe_benefit(found)
+        assert "averages of two real images of one class changes" in " ".join(
+            describe_differences(found)
         )
 
         # What the controls make: averages of two images, and the images themselves

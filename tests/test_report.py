@@ -391,7 +391,7 @@ def test_a_leak_raises_an_alarm_at_the_top(home: Store, tmp_path: Path):
     assert "> **Leak alarm.** real → real, tiny: " in (tmp_path / "report.md").read_text()
 
 
-def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
+def test_differences_are_said_with_their_numbers(home: Store, tmp_path: Path):
     found = written_study(
         home,
         lambda row, test: {"both": 0.95, "both_copycat": 0.95}.get(row.spec.train, 0.4),
@@ -406,12 +406,12 @@ def test_the_question_is_answered_with_numbers(home: Store, tmp_path: Path):
     )
     text = words(write_report("asked", home, tmp_path))
     assert (
-        "Does adding synthetic images to the real ones help (tiny)? Yes: accuracy by clip changes "
-        f"by {points}, p = {one.p:.3f} (6 subjects, 2 trials)."
+        "Adding synthetic images to the real ones changes the accuracy of tiny by clip by "
+        f"{points}, p = {one.p:.3f} (6 subjects, 2 trials)."
     ) in text
     assert (
-        "Does it help more than adding copies of the real images (tiny)? Cannot tell: accuracy by "
-        "clip"
+        "Adding synthetic images instead of copies of the real images changes the accuracy of tiny "
+        "by clip"
     ) in text
 
 
@@ -801,7 +801,7 @@ def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(
     assert re.search(r"real \+ synthetic → real [\w ,]* tiny \u2013 1 of 2 trials", words(path))
     assert "11 of 12 trials are done, 1 is still to come" in words(path)
     assert not re.search(r" real → real [\w ,]* tiny \u2013", words(path))
-    assert "Does adding synthetic images to the real ones help" not in words(path)
+    assert "Adding synthetic images to the real ones changes" not in words(path)
     kept = some(path.parent, setting="both_to_real", source="pooled")
     assert {row["trial"] for row in kept} == {"1"}
     assert some(path.parent, setting="both_to_real", source="mean") == []
@@ -1007,14 +1007,60 @@ def test_the_plot_has_a_dot_for_each_trial(finished: tuple[Store, Path]):
     assert number == {"dot": 5 * 2 + 1, "mean": 5 + 1}  # one each in the legend
 
 
-def test_a_study_that_was_trained_is_reported(store: Store, tmp_path: Path):
+def test_a_study_that_was_trained_is_reported_with_its_learning_curves(
+    store: Store, tmp_path: Path
+):
+    # Networks keep a row for each epoch; controls that are no networks keep nothing
     spec = resolve(
         table(settings=["real_to_real", "both_to_real"], controls=list(CONTROLS), trials=1), store
     )
     run_study(spec, store, device="cpu")
-    text = words(write_report("small", store, tmp_path / "out"))
-    assert "Does adding synthetic images to the real ones help (tiny)?" in text
+    found = StudyResults("small", store)
+    curves = {
+        trial.run: pd.read_csv(run.path / "curve.csv")
+        for trial in found.trials
+        if ((run := store.run(trial.run)).path / "curve.csv").exists()
+    }
+    networks = [
+        one
+        for one in found.trials
+        if isinstance(store.run(one.run).json("spec.json")["classifier"], dict)
+    ]
+    assert set(curves) == {one.run for one in networks} and len(networks) < len(found.trials)
+    assert all(list(one["epoch"]) == [1, 2, 3] for one in curves.values())
+
+    # The chart's table has the mean over folds, of the classifiers and not of their controls
+    path = write_report("small", store, tmp_path / "out")
+    text = words(path)
+    assert "Adding synthetic images to the real ones changes the accuracy of tiny by " in text
     assert "trials are done. The finished" in text and not re.search(r"\d of \d trials", text)
+    for column in ("loss", "accuracy"):
+        (chart,) = [
+            one
+            for one in collect_content([found])["studies"][0]["curves"]
+            if one["name"] == f"classifier-{column}-small"
+        ]
+        assert chart["numbers"].head == ("epoch", "tiny on real", "tiny on real + synthetic")
+        last = [entry.text for entry in chart["numbers"].lines[-1].entries]
+        expected = [
+            np.mean(
+                [
+                    curves[one.run][column].iloc[-1]
+                    for one in networks
+                    if not one.control and one.train == train
+                ]
+            )
+            for train in ("real", "both")
+        ]
+        assert last == ["3", *(f"{value:.4f}" for value in expected)]
+        assert (path.parent / "figures" / f"{chart['name']}.svg").exists()
+
+
+def test_trials_without_learning_curves_are_reported_without_them(finished: tuple[Store, Path]):
+    # Trials of earlier versions kept no curve.csv
+    store, folder = finished
+    assert not list((store.root / "runs").glob("trial-*/curve.csv"))
+    assert "Learning curves" not in words(folder / "report.html")
 
 
 def test_names_and_licences_do_nothing_in_a_report_in_markdown():

@@ -201,7 +201,7 @@ def _make_interval_figure(
     ]
     caption = f"{title}{f' ({unit})' * bool(unit)}: numbers"
     numbers = ReportTable(caption, (row_kind, *series), tuple(lines))
-    svg = charts.draw_intervals(title, unit, rows, series)
+    svg = charts.draw_intervals(title, unit, rows, series, width=charts.PLOT_INCHES[0])
     return charts.make_figure(title, title, svg, numbers)
 
 

@@ -311,17 +311,17 @@ def draw_intervals(
     rows: Sequence[str],
     series: Mapping[str, Sequence[Dot | None]],
     marks: Sequence[float] = (),
+    width: float = 5.8,
 ) -> str:
     """Return numbers with their intervals as SVG: for each of `rows` one marker per series.
 
-    The axis includes each of `marks`, at a dashed line. It is logarithmic if all numbers are
+    `width` is in inches. The axis includes each of `marks`, at a dashed line. It is logarithmic if all numbers are
     positive and span more than a factor of 30.
     """
     colours = [COLOURS["subject"], *SPARE_COLOURS[2::-1]]
     with mpl.rc_context(MATPLOTLIB_SETTINGS):
-        figure = Figure(
-            figsize=(5.8, 0.9 + 0.15 * unit.count("\n") + 0.34 * len(rows)), layout="constrained"
-        )
+        height = 0.9 + 0.15 * unit.count("\n") + 0.34 * len(rows)
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
 
         # Markers and intervals, one series below the other within a row
@@ -353,7 +353,7 @@ def draw_intervals(
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(unit)
-        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_title(title, fontsize=9, loc="left", wrap=True)
         axes.grid(axis="x", color="#d9dee5", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)

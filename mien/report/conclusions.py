@@ -182,7 +182,7 @@ def _conclude_from_pairs(
     # The answer, and why there is none
     gap, p = pool_pairs(finished)
     first = finished[0][0]
-    answer, reason = _decide(gap, p, first)
+    answer, reason = decide(gap, p, first)
     lead = {"yes": "Yes: ", "no": "No, it is worse: ", "cannot tell": "Cannot tell: "}[answer]
     sentence = (
         f"{lead}{what} changes accuracy by {first.level[:-1]} by {format_gap(gap, p)} "
@@ -242,7 +242,7 @@ def _count_right(cell: ResultCell) -> np.ndarray:
     return np.einsum("tgii->g", cell.counts, dtype=np.float64) / len(cell.counts)
 
 
-def _decide(gap: Interval, p: float, cell: ResultCell) -> tuple[Answer, str]:
+def decide(gap: Interval, p: float, cell: ResultCell) -> tuple[Answer, str]:
     """Return the answer of a difference, and the reason if it cannot be told."""
     if cell.grouped != "subject":
         return "cannot tell", "; it is not known which images are of one person"
@@ -336,7 +336,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
         "no": (f"No: {number}", "nearest"),
         "cannot tell": (f"Cannot tell: {number} for certain", "nearest"),
     }[answer]
-    _, reason = _decide(best.gap, best.p, best.cell)
+    _, reason = decide(best.gap, best.p, best.cell)
     if answer == "cannot tell" and not reason:
         reason = f"; p is not below {SIGNIFICANT_P} after Holm's correction for all results"
     sentence = (
@@ -434,7 +434,7 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
     told = not few and (gap.low > 0 or gap.high < 0)
     answer: Answer = "cannot tell" if not told else "yes" if gap.low > 0 else "no"
     lead = {"yes": "Yes: ", "no": "No: ", "cannot tell": "Cannot tell: "}[answer]
-    reason = "" if told else _decide(gap, math.nan, people)[1]
+    reason = "" if told else decide(gap, math.nan, people)[1]
     sentence = (
         f"{lead}{alone} by image and {_describe_people(other, shared[0][1])} "
         f"{format_score(held, 'accuracy')} %, a difference of {format_points(gap)}"

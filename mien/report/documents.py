@@ -87,11 +87,11 @@ def _render_section(section: dict[str, Any], alone: bool) -> list[str]:
             *(f"- {_escape(text)}" for text in section["findings"]),
             "",
         ]
-    if section["helps"]:
+    if section["differences"]:
         lines += [
-            f"{head} Does adding synthetic images help?",
+            f"{head} What synthetic images change",
             "",
-            *(f"- {_escape(text)}" for text in section["helps"]),
+            *(f"- {_escape(text)}" for text in section["differences"]),
             "",
         ]
     if section["low"]:

@@ -130,40 +130,41 @@ def _format_accuracy(cell: ResultCell) -> str:
     return f"{format_score(summary.mean, 'accuracy')}{sd} %"
 
 
-def describe_benefit(study: StudyResults) -> list[str]:
-    """Return whether synthetic images help, a question and answer per classifier and ablation."""
+def describe_differences(study: StudyResults) -> list[str]:
+    """Return what synthetic images change, a sentence per classifier and ablation.
+
+    `conclusions.draw_conclusions` answers the questions; these are the differences behind it.
+    """
     synthetic_only = [
         comparison
         for comparison in study.compare("synthetic_to_real")
         if comparison.ablation == study.ablations[0]
     ]
-    questions = [
-        ("Does adding synthetic images to the real ones help", study.compare("both_to_real")),
+    changes = [
+        ("Adding synthetic images to the real ones", study.compare("both_to_real")),
         *(
-            (f"Does it help more than adding {source.images}", study.compare_with_control(name))
+            (
+                f"Adding synthetic images instead of {source.images}",
+                study.compare_with_control(name),
+            )
             for name, source in SOURCES.items()
         ),
-        ("Are synthetic images alone better than real ones", synthetic_only),
+        ("Training on synthetic images instead of real ones", synthetic_only),
     ]
     return [
-        f"{question} ({_name_compared(study, comparison)})? {_format_answer(comparison)}"
-        for question, comparisons in questions
+        f"{change} changes {_format_difference(study, comparison)}"
+        for change, comparisons in changes
         for comparison in comparisons
     ]
 
 
-def _name_compared(study: StudyResults, comparison: Comparison) -> str:
-    """Return the classifier of a comparison, and its ablation if the study has several."""
-    ablation = f", {comparison.ablation}" if len(study.ablations) > 1 else ""
-    return format_classifier(study, comparison.classifier) + ablation
-
-
-def _format_answer(comparison: Comparison) -> str:
-    """Return the answer of a comparison as a sentence, with its gap, interval, p and sizes."""
+def _format_difference(study: StudyResults, comparison: Comparison) -> str:
+    """Return the end of a sentence: whose accuracy changes by how much, with interval, p, sizes."""
+    ablation = f", {comparison.ablation}," if len(study.ablations) > 1 else ""
     groups = count_of(comparison.groups, comparison.grouped)
     return (
-        f"{comparison.answer.capitalize()}: accuracy by {comparison.level[:-1]} changes by "
-        f"{format_gap(comparison.gap, comparison.p)} ({groups}, "
+        f"the accuracy of {format_classifier(study, comparison.classifier)}{ablation} by "
+        f"{comparison.level[:-1]} by {format_gap(comparison.gap, comparison.p)} ({groups}, "
         f"{count_of(comparison.trials, 'trial')})."
     )
 

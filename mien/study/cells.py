@@ -179,20 +179,6 @@ class Comparison:
     grouped: OwnerUnit
     level: str
 
-    @property
-    def answer(self) -> str:
-        """The answer in words: yes (it is better), no (it is worse), or cannot tell.
-
-        The interval and p must agree, since intervals over few people are too narrow.
-        """
-        if (
-            math.isnan(self.gap.low)
-            or self.gap.low <= 0 <= self.gap.high
-            or not self.p < SIGNIFICANT_P
-        ):
-            return "cannot tell"
-        return "yes" if self.gap.low > 0 else "no"
-
 
 def count_once(
     trials: tuple[metrics.Scores | None, ...], counts: Num[np.ndarray, "t g c c"]
