@@ -135,6 +135,7 @@ def describe_differences(study: StudyResults) -> list[str]:
 
     `conclusions.draw_conclusions` answers the questions; these are the differences behind it.
     """
+    # Synthetic images alone are compared in the first ablation only
     synthetic_only = [
         comparison
         for comparison in study.compare("synthetic_to_real")
@@ -151,6 +152,7 @@ def describe_differences(study: StudyResults) -> list[str]:
         ),
         ("Training on synthetic images instead of real ones", synthetic_only),
     ]
+
     return [
         f"{change} changes {_format_difference(study, comparison)}"
         for change, comparisons in changes
