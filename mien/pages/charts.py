@@ -315,8 +315,8 @@ def draw_intervals(
 ) -> str:
     """Return numbers with their intervals as SVG: for each of `rows` one marker per series.
 
-    `width` is in inches. The axis includes each of `marks`, at a dashed line. It is logarithmic if all numbers are
-    positive and span more than a factor of 30.
+    The axis includes each of `marks`, at a dashed line. It is logarithmic if all numbers are
+    positive and span more than a factor of 30. `width` is in inches.
     """
     colours = [COLOURS["subject"], *SPARE_COLOURS[2::-1]]
     with mpl.rc_context(MATPLOTLIB_SETTINGS):
