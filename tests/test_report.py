@@ -1012,7 +1012,7 @@ def test_a_study_that_was_trained_is_reported_with_its_learning_curves(
 ):
     # Networks keep a row for each epoch; controls that are no networks keep nothing
     spec = resolve(
-        table(settings=["real_to_real", "both_to_real"], controls=list(CONTROLS), trials=1), store
+        table(settings=["real_to_real", "both_to_real"], controls=ALL_CONTROLS, trials=1), store
     )
     run_study(spec, store, device="cpu")
     found = StudyResults("small", store)

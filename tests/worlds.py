@@ -335,7 +335,7 @@ def failing(**changes: Any) -> StudyFile:
 
 FIVE_SETTINGS = [*FOUR_SETTINGS, "both_to_real"]
 
-ALL_CONTROLS = list(CONTROLS)
+ALL_CONTROLS = [name for name, control in CONTROLS.items() if not control.motion]
 
 Skill = Callable[[TrialRow, str], float]
 """How often the trial of a row is right about the images of a test."""
