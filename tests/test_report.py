@@ -52,7 +52,7 @@ from mien.study import sources
 from mien.study.file import resolve
 from mien.study.results import StudyResults
 from mien.study.run import run_study
-from mien.study.settings import CONTROLS, SETTINGS
+from mien.study.settings import SETTINGS
 from mien.study.specs import TrialRow
 from mien.study.status import describe_trial
 
