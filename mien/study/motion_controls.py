@@ -63,9 +63,14 @@ MOTION_CHANGES: Mapping[str, Callable[[Faces, int], Faces]] = {
 """What a control does with the movement, by the names that Control.motion has."""
 
 
+def shows_motion(faces: Faces) -> bool:
+    """Return whether the images show a movement that a control can change."""
+    return bool(faces.moments) or any(INPUTS[name].clips for name in _list_inputs(faces))
+
+
 def require_motion(faces: Faces, where: str) -> None:
     """Raise DataError unless the images show a movement that a control can change."""
-    if not faces.moments and not any(INPUTS[name].clips for name in _list_inputs(faces)):
+    if not shows_motion(faces):
         raise DataError(
             f"{where} needs images that show movement, and these show {', '.join(faces.shown)}; "
             "give clips or an input such as flow, in [classifier.NAME] or by `mien preprocess`, or "

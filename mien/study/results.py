@@ -30,6 +30,7 @@ from mien.study.cells import (
     estimate_gap,
     group_predictions,
 )
+from mien.study.motion_controls import shows_motion
 from mien.study.plan_file import TrialRecord, read_record
 from mien.study.predictions import list_levels, read_predictions, score_predictions
 from mien.study.settings import CONTROLS, draws_at_random, name_under_control
@@ -197,9 +198,15 @@ class StudyResults:
 
     @property
     def missing_controls(self) -> list[str]:
-        """The printed names of the controls that the study does not have."""
+        """The printed names of the controls that the study does not have.
+
+        Controls of movement are not missing where the faces of the study show none.
+        """
+        moving = shows_motion(self.faces)
         return [
-            control.label for name, control in CONTROLS.items() if name not in self.plan.controls
+            control.label
+            for name, control in CONTROLS.items()
+            if name not in self.plan.controls and (moving or not control.motion)
         ]
 
     def _has(self, setting: str, level: str) -> bool:
