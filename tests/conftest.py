@@ -1,26 +1,28 @@
-"""Fixtures that several files of tests share; what trains is made once in each process."""
+"""Fixtures that several files of tests share; what trains is made once in each process.
+
+The process that only hands out the tests to workers loads this file too. So the fixtures import
+what takes seconds, torch above all.
+"""
 
 import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
 import pytest
 import shape_checks  # noqa: F401  (first of all that loads mien: it installs the checks)
-import torch
-from drawn import keep, people
 
-from mien.faces import Faces
-from mien.generators import presets
-from mien.generators.generate import generate_database, order_database
-from mien.generators.train import train_generator
-from mien.runs.store import Store
+if TYPE_CHECKING:
+    from mien.runs.store import Store
 
 # The files that take longest, the longest first. They are started first: a worker that started one
 # of them last would be busy for a minute after the others.
-LONGEST = ("audit", "report", "cli", "export", "study", "generators", "chaos", "results", "engine")
+LONGEST = (
+    *("audit", "generators", "report", "study", "export", "cli", "publish", "results", "chaos"),
+    *("conclusions", "install", "extending", "publish_check", "weight_files", "classifiers"),
+    *("memorisation", "torchvision", "plain_folders", "benchmarks", "engine", "damaged_trees"),
+)
 
 
 def pytest_collection_finish() -> None:
@@ -33,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of the files that take longest before all others, and skip what needs a GPU on
     a machine without one.
     """
+    import torch
+
     places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
     without = pytest.mark.skip(reason="needs an NVIDIA GPU that torch can use")
@@ -53,14 +57,18 @@ def no_wait_for_the_disk() -> Iterator[None]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> "Store":
     """An empty store, in the folder `store` of the test's own folder."""
+    from mien.runs.store import Store
+
     return Store(tmp_path / "store")
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Networks this small are slower on two threads, much slower where other programs run too."""
+    import torch
+
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -70,6 +78,16 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def audit_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store: 16 training people, 12 held out, and what is audited."""
+    import numpy as np
+    import pandas as pd
+    from drawn import keep, people
+
+    from mien.faces import Faces
+    from mien.generators import presets
+    from mien.generators.generate import generate_database, order_database
+    from mien.generators.train import train_generator
+    from mien.runs.store import Store
+
     folder = tmp_path_factory.mktemp("audit")
     store = Store(folder / "store")
     third = people(range(28, 42), clips=1, frames=2)
