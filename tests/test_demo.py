@@ -10,9 +10,10 @@ import pytest
 from mien.cli.demo.findings import ROWS, Change, DemoFindings, Score, list_lines, read_findings
 from mien.cli.demo.pictures import draw_changes, write_pictures
 from mien.cli.demo.plan import PLAN, DemoPlan
-from mien.cli.demo.run import run
+from mien.cli.demo.run import run, select_with_needs
 from mien.faces import Faces
 from mien.report.sentences import MINUS
+from mien.runs.jobs import Job
 from mien.runs.local import Local
 from mien.runs.store import Store
 
@@ -85,6 +86,15 @@ def test_a_second_run_of_the_demo_makes_nothing_again(
     after = {path.name: path.stat().st_mtime_ns for path in runs.iterdir()}
     assert after == before
     assert len(capsys.readouterr().out.splitlines()) == 8
+
+
+def test_a_job_is_chosen_with_all_that_it_needs_and_nothing_else():
+    def job(run: str, *after: str) -> Job:
+        return Job(run, run, str, after=after)
+
+    jobs = [job("model"), job("other"), job("part", "model"), job("set", "part"), job("end", "set")]
+    names = [each.run for each in select_with_needs(jobs, {"set"})]
+    assert names == ["model", "part", "set"]
 
 
 # The eight lines

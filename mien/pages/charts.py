@@ -3,17 +3,19 @@
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from mien.pages.tables import ReportTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's
 COLOURS = {
@@ -122,8 +124,7 @@ def draw_bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
     )
     markers = {name: MARKERS[number % len(MARKERS)] for number, name in enumerate(names)}
     spare_colours = iter(SPARE_COLOURS * len(series))
-    with mpl.rc_context(MATPLOTLIB_SETTINGS):
-        figure = Figure(figsize=PLOT_INCHES, layout="constrained")
+    with _open_figure() as figure:
         axes = figure.add_subplot()
 
         # The bars of each series, next to each other within a group
@@ -146,7 +147,21 @@ def draw_bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
         return _render_svg(figure)
 
 
-def _render_svg(figure: Figure) -> str:
+@contextmanager
+def _open_figure(inches: tuple[float, float] = PLOT_INCHES) -> Iterator["Figure"]:
+    """Provide an empty figure of this width and height, with the settings of all charts.
+
+    matplotlib is loaded here, since many processes that draw no chart load this file: it takes 20
+    MB in each.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(MATPLOTLIB_SETTINGS):
+        yield Figure(figsize=inches, layout="constrained")
+
+
+def _render_svg(figure: "Figure") -> str:
     """Return a figure as SVG, without the date, so that its bytes are the same each time."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -154,7 +169,7 @@ def _render_svg(figure: Figure) -> str:
 
 
 def _draw_bar(
-    axes: Axes, x: float, width: float, bar: Bar | None, colour: str, signs: Mapping[str, str]
+    axes: "Axes", x: float, width: float, bar: Bar | None, colour: str, signs: Mapping[str, str]
 ) -> None:
     """Draw one bar with its standard deviation, its number, and the markers of its controls."""
     if bar is None:
@@ -185,7 +200,7 @@ def _draw_bar(
         )
 
 
-def _set_axes(axes: Axes, title: str, groups: Sequence[str]) -> None:
+def _set_axes(axes: "Axes", title: str, groups: Sequence[str]) -> None:
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_ylim(0, AXIS_TOP_PERCENT)
@@ -207,11 +222,10 @@ def draw_loss_curves(
     Each of `curves` is (training, held out). `varied_quantity` names the quantity that
     distinguishes the plots; a vertical line marks `chosen`.
     """
-    with mpl.rc_context(MATPLOTLIB_SETTINGS):
-        # A grid of at most three columns
-        columns = min(3, len(curves))
-        rows = -(-len(curves) // columns)
-        figure = Figure(figsize=(2.6 * columns, 2.1 * rows + 0.5), layout="constrained")
+    # A grid of at most three columns
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    with _open_figure((2.6 * columns, 2.1 * rows + 0.5)) as figure:
         plots = figure.subplots(rows, columns, squeeze=False).flat
 
         # Training and held-out loss
@@ -244,8 +258,8 @@ def draw_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
 ) -> str:
     """Return curves as SVG in one plot; each of `curves` is (x, y), and y begins at zero."""
-    with mpl.rc_context(MATPLOTLIB_SETTINGS):
-        figure, axes = _start_plot(title, x_label, y_label)
+    with _open_figure() as figure:
+        axes = _start_plot(figure, title, x_label, y_label)
         for number, (name, (xs, ys)) in enumerate(curves.items()):
             axes.plot(
                 xs,
@@ -266,8 +280,8 @@ def draw_points(
     title: str, x_label: str, y_label: str, groups: Mapping[str, Float[np.ndarray, "n 2"]]
 ) -> str:
     """Return the points of each group in one plot as SVG, all axes in the same scale."""
-    with mpl.rc_context(MATPLOTLIB_SETTINGS):
-        figure, axes = _start_plot(title, x_label, y_label)
+    with _open_figure() as figure:
+        axes = _start_plot(figure, title, x_label, y_label)
         for number, (name, points) in enumerate(groups.items()):
             axes.plot(
                 points[:, 0],
@@ -284,16 +298,15 @@ def draw_points(
         return _render_svg(figure)
 
 
-def _start_plot(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    """Return a figure that can be read at the width of a telephone, and its axes."""
-    figure = Figure(figsize=PLOT_INCHES, layout="constrained")
+def _start_plot(figure: "Figure", title: str, x_label: str, y_label: str) -> "Axes":
+    """Return the axes of the figure, with its title, labels and grid."""
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=9, loc="left", wrap=True)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(color="#d9dee5", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return axes
 
 
 @dataclass(frozen=True)
@@ -319,9 +332,8 @@ def draw_intervals(
     positive and span more than a factor of 30. `width` is in inches.
     """
     colours = [COLOURS["subject"], *SPARE_COLOURS[2::-1]]
-    with mpl.rc_context(MATPLOTLIB_SETTINGS):
-        height = 0.9 + 0.15 * unit.count("\n") + 0.34 * len(rows)
-        figure = Figure(figsize=(width, height), layout="constrained")
+    height = 0.9 + 0.15 * unit.count("\n") + 0.34 * len(rows)
+    with _open_figure((width, height)) as figure:
         axes = figure.add_subplot()
 
         # Markers and intervals, one series below the other within a row
