@@ -16,7 +16,8 @@ develop: .venv/ready-dev  # what tests and documentation need besides
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "mien needs Python 3.11 or newer; make setup PYTHON=python3.12 names another one"; exit 2; }
 	@echo "Installing torch and $$(grep -o '^[^= ]*==' requirements.lock | sort -u | grep -vc '^torch==') smaller" \
-	  "packages in .venv (1.8 GB, or about 6 GB beside an NVIDIA card); this takes some minutes."
+	  "packages in .venv (1.8 GB, or about 6 GB beside an NVIDIA card); this takes a minute" \
+	  "if pip has them in its cache, else some minutes."
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@# torch first: the CPU build where there is no NVIDIA card and pip finds one, else PyPI's with its CUDA packages
 	@command -v nvidia-smi > /dev/null || $(BIN)/python -m pip show --quiet torch 2> /dev/null || \
