@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from drawn import keep, people
+from web_pages import find_faults
 from worlds import run_inside
 
 from mien.audit import verdict
@@ -94,6 +95,7 @@ def test_the_run_holds_everything_and_the_page_opens_without_a_network(audit_hom
         targets = [part[1 : 1 + 5] for part in page.split(word)[1:]]
         assert targets and all(one.startswith(("data:", "#")) for one in targets)
     assert "memorisation.copied.pixels" in page and "image/svg+xml" in page and "Is it new?" in page
+    assert find_faults(page) == []
 
 
 def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit(audit_home: Path):

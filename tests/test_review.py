@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from drawn import FOUR, people
 from PIL import Image
+from web_pages import find_faults
 from worlds import inside
 
 from mien.audit.labels.review import Decisions, apply_decisions, copy_queue, read_decisions
@@ -164,6 +165,7 @@ def test_synthetic_pictures_may_leave_and_ask_for_real_judges(place: Path):
     assert "has seen people of the judges" in text
     page = (place / "made.html").read_text(encoding="utf-8")
     assert page.count("data:image/png") == 12 and "http" not in page and "not synthetic" not in page
+    assert find_faults(page) == []
     rows = decide(place / "made.csv", dict.fromkeys(range(3), ("reject", "")))
     inside(place, "review", "apply", "made.csv", "--as", "kept")
     kept = Faces.load(Store(place / "store").run("kept").path)
@@ -284,6 +286,7 @@ def test_plain_folders_are_compared_by_the_names_of_people(place: Path):
         and "http" not in page
         and "Keep it only where these images may be" in page
     )
+    assert find_faults(page) == []
     pairs = pd.read_csv(place / "report" / "pairs.csv")
     assert pairs["test"].tolist() == ["test/sadness/s05_900.png"] and pairs["kind"].tolist() == [
         "exact"
