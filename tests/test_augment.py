@@ -14,7 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mien.classifiers.augment import AugmentParameters, augment, draw_parameters
+from mien.classifiers.channels import find_flow_pairs
 from mien.classifiers.specs import AugmentSpec
+from mien.prepare.flow import FLOW_CHANNELS, FlowSpec, show_flow
+from mien.prepare.inputs import find_resting_values
 
 
 def pictures(
@@ -135,3 +138,67 @@ def keras(image: np.ndarray, angle: float, right: float, down: float) -> np.ndar
     moved = np.array([down * height, right * width])
     offset: Any = centre - turn @ (centre + moved)  # an array, whatever SciPy's stubs say
     return ndimage.affine_transform(image, turn, offset, order=1, mode="nearest")
+
+
+# Optical flow
+
+
+def arrows(right: int, down: int, size: int = 8) -> UInt8[Tensor, "1 3 h w"]:
+    """One image whose points all moved alike, with a strain that grows to the right."""
+    strain = torch.arange(size).expand(size, size) * 20
+    return torch.stack(
+        [torch.full((size, size), 128 + right), torch.full((size, size), 128 + down), strain]
+    )[None].byte()
+
+
+def change(images: UInt8[Tensor, "n 3 h w"], **changes: Any) -> Tensor:
+    how = replace(neutral(len(images)), **{key: np.array([one]) for key, one in changes.items()})
+    rests = find_resting_values(FLOW_CHANNELS)
+    return augment(images, how, images.shape[2], rests, find_flow_pairs(FLOW_CHANNELS))[0] * 255
+
+
+def test_a_mirrored_movement_to_the_right_is_one_to_the_left():
+    right, down, strain = change(arrows(50, -30), flip=True)
+    assert torch.allclose(right, torch.full((8, 8), 128.0 - 50), atol=1e-3)
+    assert torch.allclose(down, torch.full((8, 8), 128.0 - 30), atol=1e-3)
+    assert torch.allclose(strain, arrows(0, 0)[0, 2].float().flip(1), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("moved", "expected"), [((60, 0), (0, -60)), ((0, 60), (60, 0)), ((0, -60), (-60, 0))]
+)
+def test_a_quarter_turn_turns_the_movement_too(moved: tuple[int, int], expected: tuple[int, int]):
+    """Counter-clockwise: what moved to the right moves up, and what moved down moves right."""
+    right, down, _ = change(arrows(*moved), angle=90.0)
+    assert torch.allclose(right, torch.full((8, 8), 128.0 + expected[0]), atol=1e-3)
+    assert torch.allclose(down, torch.full((8, 8), 128.0 + expected[1]), atol=1e-3)
+
+
+def test_a_face_that_is_mirrored_has_the_flow_of_the_mirrored_clip():
+    """The flow of two mirrored frames is the mirrored flow of the frames."""
+    y, x = np.mgrid[:64, :64]
+    onset, apex = (
+        (128 + 60 * np.sin(x / 5 + shift) * np.cos(y / 7)).astype(np.uint8) for shift in (0, -0.2)
+    )
+    shown = [show_flow(a, b, FlowSpec())[0] for a, b in ((onset, apex),)]
+    mirrored = [show_flow(a[:, ::-1], b[:, ::-1], FlowSpec())[0] for a, b in ((onset, apex),)]
+    found = change(torch.from_numpy(np.stack(shown)), flip=True)
+    inner = np.s_[:, 16:-16, 16:-16]
+    apart = np.abs(found.numpy()[inner] - mirrored[0][inner])
+    unmirrored = np.abs(np.stack(shown)[0][..., ::-1][inner] - mirrored[0].astype(float)[inner])
+    assert apart.mean() < 2 and unmirrored[0].mean() > 10
+
+
+def test_brightness_does_not_change_a_flow():
+    images = arrows(50, -30)
+    assert torch.allclose(change(images, brightness=1.2), images[0].float(), atol=1e-3)
+
+
+def test_the_flow_of_each_moment_of_a_clip_is_mirrored():
+    shown = tuple(f"{name}-t{moment}" for moment in range(2) for name in FLOW_CHANNELS)
+    assert find_flow_pairs(shown) == [(0, 1), (3, 4)]
+    images = torch.cat([arrows(50, 0), arrows(-20, 0)], dim=1)
+    how = replace(neutral(1), flip=np.array([True]))
+    found = augment(images, how, 8, find_resting_values(shown), find_flow_pairs(shown))[0] * 255
+    assert found[0].mean() == pytest.approx(78, abs=0.01)
+    assert found[3].mean() == pytest.approx(148, abs=0.01)

@@ -1,11 +1,14 @@
 """CLASSIFIERS: what every classifier keeps, whether it is a network or not."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from worlds import CLASSES, blobs, show_as
 
 from mien.classifiers import fit
@@ -162,3 +165,45 @@ def test_a_baseline_is_known_by_its_name_and_an_unknown_name_gets_the_nearest_on
         require_known_network(["nearst"])
     with pytest.raises(SpecError, match="nearest is no network and has no fields"):
         read_spec(ClassifierSpec, {"name": "nearest"}, "classifier")
+
+
+# The linear support vector machine
+
+
+def test_a_linear_svm_answers_as_that_of_liblinear_for_two_classes():
+    """Parity with another solver, where a hyperplane divides the training images."""
+    train, test = blobs(80, seed=3, noise=10), blobs(40, seed=4, noise=10)
+    pair = CLASSES[:2]
+    one, two = (
+        faces.select(faces.index["emotion"].isin(pair).to_numpy()) for faces in (train, test)
+    )
+    fitted = BASELINES["svm"](one, pair)
+    scaler = StandardScaler().fit(one.images.reshape(len(one), -1))
+    other = LinearSVC(C=28, loss="hinge", max_iter=1_000_000).fit(
+        scaler.transform(one.images.reshape(len(one), -1)), one.labels(pair)
+    )
+    expected = other.predict(scaler.transform(two.images.reshape(len(two), -1)))
+    assert np.mean(fitted.predict(two).argmax(axis=1) == expected) > 0.95
+
+
+def test_a_linear_svm_gives_nothing_to_a_class_without_training_images():
+    faces = blobs(24)
+    known = faces.select((faces.index["emotion"] != CLASSES[1]).to_numpy())
+    found = BASELINES["svm"](known, CLASSES).predict(faces)
+    assert (found[:, 1] == 0).all() and found.sum(axis=1) == pytest.approx(np.ones(24))
+    one = faces.select((faces.index["emotion"] == CLASSES[2]).to_numpy())
+    assert (BASELINES["svm"](one, CLASSES).predict(faces)[:, 2] == 1).all()
+
+
+def test_a_linear_svm_does_not_see_how_large_a_channel_is_shown():
+    """Features are standardised: a flow on another scale gives the same answers."""
+    faces = show_as(blobs(48, noise=10), ("flow-right", "flow-down", "strain"))
+    images = faces.images.copy()
+    images[:, 0] = images[:, 0] // 4 * 2
+    images[:, 1] = images[:, 0] // 2 + 20
+    narrow = replace(faces, images=images)
+    images = images.copy()
+    images[:, 1] = images[:, 0]
+    wide = replace(faces, images=images)
+    first, second = (BASELINES["svm"](one, CLASSES).predict(one) for one in (narrow, wide))
+    assert first == pytest.approx(second, abs=0.02)
