@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_study_inputs import apexes, table
 from torch import Tensor, nn
 from worlds import CLASSES, blobs, show_as
 
@@ -23,6 +24,11 @@ from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.errors import DataError
 from mien.prepare.flow import FLOW_CHANNELS as FLOW
 from mien.prepare.inputs import find_resting_values
+from mien.runs.store import Store
+from mien.study.cost import estimate_costs
+from mien.study.file import require_classifiers, resolve
+from mien.study.plan import plan_study
+from mien.study.run import run_study
 
 CLIP = ("t0", "t1", "t2")
 FLOW_NETWORKS = [name for name, own in OWN_NETWORKS.items() if own.takes == "flow"]
@@ -280,3 +286,28 @@ def test_the_page_of_classifiers_has_a_row_for_each_network():
         assert {"images": "any", "flow": "optical flow", "clips": "clips"}[own.takes] in sees
         assert int(pixels) == make_spec(name).size
         assert int(weights.replace(",", "")) == count_weights(build(name, shown))
+
+
+# Studies
+
+
+def test_a_study_plans_a_network_of_flow_only_for_flow(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    apexes(store, "a")
+    fields = {"size": 16, "epochs": 1, "batch": 8}
+    grey = resolve(table(classifiers=["sssnet"], classifier=fields), store)
+    with pytest.raises(DataError, match=r"sssnet, plain takes optical flow .* show gray"):
+        require_classifiers(grey, {}, store)
+    with pytest.raises(DataError, match="classifier sssnet, plain takes optical flow"):
+        run_study(grey, store, device="cpu")
+
+    # With an input of its own it is planned, timed, and trained next to a network of frames
+    own = {**fields, "sssnet": {"input": ["flow"]}, "svm": {"input": ["flow"]}}
+    both = table(classifiers=["tiny", "sssnet", "svm"], classifier=own, trials=1)
+    study = resolve(both, store)
+    require_classifiers(study, {}, store)
+    plan = plan_study(study, store)
+    costs = estimate_costs(plan, list(plan.rows), store, device="cpu")
+    assert {cost.label for cost in costs} >= {"tiny plain", "sssnet plain"}
+    run_study(study, store, device="cpu")
+    assert len(plan_study(study, store).done) == len({row.spec.name for row in plan.rows})

@@ -22,6 +22,8 @@ from mien.runs.progress import count_of
 from mien.runs.spec import suggest
 from mien.seeds import make_rng
 
+SIZE_GRID = 32  # the stride of most networks, in pixels
+
 
 @dataclass(frozen=True)
 class Frozen:
@@ -54,18 +56,51 @@ def require_size(name: str, spec: ClassifierSpec, shown: Sequence[str] = PICTURE
     """
     if spec.name in OWN_NETWORKS:
         return
+    fault = _find_size_fault(spec, shown)
+    if fault is None:
+        return
+    label = name if name.startswith(spec.name) else f"{name} ({spec.name})"
+    sizes = _find_near_sizes(spec, shown) or [get_pretrained_size(spec.name)]
+    raise SpecError(
+        f"classifier {label}: size must be one that the network can take; {spec.size} is "
+        f"not{f' ({fault})' if fault else ''}; choose {' or '.join(map(str, sizes))}"
+    )
+
+
+def _find_size_fault(spec: ClassifierSpec, shown: Sequence[str]) -> str | None:
+    """Return why the network cannot take images of its size, or None if it can.
+
+    The reason is the first line of torch's message, which can be empty.
+    """
     try:
         build_outline(spec, 2, shown)(
             torch.empty(2, len(shown), spec.size, spec.size, device="meta")
         )
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        label = name if name.startswith(spec.name) else f"{name} ({spec.name})"
-        reason = str(error).strip().splitlines()
-        raise SpecError(
-            f"classifier {label}: size must be one that the network can take; {spec.size} is "
-            f"not{f' ({reason[0]})' if reason else ''}; choose a larger one, such as "
-            f"{get_pretrained_size(spec.name)}"
-        ) from None
+        return next(iter(str(error).strip().splitlines()), "")
+    return None
+
+
+def _find_near_sizes(spec: ClassifierSpec, shown: Sequence[str]) -> list[int]:
+    """Return the nearest sizes below and above that the network can take, if there are any near.
+
+    Networks whose strides or windows do not fit every size fit multiples of 32.
+    """
+    below, above = (spec.size - 1) // SIZE_GRID * SIZE_GRID, spec.size // SIZE_GRID * SIZE_GRID
+    sides = [
+        [below - SIZE_GRID * number for number in range(2)],
+        [above + SIZE_GRID * number for number in range(1, 4)],
+    ]
+    found = []
+    for sizes in sides:
+        possible = (
+            size
+            for size in sizes
+            if size >= SIZE_GRID
+            and _find_size_fault(spec.model_copy(update={"size": size}), shown) is None
+        )
+        found += [size for size in [next(possible, None)] if size is not None]
+    return found
 
 
 def get_pretrained_size(name: str) -> int:
