@@ -152,8 +152,6 @@ class LinearSvm(Baseline):
 
     def predict_known(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
         """Return the softmax of the decision values, and 0 for classes without training images."""
-        from scipy.special import softmax
-
         found = np.zeros((len(faces), len(self.classes)))
         if len(self.present) == 1:
             found[:, self.present] = 1.0
@@ -161,7 +159,8 @@ class LinearSvm(Baseline):
         values = self.model.decision_function(flatten_pixels(_shrink(faces, SVM_SIDE)))
         if values.ndim == 1:  # of two classes, the value of the second
             values = np.stack([-values, values], axis=1)
-        found[:, self.present] = softmax(values, axis=1)
+        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        found[:, self.present] = powers / powers.sum(axis=1, keepdims=True)
         return found
 
 
