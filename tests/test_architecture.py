@@ -325,8 +325,9 @@ def test_no_two_files_define_a_constant_or_a_type_of_one_name():
 
 
 def test_no_test_imports_a_file_of_tests():
-    """What tests share is in worlds.py, drawn.py, notes.py and conftest.py; the scripts that tests
-    start are text, so text is searched.
+    """What tests share is in worlds.py, drawn.py, spots.py, notes.py and conftest.py.
+
+    The scripts that tests start are text, so text is searched.
     """
     importing = re.compile(r"^\s*(?:from|import)\s+test_\w+", re.MULTILINE)
     files = sorted(Path(__file__).parent.rglob("*.py"))

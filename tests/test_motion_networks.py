@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_study_inputs import apexes, table
+from spots import apexes, table
 from torch import Tensor, nn
 from worlds import CLASSES, blobs, show_as
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_images
-from test_study_inputs import apexes, table
+from spots import apexes, table
 from worlds import CLASSES, blobs
 
 from mien.classifiers import pretrained
