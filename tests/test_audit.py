@@ -219,7 +219,7 @@ def test_matches_in_blocks_are_those_of_one_search(
         -(-len(side) // 50) for side in faces[::-1]
     )
     for found in (matches.load_or_make(train, test, made, other), matches.find_matches(*faces)):
-        for side in ("made", "test"):
+        for side in ("synthetic", "test"):
             for name, column in asdict(getattr(found, side)).items():
                 assert column == pytest.approx(asdict(getattr(whole, side))[name], abs=1e-6), (
                     side,
