@@ -213,11 +213,15 @@ def blob_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("controls") / "store")
     keep(blobs(), store, "blobs")
     keep(replace(blobs(), channels=("onset-difference",)), store, "moving-blobs")
+    coded = blobs().index.assign(action_units="6+12")
+    keep(replace(blobs(), index=coded), store, "coded-blobs")
     return store
 
 
 def find_suitable_faces(control: str) -> str:
     """Return the faces of a study with this control: a control of movement needs movement."""
+    if CONTROLS[control].ceiling:
+        return "coded-blobs"
     return "moving-blobs" if CONTROLS[control].motion else "blobs"
 
 

@@ -128,8 +128,10 @@ def test_each_trial_of_each_cell_is_in_the_plan_exactly_once(data: st.DataObject
     used = data.draw(st.lists(st.sampled_from(FIVE_SETTINGS), min_size=1, unique=True))
     fits = [
         name
-        for name, control in CONTROLS.items()
-        if any(control.applies_to(one, SETTINGS[one].train, SETTINGS[one].test) for one in used)
+        for name in ALL_CONTROLS
+        if any(
+            CONTROLS[name].applies_to(one, SETTINGS[one].train, SETTINGS[one].test) for one in used
+        )
     ]
     controls = data.draw(st.lists(st.sampled_from(fits), unique=True))
     names = {"first": {"name": "tiny"}, "second": {"name": "tiny"}}

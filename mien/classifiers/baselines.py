@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from mien.classifiers.action_units import encode_units, name_columns, require_units
 from mien.classifiers.curves import EpochScores
 from mien.errors import DataError
 from mien.faces import Faces
@@ -31,7 +32,8 @@ class Baseline(ABC):
     A baseline with `shows`, a text that says what it does, is a control of every study; another one
     can be listed among the classifiers of a study. `constant` says whether it gives one answer to
     all images. `short` is its printed name in other controls, for which it is trained like the
-    classifiers of the study; a baseline without it is not.
+    classifiers of the study; a baseline without it is not. `reads_units` says that it reads the
+    coded action units in place of the images.
 
     Raises DataError without training images.
     """
@@ -41,6 +43,7 @@ class Baseline(ABC):
     shows: ClassVar[str] = ""
     constant: ClassVar[bool] = False
     short: ClassVar[str] = ""
+    reads_units: ClassVar[bool] = False
 
     def __init__(self, faces: Faces, classes: Sequence[str], seed: int = 0) -> None:
         if not len(faces):
@@ -176,6 +179,47 @@ def _shrink(faces: Faces, side: int) -> Faces:
     return replace(faces, images=resized.round().clamp(0, 255).byte().numpy())
 
 
+class UnitsOnly(Baseline):
+    """The class by the action units of each clip alone: a logistic regression, without images.
+
+    It says what the labels of a set follow from the units that were coded. The penalty is
+    scikit-learn's own (L2, C = 1), each clip weighs as much as any other, and a class without
+    training images gets the probability 0.
+
+    Raises DataError if a dataset of the training images has no action units.
+    """
+
+    label = "action units alone"
+    shows = (
+        "a logistic regression on the coded action units of each clip, which sees no image; it is "
+        "no floor but a ceiling: a classifier of images that exceeds it uses more than these units"
+    )
+    reads_units = True
+
+    def learn(self, faces: Faces, labels: Int[np.ndarray, " n"], seed: int) -> None:
+        """Fit the regression."""
+        from sklearn.linear_model import LogisticRegression  # takes seconds to load
+
+        require_units(faces, self.label)
+        texts = list(faces.index["action_units"])
+        self.columns = name_columns(texts)
+        self.present = np.unique(labels)
+        if len(self.present) > 1:
+            clips = faces.units("clip")
+            weights = 1 / clips.map(clips.value_counts()).to_numpy()
+            model = LogisticRegression(max_iter=1000)
+            self.model = model.fit(encode_units(texts, self.columns), labels, weights)
+
+    def predict_known(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
+        """Return the probabilities of the regression."""
+        if len(self.present) == 1:
+            return self.make_certain(np.full(len(faces), self.present[0]))
+        found = np.zeros((len(faces), len(self.classes)), dtype=np.float32)
+        units = encode_units(list(faces.index["action_units"]), self.columns)
+        found[:, self.present] = self.model.predict_proba(units)
+        return found
+
+
 def flatten_pixels(faces: Faces) -> Float[np.ndarray, "n pixels"]:
     """Return the images as rows of float32 numbers from 0 to 1."""
     return faces.images.reshape(len(faces), -1).astype(np.float32) / 255
@@ -185,5 +229,6 @@ BASELINES: Mapping[str, type[Baseline]] = {
     "majority": Majority,
     "nearest": Nearest,
     "svm": LinearSvm,
+    "units_only": UnitsOnly,
 }
 """The classifiers that are no networks: one more is a class and an entry here."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mien.classifiers.action_units import describe_clashes, has_units
 from mien.faces import Faces
 from mien.report.words import get_faces_name
 from mien.runs.progress import count_of
@@ -64,7 +65,9 @@ def list_facts(study: StudyResults) -> list[tuple[str, str]]:
         for layers in study.plan.frozen
     ]
 
-    # Controls, and the versions of the software
+    # Action units, controls, and the versions of the software
+    if has_units(study.faces):
+        facts.append(("emotions and action units", describe_clashes(study.faces)))
     if study.plan.controls:
         facts += [
             (f"control {CONTROLS[name].label}", CONTROLS[name].shows)

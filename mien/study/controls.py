@@ -73,7 +73,7 @@ def list_trial_kinds(study: StudySpec) -> list[TrialKind]:
         TrialKind(CONTROLS[name].baseline, "", name, train, sources)
         for name in study.controls
         if CONTROLS[name].baseline
-        for train, sources in tests_of.items()
+        for train, sources in _list_trainings(name, tests_of)
     ]
     retrained = [
         TrialKind(classifier, ablation, name, train, sources)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mien.classifiers import pretrained, weight_files
+from mien.classifiers.action_units import require_units
 from mien.classifiers.baselines import BASELINES
 from mien.classifiers.specs import AnyClassifier, ClassifierSpec, WeightsSpec, select_networks
 from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsError
@@ -450,9 +451,11 @@ def resolve(
         seed=study.seed,
     )
 
-    # Controls of the movement, and then [generator], [generate] and counts, are checked before
-    # anything is copied
+    # Controls of movement and of action units, and then [generator], [generate] and counts, are
+    # checked before anything is copied
     _require_motion(spec, store, where)
+    for control in (name for name in spec.controls if CONTROLS[name].ceiling):
+        require_units(faces, f"{where}: the control {control}")
     plan_databases(spec, faces, where)
     if files is None:
         for path in weights_files.values():

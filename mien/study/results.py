@@ -206,7 +206,9 @@ class StudyResults:
         return [
             control.label
             for name, control in CONTROLS.items()
-            if name not in self.plan.controls and (moving or not control.motion)
+            if name not in self.plan.controls
+            and (moving or not control.motion)
+            and not control.ceiling
         ]
 
     def _has(self, setting: str, level: str) -> bool:
@@ -336,12 +338,12 @@ class StudyResults:
         """Return the controls that a cell with a finished trial is compared with, and their names.
 
         They are the constant answer, then those of its setting that are of the same classifier, or
-        of none of the study's.
+        of none of the study's. A ceiling is none of them.
         """
         return [("the constant answer", cell.commonest)] + [
             (self.label_control(control), control)
             for control in self.find_controls(cell.setting, cell.level)
-            if self.serves(control, cell)
+            if self.serves(control, cell) and not CONTROLS[control.control].ceiling
         ]
 
     def serves(self, control: ResultCell, cell: ResultCell) -> bool:

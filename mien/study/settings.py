@@ -70,6 +70,8 @@ class Control:
     - `motion` names what is done with the movement that the real faces show, as a member of
       motion_controls.MOTION_CHANGES; "" is nothing. Such a control has no baselines.
     - `constant` says whether it gives one answer to all images.
+    - `ceiling` says that it reads the coding in place of the images, so that no cell has to exceed
+      it: it is shown beside the cells, and no verdict comes from it.
     - `only` is the one setting that it is a control of; "" is every one.
     """
 
@@ -80,6 +82,7 @@ class Control:
     permutes_labels: bool = False
     motion: str = ""
     constant: bool = False
+    ceiling: bool = False
     only: str = ""
 
     @property
@@ -111,7 +114,14 @@ def replace_generator(label: str, images: str, **generator: Any) -> Control:
 
 CONTROLS: dict[str, Control] = {
     **{
-        name: Control(baseline.label, baseline.shows, name, constant=baseline.constant)
+        name: Control(
+            baseline.label,
+            baseline.shows,
+            name,
+            constant=baseline.constant,
+            ceiling=baseline.reads_units,
+            only="real_to_real" if baseline.reads_units else "",
+        )
         for name, baseline in BASELINES.items()
         if baseline.shows
     },
