@@ -88,6 +88,7 @@ class StudyFile(Strict):
     generate: dict[str, Any] = Field(default_factory=dict)
     counts: str = "like"
     seed: int = 0
+    inflation: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -129,6 +130,15 @@ class StudyFile(Strict):
                 raise ValueError(
                     f"{name} must list each one once; given: {', '.join(map(str, values))}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _require_tests_of_inflation(self) -> "StudyFile":
+        if self.inflation and (self.protocol == "frame" or "real_to_real" not in self.settings):
+            raise ValueError(
+                "inflation needs the setting real_to_real and a protocol that holds out clips, "
+                "subjects or datasets: it says what choosing an epoch on them would add"
+            )
         return self
 
     @model_validator(mode="after")
@@ -449,6 +459,7 @@ def resolve(
         generate=study.generate,
         counts=study.counts,
         seed=study.seed,
+        inflation=study.inflation,
     )
 
     # Controls of movement and of action units, and then [generator], [generate] and counts, are

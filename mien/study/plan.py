@@ -8,7 +8,7 @@ from pathlib import Path
 from mien.classifiers.baselines import BASELINES
 from mien.classifiers.channels import name_network_channels
 from mien.classifiers.networks import find_frozen_layers
-from mien.classifiers.specs import select_networks
+from mien.classifiers.specs import ClassifierSpec, select_networks
 from mien.faces import Faces
 from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
 from mien.runs.progress import count_of
@@ -74,6 +74,7 @@ def _make_trial_spec(
 
     # The classifier; without randomness all trials are one and the same run
     change = find_motion_change(kind.control)
+    classifier = study.classifiers.get(kind.classifier, {}).get(kind.ablation, kind.classifier)
     repetition = 0 if has_fixed_settings(study, kind.classifier, kind.control) else trial
     return TrialSpec(
         faces=study.find_faces(kind.classifier, kind.ablation),
@@ -84,12 +85,16 @@ def _make_trial_spec(
         split_seed=derive_seed("study", study.seed, "trial", trial) if by_frame else study.seed,
         train=kind.train,
         tests=kind.tests,
-        classifier=study.classifiers.get(kind.classifier, {}).get(kind.ablation, kind.classifier),
+        classifier=classifier,
         permuted=derive_seed("study", study.seed, "permuted", trial)
         if permutes_labels(kind.control)
         else None,
         motion=change or None,
         motion_seed=derive_seed("study", study.seed, "motion", trial) if change else None,
+        keeps_epochs=study.inflation
+        and not kind.control
+        and kind.train == "real"
+        and isinstance(classifier, ClassifierSpec),
         classes=study.classes,
         trial=repetition,
         seed=derive_seed("study", study.seed, "trial", repetition, "fold", fold),

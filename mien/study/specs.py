@@ -18,6 +18,10 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_false(value: object) -> bool:
+    return value is False
+
+
 def _is_empty(value: Mapping[str, Any]) -> bool:
     return not value
 
@@ -71,6 +75,7 @@ class StudySpec(Spec):
     generate: dict[str, Any]
     counts: str
     seed: int
+    inflation: bool = Field(default=False, exclude_if=_is_false)
 
     def find_faces(self, classifier: str, ablation: str) -> str:
         """Return the run of the real faces that a classifier sees under an ablation."""
@@ -108,7 +113,8 @@ class TrialSpec(Spec):
     `copycat` are the runs of databases, or empty if none is used, and `others` has those of other
     sources by name (`list_database_fields` makes the three). `permuted` is the seed by which the
     labels of all real faces are permuted, or None. `motion` names what is done with their movement,
-    as in motion_controls.MOTION_CHANGES, with the seed `motion_seed`.
+    as in motion_controls.MOTION_CHANGES, with the seed `motion_seed`. With `keeps_epochs` the
+    answers on real images are also kept after each epoch.
     """
 
     stage: ClassVar[str] = "trial"
@@ -128,6 +134,7 @@ class TrialSpec(Spec):
     # Omitted without a value, as in the specs of all trials before there were such controls
     motion: str | None = Field(default=None, exclude_if=_is_none)
     motion_seed: int | None = Field(default=None, exclude_if=_is_none)
+    keeps_epochs: bool = Field(default=False, exclude_if=_is_false)
     classes: tuple[str, ...]
     trial: int
     seed: int
