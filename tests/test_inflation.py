@@ -1,12 +1,26 @@
 """Inflation: an epoch that is chosen on the test subjects scores more than an honest one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from worlds import SMALL_FIELDS, blobs, keep, table
 
 from mien.errors import DataError
-from mien.study.inflation import CHOICES, measure_inflation
+from mien.report.inflation import describe_inflation, make_inflation_table
+from mien.report.write import write_report
+from mien.runs.store import Store
+from mien.study.file import resolve
+from mien.study.inflation import CHOICES, measure_inflation, read_epochs
+from mien.study.plan import plan_study
+from mien.study.predictions import read_predictions
+from mien.study.results import StudyResults
+from mien.study.run import run_study
+from mien.study.specs import StudySpec
+from mien.study.trials import run_trial
 
 CLASSES = ("fear", "happiness")
 
@@ -72,3 +86,67 @@ def test_numbers_that_do_not_belong_together_are_refused():
             ["a", "b"],
             CLASSES,
         )
+
+
+# In a study
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySpec]:
+    store = Store(tmp_path_factory.mktemp("inflation") / "store")
+    keep(blobs(), store, "blobs")
+    study = resolve(table(inflation=True, controls=["nearest"]), store)
+    run_study(study, store, device="cpu")
+    return store, study
+
+
+def test_a_trial_keeps_its_answers_after_each_epoch(watched: tuple[Store, StudySpec]):
+    store, study = watched
+    for row in plan_study(study, store).rows:
+        run = store.run(row.spec.name)
+        answers = read_epochs(run.path)
+        if row.control:
+            assert answers is None
+            continue
+        predictions = read_predictions(run)
+        assert answers is not None and len(answers) == SMALL_FIELDS["epochs"]
+        # the last epoch is the one that counts, since no epoch is chosen on held-out images
+        last = [study.classes[number] for number in answers[-1]]
+        assert last == list(predictions["predicted"])
+
+
+def test_keeping_answers_changes_nothing_in_the_training(watched: tuple[Store, StudySpec]):
+    store, study = watched
+    row = next(row for row in plan_study(study, store).rows if not row.control)
+    plain = run_trial(row.spec.model_copy(update={"keeps_epochs": False}), store, "cpu")
+    assert read_predictions(plain).equals(read_predictions(store.run(row.spec.name)))
+
+
+def test_the_report_prints_the_inflated_scores_beside_the_honest_one(
+    watched: tuple[Store, StudySpec], tmp_path: Path
+):
+    results = StudyResults("small", watched[0])
+    (trials,) = results.inflation.values()
+    assert len(trials) == 2 and trials[0].n == len(blobs())
+    honest = results.find_cell("real_to_real", "tiny")
+    assert honest is not None
+    assert np.isclose(
+        honest.average_trials("uar"), np.mean([one.scores["honest"]["uar"] for one in trials])
+    )
+
+    shown = make_inflation_table(results)
+    assert shown is not None
+    labels = [line.entries[0].text for line in shown.lines]
+    assert labels[0] == "tiny" and labels[1] == "honest"
+    assert all(text.startswith("inflated: ") for text in labels[2:])
+    (sentence,) = describe_inflation(results)
+    assert "with an honest epoch. Inflated," in sentence
+    write_report(["small"], watched[0], tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "What an epoch chosen on the test subjects would have claimed" in page
+
+
+def test_inflation_needs_held_out_people():
+    for fields in ({"protocol": "frame"}, {"settings": ["synthetic_to_real"]}):
+        with pytest.raises(ValidationError, match="inflation needs the setting real_to_real"):
+            table(inflation=True, **fields)

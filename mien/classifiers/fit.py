@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,11 +50,14 @@ def fit_network(
     scratch: Path | None = None,
     device: str = "auto",
     file: Path | None = None,
+    watch: Callable[[TrainedNetwork, int], None] | None = None,
 ) -> TrainedNetwork:
     """Return a network of `classes` trained on `faces`; equal arguments give equal weights.
 
     Checkpoints are written to `scratch`, and a training that was stopped resumes from there with
-    the same result. `file` is the weights file that a spec with `file:` refers to.
+    the same result. `file` is the weights file that a spec with `file:` refers to. `watch` is
+    called after each epoch with the network and the number of the epoch, from 1; it changes
+    nothing in the training. After a resumption it is called again from the checkpoint on.
 
     Raises DataError for fewer than two images or classes and for images that the network does not
     take, such as single frames for a network of clips, WeightsError if the pretrained weights
@@ -107,6 +110,8 @@ def fit_network(
                 if ended:
                     epoch = (step + 1) // work.steps_per_epoch
                     curve.end_epoch(epoch, best.compare(work.classifier, epoch))
+                    if watch is not None:
+                        watch(work.classifier, epoch)
 
                 # Save, then stop here if a signal asked for it
                 if due and scratch is not None:

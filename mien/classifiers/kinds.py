@@ -43,7 +43,8 @@ class ClassifierKind:
     """What is done with a kind of classifier.
 
     - `fit(faces, classifier, classes, seed, scratch, device, store)` returns a FittedClassifier.
-      `store` has the weights that the training starts from.
+      `store` has the weights that the training starts from. A kind that is trained in epochs also
+      takes `watch`, as fit_network does.
     - `timing(classifier)` returns how long its training takes, or is None for a kind whose training
       takes seconds.
     """
@@ -60,9 +61,10 @@ def _fit_network(
     scratch: Path | None,
     device: str,
     store: Store,
+    watch: Callable[[TrainedNetwork, int], None] | None = None,
 ) -> TrainedNetwork:
     file = find_imported_weights(spec, store)
-    return fit_network(faces, spec, classes, seed, scratch, device, file)
+    return fit_network(faces, spec, classes, seed, scratch, device, file, watch)
 
 
 def _make_baseline_kind(baseline: type[Baseline]) -> ClassifierKind:
@@ -97,16 +99,19 @@ def fit_classifier(
     *,
     scratch: Path | None = None,
     device: str = "auto",
+    watch: Callable[[TrainedNetwork, int], None] | None = None,
 ) -> FittedClassifier:
     """Return a classifier of `classes` trained on `faces`; equal arguments give equal answers.
 
-    A training that writes checkpoints to `scratch` resumes from there with the same result.
+    A training that writes checkpoints to `scratch` resumes from there with the same result. `watch`
+    is for classifiers that are trained in epochs, and is called after each.
 
     Raises DataError for too few images or classes, WeightsError if the pretrained weights are
     missing, and TrainingError if the training diverges.
     """
     fit = find_kind(classifier).fit
-    return fit(faces, classifier, classes, seed, scratch, device, store)
+    watched = {} if watch is None else {"watch": watch}
+    return fit(faces, classifier, classes, seed, scratch, device, store, **watched)
 
 
 def find_timing(classifier: AnyClassifier) -> NetworkTiming | None:

@@ -17,6 +17,7 @@ from mien.report.comparison import (
 from mien.report.conclusions import describe_design, draw_conclusions
 from mien.report.facts import list_facts
 from mien.report.gallery import collect_strips, explain_hidden_faces
+from mien.report.inflation import make_inflation_table
 from mien.report.plots import FaceMap, plot_accuracies, plot_learning_curves, plot_map
 from mien.report.sentences import (
     LEAK_ADVICE,
@@ -104,6 +105,7 @@ def _collect_section(
         ],
         "recall": make_recall_table(study),
         "datasets": make_dataset_tables(study),
+        "inflation": make_inflation_table(study),
         "counts": count_sheets(study),
         "strips": collect_strips(study, real),
         "unshown": explain_hidden_faces(study, real, real_faces),

@@ -105,6 +105,7 @@ def _render_section(section: dict[str, Any], alone: bool) -> list[str]:
     # Classes, curves, the map, and the numbers of images
     sheets = [
         *section["datasets"],
+        section["inflation"],
         section["recall"],
         *map(_make_confusion_table, section["confusions"]),
         *_list_chart_tables(section),

@@ -7,6 +7,7 @@ from rich.table import Table
 from mien.pages.tables import EMPTY_CELL, LOW_MARK
 from mien.report.comparison import METRICS
 from mien.report.conclusions import draw_conclusions
+from mien.report.inflation import describe_inflation
 from mien.report.sentences import NOTICES, copy_alarms
 from mien.report.words import format_classifier, format_score, list_missed_controls
 from mien.report.write import format_plain_value
@@ -84,6 +85,7 @@ def print_table(study: str, store: Store) -> None:
     loaded = StudyResults(study, store)
     for text in [
         *(f"Leak alarm: {text}" for text in copy_alarms(loaded)),
+        *describe_inflation(loaded),
         *(f"{one.asked} {one.sentence}" for one in draw_conclusions([loaded])),
     ]:
         out.print(format_plain_value(text), soft_wrap=True)

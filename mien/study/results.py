@@ -15,7 +15,7 @@ import pandas as pd
 from mien import metrics, published
 from mien.classifiers.baselines import BASELINES
 from mien.errors import StoreError
-from mien.faces import OWNER_COLUMNS, Faces
+from mien.faces import OWNER_COLUMNS, Faces, name_units
 from mien.runs.files import read_error
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
@@ -30,6 +30,7 @@ from mien.study.cells import (
     estimate_gap,
     group_predictions,
 )
+from mien.study.inflation import Inflation, measure_inflation, read_epochs
 from mien.study.motion_controls import shows_motion
 from mien.study.plan_file import TrialRecord, read_record
 from mien.study.predictions import list_levels, read_predictions, score_predictions
@@ -306,6 +307,43 @@ class StudyResults:
             return None
         tables = [self._read_predictions(run) for run in runs]
         return pd.concat([table.loc[table["test"] == test] for table in tables], ignore_index=True)
+
+    @cached_property
+    def inflation(self) -> dict[tuple[str, str], list[Inflation]]:
+        """What other choices of the epoch would have scored on real images, in each trial.
+
+        It is by classifier and ablation, of those whose trials are done and kept their epochs.
+        """
+        runs: dict[tuple[str, str], dict[int, list[str]]] = {}
+        for trial in self.trials:
+            if trial.train == "real" and not trial.control:
+                by_trial = runs.setdefault((trial.classifier, trial.ablation), {})
+                by_trial.setdefault(trial.trial, []).append(trial.run)
+        measured = {
+            position: [self._measure_inflation(names) for _, names in sorted(by_trial.items())]
+            for position, by_trial in runs.items()
+        }
+        return {
+            position: [one for one in trials if one is not None]
+            for position, trials in measured.items()
+            if None not in trials
+        }
+
+    def _measure_inflation(self, runs: list[str]) -> Inflation | None:
+        """Return the measurement of one trial from its folds, or None if one kept no epochs."""
+        table = self._pool_predictions(runs, "real")
+        if table is None:
+            return None
+        answers = [read_epochs(self.done[run].path) for run in runs]
+        kept = [after for after in answers if after is not None]
+        if len(kept) < len(runs):
+            return None
+        number = {name: position for position, name in enumerate(self.classes)}
+        true, chosen = (
+            table[column].map(number).to_numpy(dtype=np.int64) for column in ("true", "predicted")
+        )
+        owners = list(name_units(table, "subject"))
+        return measure_inflation(true, np.concatenate(kept, axis=1), chosen, owners, self.classes)
 
     def list_records(self, run: str) -> list[Record]:
         """Return the scores of each test set of a finished trial, from its predictions."""

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mien import metrics
 from mien.classifiers.curves import CURVE_FILE, write_curve
-from mien.classifiers.kinds import fit_classifier
+from mien.classifiers.kinds import FittedClassifier, fit_classifier
 from mien.faces import Faces, concatenate
 from mien.prepare import splits
 from mien.runs.store import Run, RunSummary, Store
 from mien.study.controls import permute_labels
+from mien.study.inflation import EPOCHS_FILE
 from mien.study.motion_controls import MOTION_CHANGES
 from mien.study.predictions import list_accuracies, write_predictions
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
@@ -33,9 +34,19 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
     def build(out: Path, scratch: Path) -> RunSummary:
         # Train, and predict each test set
         train, tests = load_train_and_tests(spec, store)
+        epochs = EpochAnswers(tests["real"], scratch) if spec.keeps_epochs else None
         fitted = fit_classifier(
-            train, spec.classifier, spec.classes, spec.seed, store, scratch=scratch, device=device
+            train,
+            spec.classifier,
+            spec.classes,
+            spec.seed,
+            store,
+            scratch=scratch,
+            device=device,
+            watch=epochs.add if epochs else None,
         )
+        if epochs:
+            np.save(out / EPOCHS_FILE, epochs.collect(), allow_pickle=False)
         tables = [
             tabulate_predictions(fitted.predict(faces), name, faces, spec)
             for name, faces in tests.items()
@@ -58,6 +69,33 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
         }
 
     return store.make(spec, build)
+
+
+class EpochAnswers:
+    """The answers of a network on test images after each epoch.
+
+    They are kept in the folder `scratch`, so that a training that resumes has those of the epochs
+    before its checkpoint.
+    """
+
+    def __init__(self, faces: Faces, scratch: Path) -> None:
+        self.faces, self.folder = faces, scratch / "epochs"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, network: FittedClassifier, epoch: int) -> None:
+        """Keep the answers after an epoch, whose number is from 1."""
+        answers = network.predict(self.faces).argmax(axis=1).astype(np.int16)
+        np.save(self._name_file(epoch), answers, allow_pickle=False)
+
+    def collect(self) -> Int[np.ndarray, "epochs n"]:
+        """Return the class numbers that were predicted, with a row for each epoch."""
+        count = len(list(self.folder.glob("*.npy")))
+        return np.stack(
+            [np.load(self._name_file(epoch), allow_pickle=False) for epoch in range(1, count + 1)]
+        )
+
+    def _name_file(self, epoch: int) -> Path:
+        return self.folder / f"{epoch:06d}.npy"
 
 
 def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str, Faces]]:
