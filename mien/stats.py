@@ -1,4 +1,4 @@
-"""Measured numbers and their spread over trials and over tested people."""
+"""Means, their spread over trials, and 95 % intervals by bootstrap over people."""
 
 import itertools
 import math

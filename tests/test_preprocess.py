@@ -16,14 +16,9 @@ from mien.faces import CLASS_SETS, EMOTIONS, Faces, make_index
 from mien.pages.sheets import draw_class_sheet, draw_grid
 from mien.pictures import decode
 from mien.prepare.classes import merge_classes
+from mien.prepare.clips import find_clips_without_apex
 from mien.prepare.inputs import compute_hog, compute_onset_difference
-from mien.prepare.preprocess import (
-    find_clips_without_apex,
-    preprocess,
-    read_frames,
-    read_input,
-    run_preprocess,
-)
+from mien.prepare.preprocess import preprocess, read_frames, read_input, run_preprocess
 from mien.prepare.specs import PreprocessSpec
 from mien.published import CLIPS_PER_CLASS, TABLE_1
 from mien.runs.spec import Spec, read_spec
@@ -206,7 +201,7 @@ def test_the_apex_window_has_known_frames():
     assert [key for key in kept.index["key"] if key[0] == "a"] == [f"a/{k}" for k in range(57, 64)]
     assert [key for key in kept.index["key"] if key[0] == "b"] == [f"b/{k}" for k in range(1, 6)]
     assert [key for key in kept.index["key"] if key[0] == "p"] == ["p0", "p1"]
-    assert find_clips_without_apex(faces) == ["c"] and "c" not in set(kept.index["clip"])
+    assert find_clips_without_apex(faces.index) == ["c"] and "c" not in set(kept.index["clip"])
     assert preprocess(faces, spec(window=0)).index["key"].tolist() == ["p0", "p1", "a/60", "b/2"]
 
 

@@ -1,4 +1,4 @@
-"""BASELINES: classifiers that are no networks, such as a nearest neighbour.
+"""BASELINES: the classifiers that are no networks, and the table that lists them.
 
 A result means something only if it is above them. Majority is a constant answer. A nearest
 neighbour on raw pixels learns nothing about expressions, and under a random split of video frames

@@ -1,4 +1,4 @@
-"""CLASSIFIERS: networks and baselines, fitted, applied and timed alike."""
+"""CLASSIFIERS: how a network, or one of BASELINES, is fitted, applied and timed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

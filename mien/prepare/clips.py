@@ -1,4 +1,4 @@
-"""Clips: which frames of a clip are its onset, apex and offset, and clips resampled in time."""
+"""Clips: their onsets, apexes and offsets, the frames around these, and resampled moments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,9 +6,11 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 PAIR = "onset,apex"  # the clips of two frames
+
+FrameChoice = Literal["all", "apex", "onset+apex"]
 
 Until = Literal["offset", "apex"]
 
@@ -128,6 +130,34 @@ def resample_clips(index: pd.DataFrame, clips: int | str, until: Until) -> Resam
         moments,
         {reason: sorted(names) for reason, names in left_out.items() if names},
     )
+
+
+def select_frames(
+    index: pd.DataFrame, frames: FrameChoice, window: int, every: int
+) -> Bool[np.ndarray, " n"]:
+    """Return whether each row of an index is kept; single photographs always are.
+
+    `apex` keeps every n-th frame within `window` frames of the clip's apex, `onset+apex` the two
+    frames that are marked so, and `all` every n-th frame of the clip.
+    """
+    single = index["clip"] == ""
+    if frames == "apex":
+        apex_frame = {clip: index["frame"].iloc[row] for clip, row in find_apexes(index).items()}
+        # NaN where the clip has no apex; comparisons with NaN are false.
+        distance = (index["frame"] - index["clip"].map(apex_frame).astype("float64")).abs()
+        selected = (distance <= window) & (distance % every == 0)
+    elif frames == "onset+apex":
+        marked = index["phase"].isin(["onset", "apex"])
+        selected = marked & index["clip"].isin(find_apexes(index))
+    else:
+        position = index.sort_values(["clip", "frame", "key"]).groupby("clip").cumcount()
+        selected = position.reindex(index.index) % every == 0
+    return (single | selected).to_numpy(dtype=bool)
+
+
+def find_clips_without_apex(index: pd.DataFrame) -> list[str]:
+    """Return the clips without a frame that is marked as the apex, sorted."""
+    return sorted(set(index["clip"]) - set(find_apexes(index)) - {""})
 
 
 def find_apexes(index: pd.DataFrame) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Moments: the channels of clips and of optical flow, computed from their frames."""
+"""Moments: what each moment of a clip shows, frames or flow, as channels of one image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from mien.errors import DataError, UsageError
 from mien.faces import COLUMNS, Faces, make_index
@@ -36,10 +36,12 @@ from mien.prepare.classes import merge_classes
 from mien.prepare.clips import (
     PAIR,
     Resampled,
+    find_clips_without_apex,
     find_clips_without_onset,
     find_onsets,
     name_moments,
     resample_clips,
+    select_frames,
 )
 from mien.prepare.inputs import INPUTS, expand_groups, stack_inputs
 from mien.prepare.moments import show_moments
@@ -98,9 +100,9 @@ def _preprocess(
         faces, places = _find_faces(faces, spec, model, out)
     if spec.clips is not None:
         return _make_clips(faces, spec, places)
-    selected = faces.select(_select_frames(faces.index, spec))
+    selected = faces.select(select_frames(faces.index, spec.frames, spec.window, spec.every))
     if not len(selected):
-        clips = len(find_clips_without_apex(faces))
+        clips = len(find_clips_without_apex(faces.index))
         raise DataError(
             f"frames = '{spec.frames}' must leave some images, and leaves none of {len(faces)}: "
             f"{count_of(clips, 'clip')} {'has' if clips == 1 else 'have'} no apex; use frames = "
@@ -164,12 +166,6 @@ def read_clips(
     }
 
 
-def find_clips_without_apex(faces: Faces) -> list[str]:
-    """Return the clips without a frame that is marked as the apex, sorted."""
-    index = faces.index
-    return sorted(set(index["clip"]) - set(index["clip"][index["phase"] == "apex"]) - {""})
-
-
 def run_preprocess(
     spec: PreprocessSpec, store: Store, *, alias: str | None = None, crop_model: Path | None = None
 ) -> Run:
@@ -184,7 +180,7 @@ def run_preprocess(
 
     # Report the clips that are left out.
     selects_apex = spec.frames != "all" or spec.clips is not None
-    dropped_clips = find_clips_without_apex(faces) if selects_apex else []
+    dropped_clips = find_clips_without_apex(faces.index) if selects_apex else []
     if dropped_clips:
         say(
             f"{count_of(len(dropped_clips), 'clip')} without a known apex "
@@ -291,24 +287,6 @@ def summarise_faces(faces: Faces) -> dict[str, Any]:
 
 
 # Frames
-
-
-def _select_frames(index: pd.DataFrame, spec: PreprocessSpec) -> Bool[np.ndarray, " n"]:
-    """Return whether each row is kept."""
-    single = index["clip"] == ""
-    if spec.frames == "apex":
-        apex_frame = index["frame"].where(index["phase"] == "apex")
-        # NaN where the clip has no apex; comparisons with NaN are false.
-        apex = apex_frame.groupby(index["clip"]).transform("min")
-        distance = (index["frame"] - apex).abs()
-        selected = (distance <= spec.window) & (distance % spec.every == 0)
-    elif spec.frames == "onset+apex":
-        clips_with_apex = set(index["clip"][index["phase"] == "apex"])
-        selected = index["phase"].isin(["onset", "apex"]) & index["clip"].isin(clips_with_apex)
-    else:
-        position = index.sort_values(["clip", "frame", "key"]).groupby("clip").cumcount()
-        selected = position.reindex(index.index) % spec.every == 0
-    return (single | selected).to_numpy(dtype=bool)
 
 
 def _find_faces(

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mien.faces import CLASS_SETS
 from mien.pictures import MIN_SIDE, Colour, Filter
-from mien.prepare.clips import PAIR, Until
+from mien.prepare.clips import PAIR, FrameChoice, Until
 from mien.prepare.flow import FLOW_CHANNELS, FlowSpec
 from mien.prepare.inputs import INPUT_GROUPS, INPUTS, expand_groups
 from mien.runs.spec import Spec, Strict, suggest
@@ -79,7 +79,7 @@ class PreprocessSpec(Spec):
 
     stage: ClassVar[str] = "faces"
     faces: str  # the run that holds them
-    frames: Literal["all", "apex", "onset+apex"] = "apex"
+    frames: FrameChoice = "apex"
     # For "apex": how many frames are kept on either side of it.
     window: int = Field(default=5, ge=0)
     # Every n-th frame is kept, counted from the apex or the first frame of the clip.
