@@ -1,4 +1,4 @@
-"""Picture files: read, decoded to one depth, colour and size; faces cut out of them.
+"""Picture files: read and decoded to one form; faces are cut out of them.
 
 Only the decoders of Pillow and OpenCV read a file, so no external program is started. The value of
 white in a picture of 16 bits, or of floating-point numbers, is read from the file if it has one.

@@ -1,4 +1,4 @@
-"""Means, their spread over trials, and 95 % intervals by bootstrap over people."""
+"""Means with spread over trials, and intervals by bootstrap over people."""
 
 import itertools
 import math

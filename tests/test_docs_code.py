@@ -16,7 +16,7 @@ from mien.cli import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-STUDIES = sorted(ROOT.rglob("studies/*.toml"))
+STUDIES = sorted(ROOT.glob("mien/study/shipped/*.toml"))
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

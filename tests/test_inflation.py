@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from worlds import SMALL_FIELDS, blobs, keep, table
 
 from mien.errors import DataError
-from mien.report.inflation import describe_inflation, make_inflation_table
+from mien.report.chosen_epochs import describe_inflation, make_inflation_table
 from mien.report.write import write_report
 from mien.runs.store import Store
 from mien.study.file import resolve

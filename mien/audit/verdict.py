@@ -1,4 +1,4 @@
-"""Verdict: pass, warn, cannot tell or fail, from what was measured and thresholds.
+"""Verdict: pass, warn, cannot tell or fail, by the limits of thresholds.toml.
 
 A check fails if the whole interval of its number is beyond the limit, so that no lack of images
 fails a set; it warns if the number itself is. It cannot tell if the evidence is missing: nothing

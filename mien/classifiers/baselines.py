@@ -1,4 +1,4 @@
-"""BASELINES: the classifiers that are no networks, and the table that lists them.
+"""BASELINES: the classifiers that are no networks, and their table.
 
 A result means something only if it is above them. Majority is a constant answer. A nearest
 neighbour on raw pixels learns nothing about expressions, and under a random split of video frames

@@ -1,4 +1,4 @@
-"""CLASSIFIERS: how a network, or one of BASELINES, is fitted, applied and timed."""
+"""CLASSIFIERS: how a network or a baseline is fitted, applied and timed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

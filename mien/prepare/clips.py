@@ -1,4 +1,4 @@
-"""Clips: their onsets, apexes and offsets, the frames around these, and resampled moments."""
+"""Clips: onset, apex and offset, frames around them, resampled moments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Crops: where the face is in a photograph; specs.py has the margin around it.
+"""Crops: where the face is in a photograph; the margin is in specs.py.
 
 OpenCV comes with the cascade of Viola and Jones (2001); YuNet (Wu et al. 2023) is more accurate and
 needs a file of weights. All frames of a clip are cropped at one place, found in one of its first

@@ -1,4 +1,4 @@
-"""Optical flow: how far each point of a face moved since the onset frame, shown as channels.
+"""Optical flow: how far each point of a face moved since the onset frame.
 
 Micro-expressions move the skin by a few pixels at most. Small networks that see this movement
 recognise them better than deep networks that see the frames (Liong et al. 2019, STSTNet; Varanka

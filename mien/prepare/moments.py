@@ -1,4 +1,4 @@
-"""Moments: what each moment of a clip shows, frames or flow, as channels of one image."""
+"""Moments: what each moment of a clip shows, as channels of one image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The study images with another input or as clips, as classifiers and ablations see them."""
+"""Views: the images of a study with another input, or as clips."""
 
 from collections.abc import Mapping
 from typing import Any

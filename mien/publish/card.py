@@ -1,4 +1,4 @@
-"""Card, datasheet, licence and citation of a release; their texts are in templates/."""
+"""Card, datasheet, licence and citation of a release, from templates/."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

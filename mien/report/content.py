@@ -6,6 +6,7 @@ from typing import Any
 from mien import published
 from mien.pages.tables import ReportTable, make_row
 from mien.report import preprint
+from mien.report.chosen_epochs import make_inflation_table
 from mien.report.comparison import (
     compare_studies,
     count_sheets,
@@ -17,7 +18,6 @@ from mien.report.comparison import (
 from mien.report.conclusions import describe_design, draw_conclusions
 from mien.report.facts import list_facts
 from mien.report.gallery import collect_strips, explain_hidden_faces
-from mien.report.inflation import make_inflation_table
 from mien.report.plots import FaceMap, plot_accuracies, plot_learning_curves, plot_map
 from mien.report.sentences import (
     LEAK_ADVICE,

@@ -5,9 +5,9 @@ import sys
 from rich.table import Table
 
 from mien.pages.tables import EMPTY_CELL, LOW_MARK
+from mien.report.chosen_epochs import describe_inflation
 from mien.report.comparison import METRICS
 from mien.report.conclusions import draw_conclusions
-from mien.report.inflation import describe_inflation
 from mien.report.sentences import NOTICES, copy_alarms
 from mien.report.words import format_classifier, format_score, list_missed_controls
 from mien.report.write import format_plain_value

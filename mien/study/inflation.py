@@ -1,4 +1,4 @@
-"""Inflation: what a training would have scored, had its epoch been chosen on the test subjects.
+"""Inflation: what epochs chosen on the test subjects would have scored.
 
 Published code of the field chooses the epoch by the score on the subject that it tests: HTNet once
 for each subject, MMNet even apart for accuracy and for F1. Such a number says how high a curve

@@ -1,4 +1,4 @@
-"""Inflated scores: what trainings would have claimed with an epoch chosen on the test subjects."""
+"""Inflated scores: the claims of epochs chosen on the test subjects."""
 
 import numpy as np
 
