@@ -2,11 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from pydantic import ValidationError
 from scipy.optimize import minimize
-from worlds import CLASSES, blobs, inside, keep, modest, written_study
+from sklearn.metrics import f1_score
+from worlds import CLASSES, blobs, inside, keep, modest, table, written_study
 
 from mien.classifiers.action_units import (
     describe_clashes,
@@ -15,11 +20,27 @@ from mien.classifiers.action_units import (
     require_units,
 )
 from mien.classifiers.baselines import UnitsOnly
+from mien.classifiers.fit import fit_network, make_loss
+from mien.classifiers.predict import load_network, save_network
+from mien.classifiers.specs import ClassifierSpec
 from mien.errors import DataError
 from mien.faces import Faces
 from mien.report.facts import list_facts
+from mien.report.terminal import print_table
+from mien.report.write import write_report
 from mien.runs.store import Store
+from mien.study.file import StudyFile, resolve
+from mien.study.results import StudyResults
+from mien.study.run import run_study
 from mien.study.settings import CONTROLS
+from mien.study.unit_scores import (
+    MIN_CLIPS,
+    choose_units,
+    count_clips,
+    describe_coding,
+    merge_into_clips,
+    score_units,
+)
 
 UNITS = {"fear": "1+4+20", "happiness": "6+12", "sadness": "1+15", "surprise": "1+2+26"}
 
@@ -144,3 +165,191 @@ def test_a_ceiling_is_shown_and_no_cell_has_to_exceed_it(tmp_path: Path):
     assert CONTROLS["majority"].label in [one.control for one in found.give_verdicts(cell)]
     assert label not in found.missing_controls
     assert "0 of 24 clips" in dict(list_facts(found))["emotions and action units"]
+
+
+# Action units as the target
+
+
+def many() -> Faces:
+    """Faces of 24 people with a clip of two images for each class, whose units follow from it."""
+    return code(blobs(192, subjects=24))
+
+
+def target(**changes: Any) -> StudyFile:
+    return table(**{"name": "units", "target": "action_units", "trials": 1, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classifiers": ["svm"]}, "needs classifiers that are networks; svm is none"),
+        ({"settings": ["real_to_real", "both_to_real"]}, r"needs settings = .*real_to_real"),
+        ({"controls": ["nearest"]}, r"needs controls = \[\].*given: nearest"),
+        ({"protocol": "frame"}, "needs protocol 'clip', 'subject' or 'dataset'"),
+        ({"target": "valence"}, r"emotion.*action_units"),
+    ],
+)
+def test_a_target_of_units_refuses_what_does_not_apply(changes: dict[str, Any], message: str):
+    with pytest.raises(ValidationError, match=message):
+        target(**changes)
+
+
+def test_a_target_of_units_needs_coded_faces_and_enough_clips(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(blobs(), store, "blobs")
+    with pytest.raises(DataError, match="the target action_units needs faces whose action units"):
+        resolve(target(), store)
+    keep(code(blobs(24)), store, "few")
+    with pytest.raises(DataError, match=r"10 clips of every training side.*more than 9"):
+        resolve(target(faces="few"), store)
+
+
+def test_units_are_chosen_by_the_clips_of_each_training_side():
+    faces = many()
+    counts = count_clips(faces)
+    assert counts == {
+        1: 72,
+        2: 24,
+        4: 24,
+        6: 24,
+        12: 24,
+        15: 24,
+        20: 24,
+        26: 24,
+    }  # clips, not images
+    rare = (faces.index["emotion"] != "happiness") | (np.arange(len(faces)) < 8 * MIN_CLIPS)
+    whole = np.ones(len(faces), dtype=bool)
+    enough = rare.to_numpy()
+    assert choose_units(faces, [whole, enough], "") == (1, 2, 4, 6, 12, 15, 20, 26)
+    fewer = enough & ~((faces.index["clip"] == "blobs:s0/happiness").to_numpy())
+    expected = (1, 2, 4, 15, 20, 26)
+    kept = [count_clips(faces.select(side)).get(12, 0) for side in (enough, fewer)]
+    assert kept == [20, 19]
+    least = (
+        fewer
+        & ~(
+            (faces.index["emotion"] == "happiness") & (np.arange(len(faces)) >= 4 * (MIN_CLIPS - 1))
+        ).to_numpy()
+    )
+    assert count_clips(faces.select(least))[12] == 8
+    assert choose_units(faces, [whole, least], "") == expected
+
+
+def answers(seed: int = 0, n: int = 240) -> pd.DataFrame:
+    """Made-up predictions of three units by image: four images a clip, five clips a person."""
+    rng = np.random.default_rng(seed)
+    clip = np.arange(n) // 4
+    rows = {
+        "test": "real",
+        "key": [f"k{number}" for number in range(n)],
+        "subject": [f"s{number // 5}" for number in clip],
+        "clip": [f"c{number}" for number in clip],
+    }
+    for unit, share in ((1, 0.5), (4, 0.2), (12, 0.0)):
+        rows[f"true_{unit}"] = (rng.random(n // 4) < share).astype(int).repeat(4)
+        rows[f"p_{unit}"] = np.clip(rng.normal(0.3 + 0.4 * rows[f"true_{unit}"], 0.3), 0, 1)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parity
+def test_f1_is_that_of_another_library_by_clip_beside_the_answer_yes():
+    tables, units = [answers(0), answers(1)], (1, 4, 12)
+    cell = score_units("tiny", "plain", tables, units)
+    for place, unit in enumerate(units[:2]):
+        expected, yes = [], []
+        for one in tables:
+            clips = one.groupby("clip").mean(numeric_only=True)
+            true = clips[f"true_{unit}"].to_numpy().round().astype(int)
+            expected.append(f1_score(true, clips[f"p_{unit}"].to_numpy() >= 0.5))
+            yes.append(f1_score(true, np.ones(len(true), dtype=int)))
+        assert cell.f1[place].value == pytest.approx(np.mean(expected))
+        assert cell.constant[place].value == pytest.approx(np.mean(yes))
+        assert cell.f1[place].low < cell.f1[place].value < cell.f1[place].high
+    assert np.isnan(
+        cell.f1[2].value
+    )  # a unit that no clip shows has no F1, and no part in the mean
+    assert cell.mean_f1 is not None and cell.n == 60
+    assert cell.mean_f1.value == pytest.approx(np.mean([one.value for one in cell.f1[:2]]))
+    assert (cell.level, cell.grouped, cell.groups) == ("clips", "subject", 12)
+
+
+def test_scores_do_not_depend_on_the_order_of_rows_and_need_all_trials():
+    first = answers()
+    mixed = first.sample(frac=1, random_state=1)
+    assert score_units("a", "b", [first], (1, 4)) == score_units("a", "b", [mixed], (1, 4))
+    assert score_units("a", "b", [first, None], (1, 4)).f1 == ()
+    with pytest.raises(DataError, match="predicted once"):
+        merge_into_clips(pd.concat([first, first[:1]]), (1,))
+
+
+def test_sides_and_doubts_of_the_coding_are_counted_by_clip():
+    faces = code(blobs(96), {**UNITS, "happiness": "L12+6", "sadness": "1 or 15", "fear": "4(k)"})
+    found = describe_coding(faces)
+    assert found[12] == "6 left" and found[15] == "6 unsure"
+    assert found[4] == "6 without movement" and found[6] == ""
+
+
+@pytest.mark.parametrize("name", ["tiny", "test_resnet"])
+def test_a_network_has_one_sigmoid_output_a_unit(name: str, tmp_path: Path):
+    faces = many()
+    size, fields = (16, {}) if name == "tiny" else (32, {"weights": "none", "learning_rate": 5e-3})
+    spec = ClassifierSpec.model_validate(
+        {"name": name, "size": size, "epochs": 8, "batch": 16, "validation": 0.2, **fields}
+    )
+    units = (1, 12)
+    network = fit_network(faces, spec, CLASSES, 0, device="cpu", units=units)
+    found, test = network.predict(faces), code(blobs(seed=3))
+    assert found.shape == (len(faces), 2) and found.min() >= 0 and found.max() <= 1
+    true = encode_units(list(test.index["action_units"]), ["1", "12"]) > 0
+    assert np.mean((network.predict(test) >= 0.5) == true) > 0.9
+    assert network.epoch in range(1, 9) and network.curve[-1].accuracy > 0.9
+
+    save_network(network, tmp_path)
+    again = load_network(tmp_path, "cpu")
+    assert again.units == units and np.array_equal(again.predict(faces), found)
+
+
+def test_images_with_and_without_a_unit_weigh_alike_in_the_loss():
+    labels = torch.tensor([[1.0, 0], [0, 0], [0, 1], [0, 1]])
+    loss = make_loss(labels)
+    unsure, yes = torch.zeros(4, 2), torch.full((4, 2), 3.0)
+    assert loss(unsure, labels).item() == pytest.approx(np.log(2) * (6 + 4) / 8)
+    one = [loss(torch.where(labels == answer, yes, unsure), labels) for answer in (0, 1)]
+    low, high = np.log1p(np.exp(3.0)), np.log1p(np.exp(-3.0))
+    assert one[0].item() == pytest.approx((low * 5 + np.log(2) * 5) / 8, abs=1e-5)
+    assert one[1].item() == pytest.approx((high * 5 + np.log(2) * 5) / 8, abs=1e-5)
+
+
+def test_a_study_of_units_reports_each_unit_beside_the_constant_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    store = Store(tmp_path / "store")
+    keep(many(), store, "blobs")
+    classifier = {"size": 16, "epochs": 8, "batch": 16}
+    study = resolve(target(classifier=classifier), store)
+    assert study.units == (1, 2, 4, 6, 12, 15, 20, 26) and study.outputs == 8
+    run_study(study, store, device="cpu")
+    found = StudyResults("units", store)
+    assert found.cells == [] and found.controls == [] and found.missing_controls == []
+
+    # The pooled scores are those of the predictions, and blobs are easy
+    (cell,) = found.unit_cells
+    assert cell.n == 96 and cell.shown == (72, *[24] * 7)
+    assert cell.mean_f1 is not None and cell.mean_f1.value > 0.9
+    assert cell.constant[1].value == pytest.approx(2 * 24 / (96 + 24))
+    records = {one.metric: one.value for one in found.list_records(found.runs[0])}
+    assert {f"real/clips/f1_{unit}" for unit in study.units} < set(records)
+
+    # The page, the table for programs and the terminal have the same numbers
+    page = write_report("units", store, tmp_path / "report").read_text()
+    text = (tmp_path / "report" / "report.md").read_text()
+    shown = f"{cell.mean_f1.value:.3f} [{cell.mean_f1.low:.3f}, {cell.mean_f1.high:.3f}]"
+    assert shown in text and f"{cell.mean_f1.value:.3f}" in page and "F1 of action units" in page
+    rows = pd.read_csv(tmp_path / "report" / "tables.csv")
+    means = rows[(rows["source"] == "mean") & (rows["metric"] == "f1_2")]
+    assert dict(zip(means["control"].fillna(""), means["value"], strict=True)) == pytest.approx(
+        {"": cell.f1[1].value, "constant": cell.constant[1].value}
+    )
+    print_table("units", store)
+    said = capsys.readouterr().out
+    assert f"{cell.mean_f1.value:.3f}" in said and "always yes" in said

@@ -4,15 +4,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mien import metrics
+from mien.classifiers.action_units import encode_units
 from mien.classifiers.augment import augment, draw_parameters
 from mien.classifiers.channels import find_flow_pairs, require_input
 from mien.classifiers.curves import CurveRecorder
@@ -51,9 +53,12 @@ def fit_network(
     device: str = "auto",
     file: Path | None = None,
     watch: Callable[[TrainedNetwork, int], None] | None = None,
+    units: Sequence[int] = (),
 ) -> TrainedNetwork:
     """Return a network of `classes` trained on `faces`; equal arguments give equal weights.
 
+    With `units` it has an output for each of these action units instead. Each learns by binary
+    cross-entropy, in which the images with the unit weigh as much in total as those without it.
     Checkpoints are written to `scratch`, and a training that was stopped resumes from there with
     the same result. `file` is the weights file that a spec with `file:` refers to. `watch` is
     called after each epoch with the network and the number of the epoch, from 1; it changes
@@ -70,7 +75,7 @@ def fit_network(
         raise DataError(
             f"a classifier needs two images or more to learn from; it was given {len(train_faces)}"
         )
-    if len(classes) < 2:
+    if len(classes) < 2 and not units:
         raise DataError(
             "a classifier needs two classes or more to distinguish; it was given only "
             f"{' '.join(classes)}"
@@ -83,7 +88,7 @@ def fit_network(
         stopping.defer_signals(scratch is not None),
     ):
         # Resume from the last checkpoint, if there is one
-        first = start_network(spec, classes, seed, file, train_faces.shown)
+        first = start_network(spec, classes, seed, file, train_faces.shown, units)
         work = ClassifierTraining(first, train_faces, seed, where)
         best, curve = _BestEpoch(held_out), CurveRecorder()
         done = _load_checkpoint(scratch, work, best, curve)
@@ -140,7 +145,8 @@ class ClassifierTraining:
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
         self.resting_values = find_resting_values(faces.shown)
         self.flows = find_flow_pairs(faces.shown)
-        self.labels = torch.from_numpy(faces.labels(classifier.classes)).to(where)
+        self.labels = torch.from_numpy(_find_targets(classifier, faces)).to(where)
+        self.measure_loss = make_loss(self.labels)
 
         # The images left over after whole batches get their turn in another epoch's order
         self.batch_size = min(spec.batch, len(faces))
@@ -174,7 +180,7 @@ class ClassifierTraining:
         return normalise_batch(x, self.classifier.mean, self.classifier.std)
 
     def update_weights(
-        self, x: Float[Tensor, "n k size size"], labels: Int[Tensor, " n"]
+        self, x: Float[Tensor, "n k size size"], labels: Shaped[Tensor, "*labels"]
     ) -> Float[Tensor, "2"]:
         """Take one optimiser step on a prepared batch, and return its loss and accuracy.
 
@@ -185,12 +191,29 @@ class ClassifierTraining:
             for module in self.frozen_modules:
                 module.eval()
         answers = self.network(x)
-        loss = functional.cross_entropy(answers, labels)
+        loss = self.measure_loss(answers, labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        right = (answers.detach().argmax(dim=1) == labels).to(loss.dtype)
+        chosen = answers.detach() > 0 if labels.ndim == 2 else answers.detach().argmax(dim=1)
+        right = (chosen == labels).to(loss.dtype)
         return torch.stack([loss.detach(), right.mean()])
+
+
+def _find_targets(classifier: TrainedNetwork, faces: Faces) -> Shaped[np.ndarray, "*labels"]:
+    """Return the number of each image's class, or 1 for each action unit that it shows, else 0."""
+    if not classifier.units:
+        return faces.labels(classifier.classes)
+    return encode_units(list(faces.index["action_units"]), [str(n) for n in classifier.units])
+
+
+def make_loss(labels: Shaped[Tensor, "*labels"]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss for such labels."""
+    if labels.ndim == 1:
+        return functional.cross_entropy
+    with_unit = labels.sum(dim=0)
+    weights = (len(labels) - with_unit) / with_unit.clamp(min=1)
+    return partial(functional.binary_cross_entropy_with_logits, pos_weight=weights)
 
 
 def _require_finite(losses: Sequence[float], first: int, work: ClassifierTraining) -> None:
@@ -256,8 +279,8 @@ def hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | None
 class _BestEpoch:
     """The epoch whose weights a training ends with.
 
-    It is the one with the highest UAR on `held_out`, the earliest of equals, or the last if
-    `held_out` is None.
+    It is the one with the highest UAR on `held_out` (of action units: the highest mean F1), the
+    earliest of equals, or the last if `held_out` is None.
     """
 
     def __init__(self, held_out: Faces | None) -> None:
@@ -272,17 +295,36 @@ class _BestEpoch:
         if self.held_out is None:
             self.epoch = epoch
             return None
+        if classifier.units:
+            return self._compare_units(classifier, self.held_out, epoch)
         predicted = predict_classes(classifier, self.held_out).argmax(axis=1)
         true = self.held_out.labels(classifier.classes)
         counts = metrics.count_confusion(true, predicted.astype(np.int64), len(classifier.classes))
         scores = metrics.score(counts, classifier.classes)
-        if scores.uar > self.score:
-            self.score, self.epoch = scores.uar, epoch
+        self._keep_best(classifier, scores.uar, epoch)
+        return scores.accuracy
+
+    def _compare_units(self, classifier: TrainedNetwork, faces: Faces, epoch: int) -> float:
+        """Do the same by the mean F1 of the action units that the held-out images show."""
+        predicted = predict_classes(classifier, faces) >= 0.5
+        true = _find_targets(classifier, faces) > 0
+        shown = true.any(axis=0)
+        f1 = (
+            2
+            * (predicted & true).sum(axis=0)
+            / np.maximum(predicted.sum(axis=0) + true.sum(axis=0), 1)
+        )
+        self._keep_best(classifier, float(f1[shown].mean()) if shown.any() else 0.0, epoch)
+        return float(np.mean(predicted == true))
+
+    def _keep_best(self, classifier: TrainedNetwork, score: float, epoch: int) -> None:
+        """Copy the weights if the score is the highest so far."""
+        if score > self.score:
+            self.score, self.epoch = score, epoch
             self.weights = {
                 name: tensor.detach().clone()
                 for name, tensor in classifier.network.state_dict().items()
             }
-        return scores.accuracy
 
     def restore(self, network: nn.Module) -> None:
         """Give the network the weights of the best epoch."""

@@ -44,7 +44,7 @@ class ClassifierKind:
 
     - `fit(faces, classifier, classes, seed, scratch, device, store)` returns a FittedClassifier.
       `store` has the weights that the training starts from. A kind that is trained in epochs also
-      takes `watch`, as fit_network does.
+      takes `watch` and `units`, as fit_network does.
     - `timing(classifier)` returns how long its training takes, or is None for a kind whose training
       takes seconds.
     """
@@ -62,9 +62,10 @@ def _fit_network(
     device: str,
     store: Store,
     watch: Callable[[TrainedNetwork, int], None] | None = None,
+    units: Sequence[int] = (),
 ) -> TrainedNetwork:
     file = find_imported_weights(spec, store)
-    return fit_network(faces, spec, classes, seed, scratch, device, file, watch)
+    return fit_network(faces, spec, classes, seed, scratch, device, file, watch, units)
 
 
 def _make_baseline_kind(baseline: type[Baseline]) -> ClassifierKind:
@@ -100,18 +101,20 @@ def fit_classifier(
     scratch: Path | None = None,
     device: str = "auto",
     watch: Callable[[TrainedNetwork, int], None] | None = None,
+    units: Sequence[int] = (),
 ) -> FittedClassifier:
     """Return a classifier of `classes` trained on `faces`; equal arguments give equal answers.
 
     A training that writes checkpoints to `scratch` resumes from there with the same result. `watch`
-    is for classifiers that are trained in epochs, and is called after each.
+    is for classifiers that are trained in epochs, and is called after each. `units` is for
+    networks, which then say which of these action units a face shows.
 
     Raises DataError for too few images or classes, WeightsError if the pretrained weights are
     missing, and TrainingError if the training diverges.
     """
     fit = find_kind(classifier).fit
-    watched = {} if watch is None else {"watch": watch}
-    return fit(faces, classifier, classes, seed, scratch, device, store, **watched)
+    options = {**({"watch": watch} if watch else {}), **({"units": units} if units else {})}
+    return fit(faces, classifier, classes, seed, scratch, device, store, **options)
 
 
 def find_timing(classifier: AnyClassifier) -> NetworkTiming | None:

@@ -35,6 +35,7 @@ class TrainedNetwork:
     from. Images in [0, 1] are normalised by `mean` and `std`, one number per input channel.
     `epoch` is the epoch of its weights, counted from 1. `shown` are the names of the channels that
     it sees. `curve` has the scores of each epoch of its training; it is not saved with the network.
+    With `units`, the outputs are these action units, each with a probability of its own.
     """
 
     network: nn.Module
@@ -46,6 +47,7 @@ class TrainedNetwork:
     epoch: int = 0
     shown: tuple[str, ...] = PICTURE
     curve: tuple[EpochScores, ...] = ()
+    units: tuple[int, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def set_precision(spec: ClassifierSpec, where: torch.device) -> Iterator[None]:
 def predict_classes(
     classifier: TrainedNetwork, faces: Faces, batch: int = 256
 ) -> Float[np.ndarray, "n classes"]:
-    """Return float32 probabilities, one row per image.
+    """Return float32 probabilities, one row per image; of action units each is that it shows.
 
     They do not depend on `batch`, which only limits the memory. Raises DataError if the images have
     other channels than those that the network was made for.
@@ -83,10 +85,11 @@ def predict_classes(
             x = normalise_batch(
                 resize_batch(images, classifier.spec.size), classifier.mean, classifier.std
             )
-            rows.append(network(x).float().softmax(dim=1).cpu().numpy())
-    return (
-        np.concatenate(rows) if rows else np.zeros((0, len(classifier.classes)), dtype=np.float32)
-    )
+            answers = network(x).float()
+            chances = answers.sigmoid() if classifier.units else answers.softmax(dim=1)
+            rows.append(chances.cpu().numpy())
+    outputs = len(classifier.units or classifier.classes)
+    return np.concatenate(rows) if rows else np.zeros((0, outputs), dtype=np.float32)
 
 
 def extract_features(
@@ -128,6 +131,7 @@ def save_network(classifier: TrainedNetwork, folder: Path) -> None:
     }
     about["channels"] = len(classifier.mean)
     about["shown"] = classifier.shown
+    about["units"] = classifier.units
     (folder / "classifier.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
@@ -139,11 +143,12 @@ def load_network(folder: Path, device: str = "auto") -> TrainedNetwork:
     shown = tuple(
         about.get("shown") or (f"channel {n + 1}" for n in range(about.get("channels", 3)))
     )
-    network, mean, std = build_network(spec, len(about["classes"]), shown)
+    units = tuple(about.get("units", ()))
+    network, mean, std = build_network(spec, len(units or about["classes"]), shown)
     checkpoints.load_weights(folder / "weights.safetensors", network)
     network.to(devices.find_device(device)).eval()
     return TrainedNetwork(
-        network, spec, tuple(about["classes"]), mean, std, about["origin"], shown=shown
+        network, spec, tuple(about["classes"]), mean, std, about["origin"], shown=shown, units=units
     )
 
 
@@ -153,15 +158,18 @@ def start_network(
     seed: int,
     file: Path | None,
     shown: Sequence[str] = PICTURE,
+    units: Sequence[int] = (),
 ) -> TrainedNetwork:
     """Return the network before its first step, for images that show the channels `shown`.
+
+    With `units` it has an output for each of them, and else one for each class.
 
     Raises DataError if the network does not take such images.
     """
     require_input(spec.name, spec, shown)
     shown = name_network_channels(shown)
     torch.manual_seed(derive_seed("classifier", seed))
-    network, mean, std = build_network(spec, len(classes), shown)
+    network, mean, std = build_network(spec, len(units or classes), shown)
     path = find_weights(spec, file)
     origin = "none"
     if path is not None:
@@ -171,7 +179,9 @@ def start_network(
             f"{hash_file(path)})"
         )
         load_into(network, spec.name, read(path), path)
-    return TrainedNetwork(network, spec, tuple(classes), mean, std, origin, shown=shown)
+    return TrainedNetwork(
+        network, spec, tuple(classes), mean, std, origin, shown=shown, units=tuple(units)
+    )
 
 
 def _require_channels(classifier: TrainedNetwork, faces: Faces) -> None:

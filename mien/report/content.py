@@ -31,6 +31,7 @@ from mien.report.sentences import (
     has_synthetic_test,
     list_failure_reasons,
 )
+from mien.report.units import explain_unit_table, make_unit_table
 from mien.report.words import format_cell_name
 from mien.runs.progress import count_of
 from mien.study.cells import ResultCell
@@ -53,10 +54,11 @@ def collect_content(
     like = [
         study for study in studies if study.like and any(cell.published for cell in study.cells)
     ]
+    of_emotions = [study for study in studies if not study.units]
     return {
         "title": ", ".join(study.title for study in studies),
         "side": [compare_studies(studies)] if len(studies) > 1 else [],
-        "conclusions": draw_conclusions(studies),
+        "conclusions": draw_conclusions(of_emotions) if of_emotions else [],
         "studies": [
             _collect_section(study, real_faces, (maps or {}).get(study.title)) for study in studies
         ],
@@ -93,9 +95,17 @@ def _collect_section(
         "findings": describe_findings(study),
         "without": describe_missing(study),
         "low": list_failure_reasons(study),
-        "plot": plot_accuracies(study),
+        "plot": None if study.units else plot_accuracies(study),
         # Tables and images
         "levels": [
+            {
+                "level": study.unit_cells[0].level or "clips",
+                "note": explain_unit_table(study),
+                "sheets": [make_unit_table(study)],
+            }
+        ]
+        if study.units
+        else [
             {
                 "level": level,
                 "note": make_table_note(study, level),

@@ -20,7 +20,7 @@ def write_markdown(content: dict[str, Any]) -> str:
     for section in content["studies"]:
         lines += [f"{section['notice']['title']} ({_escape(section['design'])}). "]
         lines += [section["state"], ""]
-    lines += ["## What was found", ""]
+    lines += ["## What was found", ""] if content["conclusions"] else []
     for one in content["conclusions"]:
         basis = "; ".join(text for text in (one.basis, one.design) if text)
         lines += [

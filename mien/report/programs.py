@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mien.report.comparison import METRICS
+from mien.report.units import list_unit_csv_rows
 from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
 
@@ -29,6 +30,9 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
     for trial in study.trials:
         if trial.run in study.done:
             yield from _list_record_rows(study, trial, same)
+
+    # The means of action units, if they are the target
+    yield from list_unit_csv_rows(study, same)
 
     for cell in [*study.cells, *study.controls]:
         sources = study.plan.settings[cell.setting]

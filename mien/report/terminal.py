@@ -9,6 +9,7 @@ from mien.report.chosen_epochs import describe_inflation
 from mien.report.comparison import METRICS
 from mien.report.conclusions import draw_conclusions
 from mien.report.sentences import NOTICES, copy_alarms
+from mien.report.units import explain_unit_table, make_unit_table
 from mien.report.words import format_classifier, format_score, list_missed_controls
 from mien.report.write import format_plain_value
 from mien.runs.progress import count_of, make_console
@@ -81,14 +82,33 @@ def _explain_controls(study: StudyResults) -> str:
 def print_table(study: str, store: Store) -> None:
     """Print the settings table of a study, its leak alarms, and its conclusions."""
     out = make_console(width=None if sys.stdout.isatty() else TABLE_WIDTH_CHARACTERS)
-    out.print(make_terminal_table(study, store))
     loaded = StudyResults(study, store)
+    if loaded.units:
+        out.print(make_terminal_unit_table(loaded))
+        return
+    out.print(make_terminal_table(study, store))
     for text in [
         *(f"Leak alarm: {text}" for text in copy_alarms(loaded)),
         *describe_inflation(loaded),
         *(f"{one.asked} {one.sentence}" for one in draw_conclusions([loaded])),
     ]:
         out.print(format_plain_value(text), soft_wrap=True)
+
+
+def make_terminal_unit_table(study: StudyResults) -> Table:
+    """Return the F1 of each action unit for the terminal."""
+    sheet = make_unit_table(study)
+    title = f"{study.title}: {sheet.caption}, {NOTICES[study.protocol][0].lower()}"
+    table = Table(
+        title=format_plain_value(title), title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
+    for number, name in enumerate(sheet.head):
+        table.add_column(name, justify="left" if number in (0, 4) else "right")
+    for row in sheet.lines:
+        texts = [format_plain_value(entry.plain) for entry in row.entries]
+        table.add_row(*texts, style="bold" if row.kind == "group" else "")
+    table.caption, table.caption_justify = explain_unit_table(study), "left"
+    return table
 
 
 def _format_brief(cell: ResultCell) -> list[str]:

@@ -326,7 +326,7 @@ def _estimate_trial(
 ) -> Duration:
     """Return how long a trial takes."""
     image, shown = _find_image(row, faces, plan)
-    speed, timed = _find_speed(timing, len(plan.study.classes), image, shown, store, device)
+    speed, timed = _find_speed(timing, plan.study.outputs, image, shown, store, device)
     train = sum(sizes.count_images(row, source)[0] for source in SOURCES_OF[row.spec.train])
     test = sum(sizes.count_images(row, source)[1] for source in row.spec.tests)
     seconds = timing.passes * train / speed.train + test / speed.predict
@@ -437,7 +437,7 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
     What is timed is written to standard error: the network, its size and its batches.
     """
     faces = Faces.load(store.run(plan.study.faces).path)
-    classes = len(plan.study.classes)
+    classes = plan.study.outputs
     todo = {row.spec.name: row for row in rows if row.spec.name not in plan.done}.values()
 
     # What is to be timed: each plain network and input once, and each needed generator

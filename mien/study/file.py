@@ -25,6 +25,7 @@ from mien.study.motion_controls import require_motion
 from mien.study.plan import plan_study, read_channels
 from mien.study.settings import CONTROLS, SETTINGS, ControlName, SettingName
 from mien.study.specs import AblationInput, StudySpec
+from mien.study.unit_scores import choose_units
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -56,6 +57,10 @@ class StudyFile(Strict):
     subject out at a time, and "datasets" one dataset; "datasets" is the default by dataset. With
     `protocol` frame each trial draws its own random split and tests one part in `folds`.
 
+    `target` is what networks answer: the emotion, or which action units a face shows
+    ("action_units"). The latter needs the setting real_to_real alone and no controls, and answers
+    for each unit that unit_scores.MIN_CLIPS clips or more of every training side show.
+
     `classifiers` are names of networks, or of BASELINES that are no controls; the table
     [classifier] holds the fields that they share, and [classifier.NAME] those of one. Each is
     trained once for each of `ablations`: plain, augment, freeze30, or one that a table
@@ -75,6 +80,7 @@ class StudyFile(Strict):
     faces: str
     class_set: str = ""
     protocol: Unit
+    target: Literal["emotion", "action_units"] = "emotion"
     folds: Annotated[int, Field(ge=2)] | Literal["subjects", "datasets"] = 5
     only_folds: tuple[int, ...] = ()
     trials: int = Field(default=5, ge=1, le=1000)
@@ -138,6 +144,43 @@ class StudyFile(Strict):
             raise ValueError(
                 "inflation needs the setting real_to_real and a protocol that holds out clips, "
                 "subjects or datasets: it says what choosing an epoch on them would add"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_what_action_units_allow(self) -> "StudyFile":
+        if self.target != "action_units":
+            return self
+
+        # Only networks have an output for each unit
+        baselines = [name for name in self.classifiers if name in BASELINES]
+        if baselines:
+            raise ValueError(
+                "the target action_units needs classifiers that are networks; "
+                f"{baselines[0]} is none. Remove it"
+            )
+
+        # Synthetic faces have no coding, and controls answer for emotions
+        if self.settings != ("real_to_real",):
+            raise ValueError(
+                "the target action_units needs settings = ['real_to_real'], because synthetic "
+                f"faces have no coded action units; given: {', '.join(self.settings)}"
+            )
+        if self.controls:
+            raise ValueError(
+                "the target action_units needs controls = []: each F1 has the constant answer "
+                f"beside it, and other controls answer for emotions; given: "
+                f"{', '.join(self.controls)}"
+            )
+
+        if self.inflation:
+            raise ValueError("the target action_units cannot be combined with inflation; remove it")
+
+        # The training sides of random splits are other ones in each trial
+        if self.protocol == "frame":
+            raise ValueError(
+                "the target action_units needs protocol 'clip', 'subject' or 'dataset'; given: "
+                "'frame'"
             )
         return self
 
@@ -434,6 +477,14 @@ def resolve(
     _require_free_name(study.name, store, where)
     run, faces = _resolve_faces(study, store, where)
     folds = _count_folds(study, faces, where)
+    tested = (0,) if study.protocol == "frame" else study.only_folds or tuple(range(folds))
+    units = ()
+    if study.target == "action_units":
+        require_units(faces, f"{where}: the target action_units")
+        sides = [
+            splits.split(faces, study.protocol, folds, fold, study.seed).train for fold in tested
+        ]
+        units = choose_units(faces, sides, f"{where}: the target action_units")
 
     # The whole, and the weights files that its classifiers start from
     weights_files: dict[str, Path] = {}
@@ -442,7 +493,7 @@ def resolve(
         faces=run.name,
         protocol=study.protocol,
         folds=folds,
-        tested_folds=(0,) if study.protocol == "frame" else study.only_folds or tuple(range(folds)),
+        tested_folds=tested,
         trials=study.trials,
         settings=study.settings,
         class_set=study.class_set,
@@ -460,6 +511,7 @@ def resolve(
         counts=study.counts,
         seed=study.seed,
         inflation=study.inflation,
+        units=units,
     )
 
     # Controls of movement and of action units, and then [generator], [generate] and counts, are

@@ -96,6 +96,7 @@ def _make_trial_spec(
         and kind.train == "real"
         and isinstance(classifier, ClassifierSpec),
         classes=study.classes,
+        units=study.units,
         trial=repetition,
         seed=derive_seed("study", study.seed, "trial", repetition, "fold", fold),
     )
@@ -160,7 +161,7 @@ def describe_plan(plan: StudyPlan) -> str:
     product = " x ".join(count_of(n, name.removesuffix("s")) for name, n in sizes.items())
     lines = [
         f"{study.title}: {count_of(cells, 'cell')} ({product}), by {study.protocol}{folds}, "
-        f"{count_of(len(study.classes), 'class')}"
+        + count_of(study.outputs, "action unit" if study.units else "class")
     ]
 
     # A line per kind of run
@@ -255,7 +256,7 @@ def list_frozen_shares(plan: StudyPlan) -> list[FrozenRecord]:
     for name, by_ablation in plan.study.classifiers.items():
         for ablation, spec in select_networks(by_ablation).items():
             channels = name_network_channels(plan.shown[plan.study.find_faces(name, ablation)])
-            layers = find_frozen_layers(spec, len(plan.study.classes), channels)
+            layers = find_frozen_layers(spec, plan.study.outputs, channels)
             if layers is not None:
                 records.append(FrozenRecord(classifier=name, ablation=ablation, text=layers.text))
     return records

@@ -37,6 +37,7 @@ from mien.study.predictions import list_levels, read_predictions, score_predicti
 from mien.study.settings import CONTROLS, draws_at_random, name_under_control
 from mien.study.sources import find_withheld_sources
 from mien.study.specs import AblationInput
+from mien.study.unit_scores import UnitCell, score_units
 
 
 class StudyResults:
@@ -144,7 +145,12 @@ class StudyResults:
 
     @cached_property
     def cells(self) -> list[ResultCell]:
-        """All cells, by image and by clip; tests on synthetic faces are scored by image only."""
+        """All cells, by image and by clip; tests on synthetic faces are scored by image only.
+
+        A study whose target is action units has none; it has `unit_cells`.
+        """
+        if self.units:
+            return []
         return [
             self._make_cell(setting, classifier, ablation, level)
             for level in self.levels
@@ -167,6 +173,30 @@ class StudyResults:
             ),
             None,
         )
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """The action units that are its target; empty where emotions are."""
+        return tuple(self.spec.get("units", ()))
+
+    @cached_property
+    def unit_cells(self) -> list[UnitCell]:
+        """The scores of action units by each classifier and ablation, if they are the target."""
+        if not self.units:
+            return []
+        return [
+            score_units(name, ablation, self._pool_trials(name, ablation), self.units)
+            for name in self.classifiers
+            for ablation in self.ablations
+        ]
+
+    def _pool_trials(self, classifier: str, ablation: str) -> list[pd.DataFrame | None]:
+        """Return the predictions of each trial on real faces, None where a fold is missing."""
+        runs: dict[int, list[str]] = defaultdict(list)
+        for trial in self.trials:
+            if (trial.classifier, trial.ablation) == (classifier, ablation):
+                runs[trial.trial].append(trial.run)
+        return [self._pool_predictions(names, "real") for _, names in sorted(runs.items())]
 
     @cached_property
     def controls(self) -> list[ResultCell]:
@@ -203,6 +233,8 @@ class StudyResults:
 
         Controls of movement are not missing where the faces of the study show none.
         """
+        if self.units:
+            return []
         moving = shows_motion(self.faces)
         return [
             control.label

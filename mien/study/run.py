@@ -190,6 +190,11 @@ def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
 def _make_trial(store: Store, spec: dict[str, Any], device: str) -> str:
     run = run_trial(TrialSpec.model_validate(spec), store, device)
     accuracies = list_accuracies(read_predictions(run), run.name, spec)
+    if spec.get("units"):
+        return ", ".join(
+            f"mean F1 on {test} {record.value:.3f} (n = {record.n:,})"
+            for test, record in accuracies.items()
+        )
     return "accuracy on " + ", ".join(
         f"{test} {record.value:.1%} of {record.n:,}" for test, record in accuracies.items()
     )

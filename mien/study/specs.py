@@ -1,6 +1,6 @@
 """The specs of studies and trials: what their results depend on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ def _is_false(value: object) -> bool:
     return value is False
 
 
-def _is_empty(value: Mapping[str, Any]) -> bool:
+def _is_empty(value: Sized) -> bool:
     return not value
 
 
@@ -76,6 +76,13 @@ class StudySpec(Spec):
     counts: str
     seed: int
     inflation: bool = Field(default=False, exclude_if=_is_false)
+    # The action units that are the target in place of emotions; omitted where there are none
+    units: tuple[int, ...] = Field(default=(), exclude_if=_is_empty)
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of each network: a class or an action unit each."""
+        return len(self.units or self.classes)
 
     def find_faces(self, classifier: str, ablation: str) -> str:
         """Return the run of the real faces that a classifier sees under an ablation."""
@@ -114,7 +121,8 @@ class TrialSpec(Spec):
     sources by name (`list_database_fields` makes the three). `permuted` is the seed by which the
     labels of all real faces are permuted, or None. `motion` names what is done with their movement,
     as in motion_controls.MOTION_CHANGES, with the seed `motion_seed`. With `keeps_epochs` the
-    answers on real images are also kept after each epoch.
+    answers on real images are also kept after each epoch. With `units` the network answers for each
+    of these action units, and not which of the classes a face shows.
     """
 
     stage: ClassVar[str] = "trial"
@@ -138,6 +146,7 @@ class TrialSpec(Spec):
     classes: tuple[str, ...]
     trial: int
     seed: int
+    units: tuple[int, ...] = Field(default=(), exclude_if=_is_empty)
 
     @property
     def databases(self) -> dict[str, str]:

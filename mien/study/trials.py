@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from mien import metrics
+from mien.classifiers.action_units import encode_units
 from mien.classifiers.curves import CURVE_FILE, write_curve
 from mien.classifiers.kinds import FittedClassifier, fit_classifier
 from mien.faces import Faces, concatenate
@@ -18,13 +19,15 @@ from mien.study.motion_controls import MOTION_CHANGES
 from mien.study.predictions import list_accuracies, write_predictions
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
 from mien.study.specs import TrialSpec
+from mien.study.unit_scores import tabulate_answers
 
 
 def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
     """Return the run of a trial, trained and tested now if it is not done yet.
 
     predictions.parquet has one row per test image: test (which set), key, subject, clip, true,
-    predicted and p_CLASS. records.json has accuracy, uf1 and uar of each test set, named
+    predicted and p_CLASS. Where action units are the target, it has true_UNIT (0 or 1) and p_UNIT
+    in place of these three. records.json has accuracy, uf1 and uar of each test set, named
     `set/level/metric`, by image and, except with splits by frame, by clip. curve.csv has the
     learning curve of a network, a row per epoch: epoch, loss, accuracy, validation_accuracy.
 
@@ -44,6 +47,7 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
             scratch=scratch,
             device=device,
             watch=epochs.add if epochs else None,
+            units=spec.units,
         )
         if epochs:
             np.save(out / EPOCHS_FILE, epochs.collect(), allow_pickle=False)
@@ -59,11 +63,12 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
             write_curve(fitted.curve, out / CURVE_FILE)
         write_predictions(table, spec.name, fields, out)
         accuracies = ", ".join(
-            f"{test} {record.value:.1%}"
+            f"{test} {record.value:.3f}" if spec.units else f"{test} {record.value:.1%}"
             for test, record in list_accuracies(table, spec.name, fields).items()
         )
+        scored = "mean F1" if spec.units else "accuracy"
         return {
-            "holds": f"{spec.called} trained on {spec.train}, accuracy {accuracies}",
+            "holds": f"{spec.called} trained on {spec.train}, {scored} {accuracies}",
             "trained": len(train),
             **fitted.facts,
         }
@@ -135,6 +140,11 @@ def tabulate_predictions(
     probabilities: Float[np.ndarray, "n classes"], name: str, faces: Faces, spec: TrialSpec
 ) -> pd.DataFrame:
     """Return the predictions of one test set as a table with a row per image."""
+    if spec.units:
+        texts, columns = list(faces.index["action_units"]), [str(unit) for unit in spec.units]
+        return tabulate_answers(
+            probabilities, encode_units(texts, columns), name, faces, spec.units
+        )
     true = faces.labels(spec.classes)
     table = metrics.make_predictions(
         list(faces.index["key"]), list(faces.index["clip"]), true, probabilities, spec.classes
