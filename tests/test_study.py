@@ -118,7 +118,7 @@ def test_settings_with_one_training_set_share_a_trial(whole: tuple[Store, StudyS
     assert planned == plan_trials(spec, store)
 
 
-def test_the_preprints_180_cells_cost_90_trainings(store: Store):
+def test_the_preprints_180_results_cost_90_trainings(store: Store):
     faces = blobs(14 * 7)
     seven = faces.index.assign(emotion=[PREPRINT[place % 7] for place in range(len(faces))])
     keep(Faces(faces.images, seven), store, "frames")
@@ -126,7 +126,9 @@ def test_the_preprints_180_cells_cost_90_trainings(store: Store):
     found = plan_study(spec, store)
     assert len(found.rows) == len({row.spec.name for row in found.rows}) == 90
     text = describe_plan(found)
-    assert "180 cells (4 settings x 3 classifiers x 3 ablations x 5 trials), by frame" in text
+    assert (
+        "180 test results (4 settings x 3 classifiers x 3 ablations x 5 trials), by frame" in text
+    )
     assert "90 trainings of classifiers" in text
     assert sum(found.databases[0].generate.counts.values()) == 15464
     assert all(

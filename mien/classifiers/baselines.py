@@ -192,7 +192,7 @@ class UnitsOnly(Baseline):
     label = "action units alone"
     shows = (
         "a logistic regression on the coded action units of each clip, which sees no image; it is "
-        "no floor but a ceiling: a classifier of images that exceeds it uses more than these units"
+        "an upper reference: a classifier of images with a higher score uses other information too"
     )
     reads_units = True
 

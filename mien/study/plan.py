@@ -142,17 +142,17 @@ def read_channels(study: StudySpec, store: Store) -> dict[str, tuple[str, ...]]:
 
 
 def describe_plan(plan: StudyPlan) -> str:
-    """Return the cells, runs, images and errors of a plan, as text; no network is built."""
+    """Return the results, runs, images and errors of a plan, as text; no network is built."""
     study = plan.study
 
-    # The first line: how many cells, and the axes that they are the product of
+    # The first line: how many results, each of one cell in one trial, and the axes
     axes = {
         "settings": study.settings,
         "classifiers": study.classifiers,
         "ablations": study.ablations,
     }
     sizes = {**{name: len(axis) for name, axis in axes.items()}, "trials": study.trials}
-    cells = math.prod(sizes.values())
+    results = math.prod(sizes.values())
     folds = (
         ""
         if study.protocol == "frame"
@@ -160,8 +160,8 @@ def describe_plan(plan: StudyPlan) -> str:
     )
     product = " x ".join(count_of(n, name.removesuffix("s")) for name, n in sizes.items())
     lines = [
-        f"{study.title}: {count_of(cells, 'cell')} ({product}), by {study.protocol}{folds}, "
-        + count_of(study.outputs, "action unit" if study.units else "class")
+        f"{study.title}: {count_of(results, 'test result')} ({product}), by {study.protocol}"
+        f"{folds}, " + count_of(study.outputs, "action unit" if study.units else "class")
     ]
 
     # A line per kind of run
