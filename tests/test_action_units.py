@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from scipy.optimize import minimize
 from sklearn.metrics import f1_score
-from worlds import CLASSES, blobs, inside, keep, modest, table, written_study
+from worlds import CLASSES, blobs, inside, keep, modest, show_as, table, written_study
 
 from mien.classifiers.action_units import (
     describe_clashes,
@@ -21,10 +21,12 @@ from mien.classifiers.action_units import (
 )
 from mien.classifiers.baselines import UnitsOnly
 from mien.classifiers.fit import fit_network, make_loss
+from mien.classifiers.late_units import HeadWithUnits
 from mien.classifiers.predict import load_network, save_network
 from mien.classifiers.specs import ClassifierSpec
-from mien.errors import DataError
+from mien.errors import DataError, SpecError
 from mien.faces import Faces
+from mien.prepare.flow import FLOW_CHANNELS
 from mien.report.facts import list_facts
 from mien.report.terminal import print_table
 from mien.report.write import write_report
@@ -353,3 +355,73 @@ def test_a_study_of_units_reports_each_unit_beside_the_constant_answer(
     print_table("units", store)
     said = capsys.readouterr().out
     assert f"{cell.mean_f1.value:.3f}" in said and "always yes" in said
+
+
+# Action units as a further input
+
+
+@pytest.mark.parametrize("name", ["tiny", "ststnet", "test_resnet"])
+def test_a_network_that_also_sees_units_tells_classes_that_images_do_not_show(
+    name: str, tmp_path: Path
+):
+    train, test = (code(blobs(seed=seed)) for seed in (1, 2))
+    shown = FLOW_CHANNELS if name == "ststnet" else ("gray",)
+    same = [
+        show_as(replace(one, images=one.images[:1].repeat(len(one), axis=0)), shown)
+        for one in (train, replace(test, images=train.images[: len(test)]))
+    ]
+    fields = {"name": name, "size": 32 if name == "test_resnet" else 16, "weights": "none"}
+    fields |= {"epochs": 30, "batch": 16, "learning_rate": 1e-2, "validation": 0.2}
+    spec = ClassifierSpec.model_validate({**fields, "units": True})
+    network = fit_network(same[0], spec, CLASSES, 0, device="cpu")
+    found = network.predict(same[1])
+    assert np.mean(found.argmax(axis=1) == test.labels(CLASSES)) > 0.95
+
+    # Without units nothing is left to learn from, and the order of rows changes nothing
+    plain = fit_network(same[0], spec.model_copy(update={"units": False}), CLASSES, 0, device="cpu")
+    assert np.mean(plain.predict(same[1]).argmax(axis=1) == test.labels(CLASSES)) < 0.5
+    order = np.random.default_rng(0).permutation(len(test))
+    assert np.allclose(network.predict(same[1].select(order)), found[order], atol=1e-5)
+
+    save_network(network, tmp_path)
+    again = load_network(tmp_path, "cpu")
+    assert again.columns == network.columns and np.array_equal(again.predict(same[1]), found)
+
+
+def test_a_head_with_units_is_the_head_of_features_and_units():
+    head = HeadWithUnits(torch.nn.Linear(3, 2), 4)
+    x, coding = torch.randn(5, 3), torch.randn(5, 4)
+    head.coding = coding
+    weight, bias = head.linear.weight, head.linear.bias
+    expected = x @ weight[:, :3].T + coding @ weight[:, 3:].T + bias
+    assert torch.allclose(head(x), expected, atol=1e-6)
+
+
+def test_units_as_input_are_an_ablation_and_a_field_that_is_omitted_where_it_is_false(
+    tmp_path: Path,
+):
+    store = Store(tmp_path / "store")
+    keep(many(), store, "blobs")
+    keep(blobs(), store, "plain")
+    ablation = {"ablations": ["plain", "with-units"], "ablation": {"with-units": {"units": True}}}
+    common = {"name": "late", **ablation}
+    spec = resolve(table(**common), store)
+    dumped = spec.model_dump()["classifiers"]["tiny"]
+    assert "units" not in dumped["plain"] and dumped["with-units"]["units"] is True
+
+    # It is refused where it cannot be, or would give the answer away
+    for changes, message in (
+        ({"faces": "plain"}, "units = true, needs faces whose action units are coded"),
+        ({"target": "action_units"}, "must not see the action units that it is to answer"),
+        ({"settings": ["both_to_real"]}, "only with the setting real_to_real"),
+        ({"classifiers": ["svm"], "classifier": {}}, "because it is no network; with-units"),
+        (
+            {
+                "classifiers": ["deit_tiny_distilled_patch16_224"],
+                "classifier": {"weights": "none", "size": 224},
+            },
+            "whose last layer is a single linear one",
+        ),
+    ):
+        with pytest.raises((DataError, SpecError), match=message):
+            resolve(table(**{**common, **changes}), store)

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mien import metrics
-from mien.classifiers.action_units import encode_units
+from mien.classifiers.action_units import encode_units, name_columns, require_units
 from mien.classifiers.augment import augment, draw_parameters
 from mien.classifiers.channels import find_flow_pairs, require_input
 from mien.classifiers.curves import CurveRecorder
+from mien.classifiers.late_units import give_units
 from mien.classifiers.networks import choose_batch_rows, freeze_layers
 from mien.classifiers.predict import (
     TrainedNetwork,
@@ -88,7 +89,8 @@ def fit_network(
         stopping.defer_signals(scratch is not None),
     ):
         # Resume from the last checkpoint, if there is one
-        first = start_network(spec, classes, seed, file, train_faces.shown, units)
+        columns = _name_coding(spec, train_faces)
+        first = start_network(spec, classes, seed, file, train_faces.shown, units, columns)
         work = ClassifierTraining(first, train_faces, seed, where)
         best, curve = _BestEpoch(held_out), CurveRecorder()
         done = _load_checkpoint(scratch, work, best, curve)
@@ -147,6 +149,8 @@ class ClassifierTraining:
         self.flows = find_flow_pairs(faces.shown)
         self.labels = torch.from_numpy(_find_targets(classifier, faces)).to(where)
         self.measure_loss = make_loss(self.labels)
+        coding = encode_units(list(faces.index["action_units"]), classifier.columns)
+        self.coding = torch.from_numpy(coding).to(where) if classifier.columns else None
 
         # The images left over after whole batches get their turn in another epoch's order
         self.batch_size = min(spec.batch, len(faces))
@@ -167,6 +171,7 @@ class ClassifierTraining:
             group["lr"] = (
                 self.spec.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
             )
+        give_units(self.network, None if self.coding is None else self.coding[rows])
         return self.update_weights(x, self.labels[rows])
 
     def make_inputs(self, rows: Int[Tensor, " n"], step: int) -> Float[Tensor, "n k size size"]:
@@ -205,6 +210,14 @@ def _find_targets(classifier: TrainedNetwork, faces: Faces) -> Shaped[np.ndarray
     if not classifier.units:
         return faces.labels(classifier.classes)
     return encode_units(list(faces.index["action_units"]), [str(n) for n in classifier.units])
+
+
+def _name_coding(spec: ClassifierSpec, faces: Faces) -> tuple[str, ...]:
+    """Return the names of the numbers that describe action units, if the network sees these."""
+    if not spec.units:
+        return ()
+    require_units(faces, f"{spec.name} with units = true")
+    return name_columns(list(faces.index["action_units"]))
 
 
 def make_loss(labels: Shaped[Tensor, "*labels"]) -> Callable[[Tensor, Tensor], Tensor]:

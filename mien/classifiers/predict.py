@@ -13,8 +13,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mien.classifiers.action_units import encode_units
 from mien.classifiers.channels import PICTURE, name_network_channels, require_input
 from mien.classifiers.curves import EpochScores
+from mien.classifiers.late_units import add_units, give_units
 from mien.classifiers.networks import build_network
 from mien.classifiers.pretrained import find_weights, load_into
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
@@ -35,7 +37,8 @@ class TrainedNetwork:
     from. Images in [0, 1] are normalised by `mean` and `std`, one number per input channel.
     `epoch` is the epoch of its weights, counted from 1. `shown` are the names of the channels that
     it sees. `curve` has the scores of each epoch of its training; it is not saved with the network.
-    With `units`, the outputs are these action units, each with a probability of its own.
+    `columns` are the names of the numbers that describe action units, if it also sees these. With
+    `units`, the outputs are these action units, each with a probability of its own.
     """
 
     network: nn.Module
@@ -48,6 +51,7 @@ class TrainedNetwork:
     shown: tuple[str, ...] = PICTURE
     curve: tuple[EpochScores, ...] = ()
     units: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -85,6 +89,10 @@ def predict_classes(
             x = normalise_batch(
                 resize_batch(images, classifier.spec.size), classifier.mean, classifier.std
             )
+            if classifier.columns:
+                texts = list(faces.index["action_units"][first : first + batch])
+                coding = torch.from_numpy(encode_units(texts, classifier.columns))
+                give_units(network, coding.to(where))
             answers = network(x).float()
             chances = answers.sigmoid() if classifier.units else answers.softmax(dim=1)
             rows.append(chances.cpu().numpy())
@@ -131,7 +139,7 @@ def save_network(classifier: TrainedNetwork, folder: Path) -> None:
     }
     about["channels"] = len(classifier.mean)
     about["shown"] = classifier.shown
-    about["units"] = classifier.units
+    about["units"], about["columns"] = classifier.units, classifier.columns
     (folder / "classifier.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
@@ -145,10 +153,21 @@ def load_network(folder: Path, device: str = "auto") -> TrainedNetwork:
     )
     units = tuple(about.get("units", ()))
     network, mean, std = build_network(spec, len(units or about["classes"]), shown)
+    columns = tuple(about.get("columns", ()))
+    if columns:
+        add_units(network, spec.name, len(columns))
     checkpoints.load_weights(folder / "weights.safetensors", network)
     network.to(devices.find_device(device)).eval()
     return TrainedNetwork(
-        network, spec, tuple(about["classes"]), mean, std, about["origin"], shown=shown, units=units
+        network,
+        spec,
+        tuple(about["classes"]),
+        mean,
+        std,
+        about["origin"],
+        shown=shown,
+        units=units,
+        columns=columns,
     )
 
 
@@ -159,17 +178,22 @@ def start_network(
     file: Path | None,
     shown: Sequence[str] = PICTURE,
     units: Sequence[int] = (),
+    columns: Sequence[str] = (),
 ) -> TrainedNetwork:
     """Return the network before its first step, for images that show the channels `shown`.
 
-    With `units` it has an output for each of them, and else one for each class.
+    With `units` it has an output for each of them, and else one for each class. With `columns` its
+    head also sees these numbers, as in HeadWithUnits.
 
     Raises DataError if the network does not take such images.
     """
+    # A network with random weights, which follow from the seed
     require_input(spec.name, spec, shown)
     shown = name_network_channels(shown)
     torch.manual_seed(derive_seed("classifier", seed))
     network, mean, std = build_network(spec, len(units or classes), shown)
+
+    # Pretrained weights come before the head for units, which they do not have
     path = find_weights(spec, file)
     origin = "none"
     if path is not None:
@@ -179,8 +203,18 @@ def start_network(
             f"{hash_file(path)})"
         )
         load_into(network, spec.name, read(path), path)
+    if columns:
+        add_units(network, spec.name, len(columns))
     return TrainedNetwork(
-        network, spec, tuple(classes), mean, std, origin, shown=shown, units=tuple(units)
+        network,
+        spec,
+        tuple(classes),
+        mean,
+        std,
+        origin,
+        shown=shown,
+        units=tuple(units),
+        columns=tuple(columns),
     )
 
 

@@ -185,7 +185,8 @@ class ClassifierSpec(Strict):
     subjects are not known, of images if clips are not known either) that are held out to choose the
     epoch by UAR; with 0 the last epoch is taken. `threads` is the number of processor threads that
     share a sum, so it is part of the result; `deterministic` makes an NVIDIA card use algorithms
-    that give the same bits each time.
+    that give the same bits each time. With `units` the last layer also sees the coded action units
+    of each image, next to the features of the picture.
     """
 
     name: str = Field(min_length=1)
@@ -201,6 +202,8 @@ class ClassifierSpec(Strict):
     validation: float = Field(default=0.0, ge=0, le=0.5)
     threads: int = Field(default=1, ge=1, le=1024)
     deterministic: bool = True
+    # Omitted where it is false, as in the specs of all classifiers before there was such a field
+    units: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,15 @@ from pydantic import Field, model_validator
 from mien.classifiers import pretrained, weight_files
 from mien.classifiers.action_units import require_units
 from mien.classifiers.baselines import BASELINES
-from mien.classifiers.specs import AnyClassifier, ClassifierSpec, WeightsSpec, select_networks
+from mien.classifiers.late_units import add_units
+from mien.classifiers.networks import build_outline
+from mien.classifiers.specs import (
+    OWN_NETWORKS,
+    AnyClassifier,
+    ClassifierSpec,
+    WeightsSpec,
+    select_networks,
+)
 from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsError
 from mien.faces import CLASS_SETS, Faces
 from mien.generators import presets
@@ -519,6 +527,7 @@ def resolve(
     _require_motion(spec, store, where)
     for control in (name for name in spec.controls if CONTROLS[name].ceiling):
         require_units(faces, f"{where}: the control {control}")
+    _require_units_as_input(spec, faces, where)
     plan_databases(spec, faces, where)
     if files is None:
         for path in weights_files.values():
@@ -534,6 +543,38 @@ def _require_motion(spec: StudySpec, store: Store, where: str) -> None:
         for name in spec.classifiers if CONTROLS[control].motion else ():
             faces = Faces.load(store.run(spec.find_faces(name, spec.ablations[0])).path)
             require_motion(faces, f"{where}: the control {control}, with the classifier {name},")
+
+
+def _require_units_as_input(spec: StudySpec, faces: Faces, where: str) -> None:
+    """Raise an error if a network is to see action units, and cannot, or must not."""
+    named = {
+        f"{name}, {ablation}": network
+        for name, by_ablation in spec.classifiers.items()
+        for ablation, network in select_networks(by_ablation).items()
+        if network.units
+    }
+    if not named:
+        return
+
+    # Synthetic faces have no coding, and a target that is given away needs no network
+    what = f"{where}: the classifier {next(iter(named))}, which has units = true,"
+    if spec.units:
+        raise SpecError(
+            f"{what} must not see the action units that it is to answer; remove units, or the "
+            "target action_units"
+        )
+    synthetic = [name for name in spec.settings if SETTINGS[name].needs_synthetic]
+    if synthetic:
+        raise SpecError(
+            f"{what} can be used only with the setting real_to_real; {synthetic[0]} needs "
+            "synthetic faces, whose action units are not coded. Make another study"
+        )
+    require_units(faces, what)
+
+    # The units go into a linear head, which some networks of timm do not have
+    for network in named.values():
+        if network.name not in OWN_NETWORKS:
+            add_units(build_outline(network, len(spec.classes)), network.name, 1)
 
 
 def _require_free_name(name: str, store: Store, where: str) -> None:
