@@ -298,6 +298,14 @@ class Faces:
                 f"generated, by {first_few(makers, 3)}; name a set of real pictures"
             )
 
+    def require_pictures(self, what: str) -> None:
+        """Raise DataError unless each image is a grey or RGB picture; `what` names the images."""
+        if self.images.shape[1] not in (1, 3):
+            raise DataError(
+                f"{what} must be grey or RGB pictures, with one channel or three; these have "
+                f"{self.images.shape[1]}: {first_few(list(self.shown), 4)}"
+            )
+
     def labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
         """Return int64 [n]: the position of each image's emotion in `classes`.
 

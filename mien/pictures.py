@@ -524,7 +524,13 @@ def resize_image(image: Image.Image, size: int | None, filter: Filter) -> Image.
 
 
 def convert_to_image(array: UInt8[np.ndarray, "c h w"]) -> Image.Image:
-    """Return an array of channels as an image of Pillow."""
+    """Return an array of channels as an image of Pillow.
+
+    One channel is grey and three are RGB. Other numbers of channels, such as the moments of a clip,
+    stand next to each other in grey.
+    """
+    if len(array) not in (1, 3):
+        array = np.concatenate(list(array), axis=1)[None]
     return Image.fromarray(
         array[0] if len(array) == 1 else np.ascontiguousarray(np.moveaxis(array, 0, 2))
     )

@@ -1,6 +1,7 @@
 """Clips as samples: resampled moments, their names, sheets, and what takes such rows."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.errors import DataError, SpecError
+from mien.export.album import write_album
 from mien.faces import Faces, concatenate, make_index, split_channel
+from mien.pictures import convert_to_image
 from mien.prepare.clips import Until, choose_moments, find_apexes, find_onsets, resample_clips
 from mien.prepare.preprocess import keep_arrays, preprocess, run_preprocess
 from mien.prepare.specs import PreprocessSpec
@@ -210,3 +213,18 @@ def test_clips_are_split_joined_and_drawn_like_images(store: Store):
             moving.seek(moment)
             brightness.append(np.asarray(moving.convert("L"))[4, 4])
     assert brightness == [0, 25, 50, 100]
+
+
+def test_clips_cannot_leave_the_store_as_picture_files(store: Store, tmp_path: Path):
+    """A picture file has one channel or three; clips are refused before anything is written."""
+    faces = make_clip("a1", [0, 50, 100], onset=0, apex=50, offset=100)
+    run = run_preprocess(make_spec(faces=keep_arrays(faces, store).name, clips=4), store)
+    with pytest.raises(DataError, match=r"grey or RGB pictures.*these have 4: t0, t1, t2, t3"):
+        write_album(run, store, tmp_path / "album", real=True)
+    assert not (tmp_path / "album").exists()
+
+
+def test_clips_of_other_channels_are_one_wide_picture_where_a_picture_is_needed():
+    moments = np.arange(4, dtype=np.uint8)[:, None, None].repeat(2, 1).repeat(3, 2)
+    wide = np.asarray(convert_to_image(moments))
+    assert wide.shape == (2, 12) and wide[0].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3

@@ -82,6 +82,7 @@ def build(
     forms = formats.parse_formats(form)
     out = require_free(out)
     origin = trace_origin(name, store)
+    origin.faces.require_pictures(f"the images of a release, and so those of {name},")
     answered = _read_answers(origin, answers, store, private)
     origin = origin.rename_sources(answered.sources)
 
