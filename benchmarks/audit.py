@@ -128,7 +128,7 @@ def measure(made: int, train: int, workers: int) -> dict:
             "cpu": worked() - cpu,
             "peak_gb": peak.gb,
             "parts": parts,
-            "verdict": run.json("audit.json")["verdict"],
+            "verdict": run.read_json("audit.json")["verdict"],
         }
 
 

@@ -130,7 +130,7 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
         "fd_train": distances.compute_frechet_distance(seen, train),
         "precision": float(near.near_real.mean()),
         "recall": float(near.near_synthetic.mean()),
-        "agreement": float(np.mean(answers == made.labels(bench.judge.classes))),
+        "agreement": float(np.mean(answers == made.number_labels(bench.judge.classes))),
         "copies": float(np.mean(ratios < COPY)),
     }
 
@@ -144,7 +144,7 @@ def score(bench: Bench, train: Faces, updates: int, seeds: int = 3) -> list[floa
     for seed in range(seeds):
         fitted = fit_network(train, learner(train, epochs), bench.train.classes, seed, device="cpu")
         answers = predict_classes(fitted, bench.test).argmax(axis=1)
-        found.append(float(np.mean(answers == bench.test.labels(bench.train.classes))))
+        found.append(float(np.mean(answers == bench.test.number_labels(bench.train.classes))))
     return found
 
 

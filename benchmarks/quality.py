@@ -230,7 +230,7 @@ def _diffusers(
     average = EMAModel(
         network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75
     )
-    x0, shown = scaling.to_model(bench.train.images), torch.from_numpy(bench.train.labels())
+    x0, shown = scaling.to_model(bench.train.images), torch.from_numpy(bench.train.number_labels())
     clock, steps, batch = Clock(), 0, 16
     while clock.seconds < seconds:
         done = clock.seconds / seconds  # the example's warm-up of 500 steps, then half a cosine

@@ -55,7 +55,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
             transforms,
         )  # after timm, which sees to torchvision's missing operators
 
-        self.images, self.labels = shown.images, shown.labels(NAMES)
+        self.images, self.labels = shown.images, shown.number_labels(NAMES)
         self.transform: Callable[[Image.Image], Tensor] = transforms.Compose(
             [
                 transforms.Resize((size, size)),

@@ -68,7 +68,7 @@ class Audit:
     """The result of an audit: its verdict, the answers to four questions, all checks, the page."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.content = run, run.json("audit.json")
+        self.run, self.content = run, run.read_json("audit.json")
 
     @property
     def verdict(self) -> str:
@@ -88,12 +88,12 @@ class Audit:
     @property
     def rows(self) -> pd.DataFrame:
         """One row per synthetic image, with everything that was measured on it."""
-        return pd.read_parquet(self.run.file("rows.parquet"))
+        return pd.read_parquet(self.run.find_file("rows.parquet"))
 
     @property
     def page(self) -> Path:
         """The page, which opens without a network."""
-        return self.run.file("index.html")
+        return self.run.find_file("index.html")
 
     def __repr__(self) -> str:
         """Return the verdict, and a line for each question."""
@@ -115,7 +115,7 @@ class Leakage:
     """What a test set shares with its training set."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.content = run, run.json("leakage.json")
+        self.run, self.content = run, run.read_json("leakage.json")
 
     @property
     def affected(self) -> int:
@@ -125,17 +125,17 @@ class Leakage:
     @property
     def pairs(self) -> pd.DataFrame:
         """One row for each pair of a test image and the training image that it equals."""
-        return _read_table(self.run.file("pairs.csv"))
+        return _read_table(self.run.find_file("pairs.csv"))
 
     @property
     def images(self) -> pd.DataFrame:
         """One row for each test image, and what it shares."""
-        return _read_table(self.run.file("images.csv"))
+        return _read_table(self.run.find_file("images.csv"))
 
     @property
     def page(self) -> Path:
         """The page with pictures of the pairs, which opens without a network."""
-        return self.run.file("index.html")
+        return self.run.find_file("index.html")
 
     def __repr__(self) -> str:
         """Return the report as lines."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mien.errors import DataError
-from mien.findings import first_few
+from mien.findings import list_some
 
 # Class numbers are positions in this list, whatever classes a set has. The order is alphabetical,
 # so that loaders of image folders number the classes in the same order.
@@ -214,7 +214,7 @@ class Faces:
         """Return a line: how many images of which size, classes, subjects and clips."""
         c, h, w = self.size
         classes = ", ".join(
-            f"{row['class']} {row['images']}" for row in self.counts().to_dict("records")[:-1]
+            f"{row['class']} {row['images']}" for row in self.count_images().to_dict("records")[:-1]
         )
         units = [f"{len(self.subjects)} subjects"] if self.subjects else []
         synthetic = "" if (self.index["source"] == "real").all() else "synthetic, "
@@ -268,25 +268,25 @@ class Faces:
         """The known subjects, sorted."""
         return tuple(sorted(set(self.index["subject"]) - {""}))
 
-    def units(self, unit: OwnerUnit) -> pd.Series:
+    def name_units(self, unit: OwnerUnit) -> pd.Series:
         """Return the name of the subject, clip or image to which each image belongs.
 
         It is that of the next smaller unit where the unit is not known, as in `name_units`.
         """
         return name_units(self.index, unit)
 
-    def unit(self) -> OwnerUnit:
+    def find_unit(self) -> OwnerUnit:
         """Return the largest unit that is known of all images: subject, clip or image."""
         return find_known_unit(self.index)
 
-    def independent_units(self) -> tuple[OwnerUnit, pd.Series]:
+    def find_independent_units(self) -> tuple[OwnerUnit, pd.Series]:
         """Return the largest unit that is known of all images, and the name of each image's.
 
         Where it is the image because some clips are not known, the images of the other clips still
         belong to these.
         """
-        unit = self.unit()
-        return unit, self.units("subject" if unit == "subject" else "clip")
+        unit = self.find_unit()
+        return unit, self.name_units("subject" if unit == "subject" else "clip")
 
     def require_real(self, noun: str) -> None:
         """Raise DataError if an image was generated; `noun` names the images in the message."""
@@ -295,7 +295,7 @@ class Faces:
             makers = sorted(set(self.index["source"][generated]))
             raise DataError(
                 f"{noun} must be real pictures, and {int(generated.sum()):,} of {len(self):,} were "
-                f"generated, by {first_few(makers, 3)}; name a set of real pictures"
+                f"generated, by {list_some(makers, 3)}; name a set of real pictures"
             )
 
     def require_pictures(self, what: str) -> None:
@@ -303,10 +303,10 @@ class Faces:
         if self.images.shape[1] not in (1, 3):
             raise DataError(
                 f"{what} must be grey or RGB pictures, with one channel or three; these have "
-                f"{self.images.shape[1]}: {first_few(list(self.shown), 4)}"
+                f"{self.images.shape[1]}: {list_some(list(self.shown), 4)}"
             )
 
-    def labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
+    def number_labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
         """Return int64 [n]: the position of each image's emotion in `classes`.
 
         Raises DataError if `classes` lacks one.
@@ -326,7 +326,7 @@ class Faces:
         index = self.index.take(list(positions)).reset_index(drop=True)
         return replace(self, images=np.ascontiguousarray(self.images[positions]), index=index)
 
-    def counts(self) -> pd.DataFrame:
+    def count_images(self) -> pd.DataFrame:
         """Return the numbers of images, clips and subjects per class, with a last row for all.
 
         It is the preprint's Table 1, for any set.
@@ -380,7 +380,7 @@ def _to_channels_first(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     shapes = {np.shape(image) for image in images}
     if len(shapes) > 1:
         raise DataError(
-            f"all images must have one size; given: {first_few([str(s) for s in sorted(shapes)])}"
+            f"all images must have one size; given: {list_some([str(s) for s in sorted(shapes)])}"
         )
     array = np.asarray(images)
     if array.dtype != np.uint8:

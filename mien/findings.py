@@ -29,7 +29,7 @@ class Finding:
     files: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
-def first_few(names: Sequence[str], limit: int = 5) -> str:
+def list_some(names: Sequence[str], limit: int = 5) -> str:
     """Return the first few names, and the number of the others."""
     rest_count = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest_count} more" if rest_count > 0 else "")

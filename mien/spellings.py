@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mien.errors import DataError
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.outside import show_controls
 
 _NUMBERED = re.compile(r"([^\W\d_]*)[\s_.:#-]*0*([0-9]+)(?:[.,]0+)?")
@@ -135,7 +135,7 @@ def rename_clip(clip: str, subject: str, name: str) -> str:
 def format_groups(groups: Iterable[tuple[str, ...]], limit: int = 3) -> str:
     """Return a few groups of names as a text for people: '1' = '01' = 'S1'."""
     texts = [" = ".join(f"'{show_controls(name)}'" for name in group[:8]) for group in groups]
-    return first_few(texts, limit)
+    return list_some(texts, limit)
 
 
 def _format_names(names: Iterable[str]) -> str:

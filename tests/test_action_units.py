@@ -73,7 +73,7 @@ def test_labels_that_follow_from_the_units_are_told_without_images():
     train, test = code(blobs(seed=1)), code(blobs(seed=2))
     dark = replace(test, images=np.zeros_like(test.images))
     found = UnitsOnly(train, CLASSES).predict(dark)
-    assert (found.argmax(axis=1) == test.labels(CLASSES)).all()
+    assert (found.argmax(axis=1) == test.number_labels(CLASSES)).all()
 
 
 def test_the_order_of_names_and_the_images_change_nothing():
@@ -101,7 +101,7 @@ def test_the_regression_is_the_minimum_of_the_penalised_cross_entropy_of_clips()
     units = encode_units(list(train.index["action_units"]), name_columns(list(UNITS.values())))
     clips = train.index["clip"]
     share = 1 / clips.map(clips.value_counts()).to_numpy()
-    true, n, k = train.labels(CLASSES), units.shape[1], len(CLASSES)
+    true, n, k = train.number_labels(CLASSES), units.shape[1], len(CLASSES)
 
     def measure_loss(flat: np.ndarray) -> float:
         slopes, constants = flat[: n * k].reshape(n, k), flat[n * k :]
@@ -375,11 +375,11 @@ def test_a_network_that_also_sees_units_tells_classes_that_images_do_not_show(
     spec = ClassifierSpec.model_validate({**fields, "units": True})
     network = fit_network(same[0], spec, CLASSES, 0, device="cpu")
     found = network.predict(same[1])
-    assert np.mean(found.argmax(axis=1) == test.labels(CLASSES)) > 0.95
+    assert np.mean(found.argmax(axis=1) == test.number_labels(CLASSES)) > 0.95
 
     # Without units nothing is left to learn from, and the order of rows changes nothing
     plain = fit_network(same[0], spec.model_copy(update={"units": False}), CLASSES, 0, device="cpu")
-    assert np.mean(plain.predict(same[1]).argmax(axis=1) == test.labels(CLASSES)) < 0.5
+    assert np.mean(plain.predict(same[1]).argmax(axis=1) == test.number_labels(CLASSES)) < 0.5
     order = np.random.default_rng(0).permutation(len(test))
     assert np.allclose(network.predict(same[1].select(order)), found[order], atol=1e-5)
 

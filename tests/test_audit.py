@@ -42,7 +42,7 @@ def audited(
     """Audit a set; return exit code, output, and the checks by name."""
     sides = ("--train", "train", "--test", "test", "--as", f"audit-{name}")
     code, text = run_inside(audit_home, "audit", name, *sides, *options, columns=columns)
-    told = Store(audit_home / "store").run(f"audit-{name}").json("audit.json")
+    told = Store(audit_home / "store").run(f"audit-{name}").read_json("audit.json")
     assert (told["verdict"] in ("fail", "cannot tell")) == (code == 4)
     return code, text, {f"{one['name']} {one['part']}".strip(): one for one in told["checks"]}
 
@@ -77,9 +77,9 @@ def test_the_run_holds_everything_and_the_page_opens_without_a_network(audit_hom
     assert run.stage == "audit" and run.spec["synthetic"] == Store(audit_home / "store").resolve(
         "copies"
     )
-    told = run.json("audit.json")
+    told = run.read_json("audit.json")
     assert told["content"] == Store(audit_home / "store").run("copies").content
-    rows = pd.read_parquet(run.file("rows.parquet"))
+    rows = pd.read_parquet(run.find_file("rows.parquet"))
     assert len(rows) == 60 and {
         "key",
         "nearest",
@@ -88,9 +88,9 @@ def test_the_run_holds_everything_and_the_page_opens_without_a_network(audit_hom
         "predicted",
         "rank",
     } <= set(rows)
-    records = pd.read_parquet(run.file("records.parquet"))
+    records = pd.read_parquet(run.find_file("records.parquet"))
     assert {name.partition(".")[0] for name in records["metric"]} == set(verdict.FAMILIES)
-    page = run.file("index.html").read_text(encoding="utf-8")
+    page = run.find_file("index.html").read_text(encoding="utf-8")
     for word in ("src=", "href="):
         targets = [part[1 : 1 + 5] for part in page.split(word)[1:]]
         assert targets and all(one.startswith(("data:", "#")) for one in targets)
@@ -120,8 +120,8 @@ def test_the_same_audit_is_not_done_twice_and_other_thresholds_are_another_audit
         text.split()
     )
     run = Store(audit_home / "store").run("audit-copies")
-    assert "Thresholds were changed" in run.file("index.html").read_text(encoding="utf-8")
-    changed = run.json("audit.json")["thresholds_changed"]
+    assert "Thresholds were changed" in run.find_file("index.html").read_text(encoding="utf-8")
+    changed = run.read_json("audit.json")["thresholds_changed"]
     assert {one["metric"].partition(".")[0] for one in changed} == {"memorisation"}
 
 
@@ -263,7 +263,7 @@ def test_strangers_as_training_side_fail_the_audit_and_it_is_said(audit_home: Pa
         audit_home, "audit", "copies", "--train", "unseen", "--test", "test", "--as", "strangers",
         "--spaces", "pixels",
     )  # fmt: skip
-    told = Store(audit_home / "store").run("strangers").json("audit.json")
+    told = Store(audit_home / "store").run("strangers").read_json("audit.json")
     checks = {one["name"]: one for one in told["checks"]}
     assert code == 4 and checks["leakage.other_training"]["verdict"] == "fail"
     assert checks["leakage.other_training"]["value"] == 1
@@ -319,7 +319,7 @@ def test_sides_that_do_not_fit_are_refused(
     sides = {
         "faces": faces,
         "small": people(range(4), clips=1, frames=1, size=16),
-        "lacking": faces.select(np.flatnonzero(faces.labels() != 2)),
+        "lacking": faces.select(np.flatnonzero(faces.number_labels() != 2)),
         "none": faces.select(np.array([], dtype=np.int64)),
     }
     for name in {train, test, made}:
@@ -340,7 +340,7 @@ def test_one_exact_training_image_among_others_is_found(audit_home: Path):
     keep(planted, store, "planted")
     code, _, checks = audited(audit_home, "planted")
     assert code == 4 and checks["memorisation.exact"]["value"] == pytest.approx(1 / len(planted))
-    rows = pd.read_parquet(store.run("audit-planted").file("rows.parquet")).set_index("key")
+    rows = pd.read_parquet(store.run("audit-planted").find_file("rows.parquet")).set_index("key")
     assert rows.loc["planted", "exact"] and rows.loc["planted", "nearest"] == one.index["key"][0]
     assert (
         store.run("audit-planted")
@@ -420,7 +420,7 @@ def test_pictures_without_a_face_are_never_called_good(audit_home: Path, kind: s
         "--as",
         "of-noise",
     )
-    told = Store(audit_home / "store").run("of-noise").json("audit.json")
+    told = Store(audit_home / "store").run("of-noise").read_json("audit.json")
     answers = {one["title"]: one for one in told["questions"]}
     assert code == 4 and told["verdict"] in ("fail", "cannot tell")
     good = answers["Is it good?"]
@@ -468,7 +468,7 @@ def test_planted_copies_fail_however_few_people_were_held_out(audit_home: Path, 
 
     sides = ("--train", "train", "--test", f"test-{held_out}", "--spaces", "pixels")
     code, _ = run_inside(audit_home, "audit", f"planted-{held_out}", *sides, "--as", "of-planted")
-    told = Store(audit_home / "store").run("of-planted").json("audit.json")
+    told = Store(audit_home / "store").run("of-planted").read_json("audit.json")
     new = next(one for one in told["questions"] if one["title"] == "Is it new?")
     found = next(one for one in told["checks"] if one["name"] == "memorisation.copies")
     assert code == 4 and new["verdict"] == "fail" and "memorisation.copies" in new["why"]

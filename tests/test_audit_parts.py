@@ -121,7 +121,7 @@ def test_a_small_audit_has_the_same_verdict_and_numbers_as_ever(tmp_path: Path):
         spaces=("pixels",),
     )
     run = run_audit(spec, store)
-    contents = run.json("audit.json")
+    contents = run.read_json("audit.json")
     checks = {
         f"{check['name']} {check['part']}".strip(): [
             check["verdict"],

@@ -94,7 +94,7 @@ def test_the_contract_is_tested_for_each_member():
 def test_a_member_learns_faces_that_can_be_told_apart(
     name: str, answers: dict[str, np.ndarray], sides: tuple[Faces, Faces]
 ):
-    true = sides[1].labels(CLASSES)
+    true = sides[1].number_labels(CLASSES)
     right = np.mean(answers[name].argmax(axis=1) == true)
     assert right == np.mean(true == 0) if name in CONSTANT else right > 0.9
 
@@ -184,7 +184,7 @@ def test_a_linear_svm_answers_as_that_of_liblinear_for_two_classes():
     fitted = BASELINES["svm"](one, pair)
     scaler = StandardScaler().fit(one.images.reshape(len(one), -1))
     other = LinearSVC(C=28, loss="hinge", max_iter=1_000_000).fit(
-        scaler.transform(one.images.reshape(len(one), -1)), one.labels(pair)
+        scaler.transform(one.images.reshape(len(one), -1)), one.number_labels(pair)
     )
     expected = other.predict(scaler.transform(two.images.reshape(len(two), -1)))
     assert np.mean(fitted.predict(two).argmax(axis=1) == expected) > 0.95

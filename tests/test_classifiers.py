@@ -60,7 +60,7 @@ def test_it_learns_where_the_blob_is(trained: TrainedNetwork):
     probabilities = predict_classes(trained, unseen)
     assert probabilities.dtype == np.float32
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
-    assert (probabilities.argmax(axis=1) == unseen.labels(CLASSES)).mean() > 0.9
+    assert (probabilities.argmax(axis=1) == unseen.number_labels(CLASSES)).mean() > 0.9
 
 
 def test_shuffled_labels_teach_nothing():
@@ -71,7 +71,7 @@ def test_shuffled_labels_teach_nothing():
     classifier = fit_network(Faces(faces.images, index), tiny(), CLASSES, seed=0, device="cpu")
     unseen = blobs(80, seed=1)
     assert (
-        predict_classes(classifier, unseen).argmax(axis=1) == unseen.labels(CLASSES)
+        predict_classes(classifier, unseen).argmax(axis=1) == unseen.number_labels(CLASSES)
     ).mean() < 0.6
 
 
@@ -154,7 +154,7 @@ def test_a_learning_curve_has_loss_and_accuracy_of_each_epoch(tmp_path: Path):
                 loss = np.mean([log_loss(*one, labels=range(len(CLASSES))) for one in answers])
                 right = np.mean([np.mean(true == given.argmax(1)) for true, given in answers])
                 chosen = predict_classes(work.classifier, held).argmax(axis=1)
-                expected.append((loss, right, np.mean(chosen == held.labels(CLASSES))))
+                expected.append((loss, right, np.mean(chosen == held.number_labels(CLASSES))))
                 answers.clear()
     assert work.steps_per_epoch > 1
 
@@ -204,7 +204,7 @@ def test_images_of_any_size_and_colour_are_taken(trained: TrainedNetwork):
     colour = Faces(np.repeat(grey.images, 3, axis=1), grey.index)
     first, second = predict_classes(trained, grey), predict_classes(trained, colour)
     assert first == pytest.approx(second, abs=1e-5)
-    assert (first.argmax(axis=1) == grey.labels(CLASSES)).mean() > 0.9
+    assert (first.argmax(axis=1) == grey.number_labels(CLASSES)).mean() > 0.9
 
 
 # Augmentation, freezing, choosing an epoch
@@ -293,7 +293,7 @@ def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> f
         for step in range(epoch * work.steps_per_epoch):
             work.make_step(step)
         found = predict_classes(work.classifier, held).argmax(axis=1)
-    return recall_score(held.labels(CLASSES), found, average="macro")
+    return recall_score(held.number_labels(CLASSES), found, average="macro")
 
 
 def test_photographs_of_unknown_people_are_held_out_one_by_one():

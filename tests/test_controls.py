@@ -62,14 +62,14 @@ def test_majority_answers_the_commonest_training_class_whatever_the_test_shows()
 def test_the_nearest_neighbour_is_that_of_all_distances():
     train, test = halves()
     flat = [faces.images.reshape(len(faces), -1) / 255 for faces in (train, test)]
-    expected = train.labels(CLASSES)[cdist(flat[1], flat[0]).argmin(axis=1)]
+    expected = train.number_labels(CLASSES)[cdist(flat[1], flat[0]).argmin(axis=1)]
     assert (Nearest(train, CLASSES).predict(test).argmax(axis=1) == expected).all()
 
 
 def test_a_seen_image_is_its_own_nearest_neighbour():
     train, _ = halves()
     found = Nearest(train, CLASSES).predict(train).argmax(axis=1)
-    assert (found == train.labels(CLASSES)).all()
+    assert (found == train.number_labels(CLASSES)).all()
 
 
 def test_a_baseline_needs_training_images_of_the_same_size():
@@ -88,7 +88,7 @@ def test_permuted_labels_keep_clips_whole_and_classes_as_large():
         dealt.index["emotion"].value_counts().to_dict()
         == faces.index["emotion"].value_counts().to_dict()
     )
-    assert np.mean(dealt.labels() != faces.labels()) > 0.5
+    assert np.mean(dealt.number_labels() != faces.number_labels()) > 0.5
     assert dealt.index.drop(columns="emotion").equals(faces.index.drop(columns="emotion"))
 
 
@@ -136,7 +136,7 @@ def test_a_database_of_copies_says_whom_it_shows_and_may_not_meet_them_in_a_test
     spec = order_database(run, f"only,{CLASSES[0]}=12", store)
     assert spec.sampler == "direct"
     made = Faces.load(generate_database(spec, store, alias="copies").path)
-    assert len(made) == 12 and store.run("copies").file("sheet.png").exists()
+    assert len(made) == 12 and store.run("copies").find_file("sheet.png").exists()
     splits.require_unseen(made, test, "subject")
     with pytest.raises(LeakageError):
         splits.require_unseen(made, train, "subject")
@@ -184,7 +184,8 @@ def test_floors_keep_the_contract_of_generators(kind: str, tmp_path: Path):
     store = Store(tmp_path / "store")
     parent = keep(halves()[0], store, "train")
     run = train_generator(presets.read_preset(kind, parent.name), store, alias="floor")
-    assert kind in run.json("summary.json")["holds"].lower() and run.file("sheet.png").exists()
+    assert kind in run.read_json("summary.json")["holds"].lower()
+    assert run.find_file("sheet.png").exists()
     generator = load_generator(run)
     labels = np.array([EMOTIONS.index(name) for name in CLASSES[:2]])
     images = sample_generator(generator, labels, np.array([4, 5]))

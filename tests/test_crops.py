@@ -208,7 +208,7 @@ def test_an_album_is_cut_before_it_is_resized_and_misses_are_listed(
         "album/happiness/c.png",
         "album/happiness/d.png",
     ]
-    found = pd.read_csv(run.file("crops.csv"))
+    found = pd.read_csv(run.find_file("crops.csv"))
     assert list(found["kind"]) == ["found", "missed", "found", "found"]
     place = found.iloc[0]
     by_hand = crop(photograph(1), FacePlace("found", place["x"], place["y"], place["side"]), 0.1)
@@ -216,12 +216,12 @@ def test_an_album_is_cut_before_it_is_resized_and_misses_are_listed(
         Image.fromarray(by_hand).convert("L").resize((64, 64), Image.Resampling.BILINEAR)
     )
     assert np.abs(faces.images[0, 0].astype(int) - expected).max() <= 1
-    assert pd.read_csv(run.file("misses.csv")).to_dict("list") == {
+    assert pd.read_csv(run.find_file("misses.csv")).to_dict("list") == {
         "key": ["album/fear/b.png"],
         "emotion": ["fear"],
     }
-    assert run.json("summary.json")["crop"]["missed_by_class"] == {"fear": 1}
-    with Image.open(run.file("crops.png")) as sheet:
+    assert run.read_json("summary.json")["crop"]["missed_by_class"] == {"fear": 1}
+    with Image.open(run.find_file("crops.png")) as sheet:
         assert sheet.height > 2 * 96
     assert "faces were found in 3 of 4 pictures; missed: fear 1" in capfd.readouterr().err
 

@@ -199,7 +199,7 @@ USES = {
         assert ("control chance", CONTROLS["chance"].shows) in list_facts(found)
         runs = [store.run(trial.run) for trial in found.trials if trial.control == "chance"]
         first, second = (
-            list(pd.read_parquet(run.file("predictions.parquet"))["predicted"])
+            list(pd.read_parquet(run.find_file("predictions.parquet"))["predicted"])
             for run in runs if run.spec["train"] == "real"
         )
         assert first != second

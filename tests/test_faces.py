@@ -77,14 +77,15 @@ def test_unknown_emotions_and_repeated_keys_are_refused():
 def test_class_numbers_do_not_depend_on_what_is_present():
     faces = some(4)
     assert faces.classes == ("fear", "happiness")
-    assert faces.labels().tolist() == [EMOTIONS.index("fear"), EMOTIONS.index("happiness")] * 2
-    assert faces.labels(("happiness", "fear")).tolist() == [1, 0] * 2
+    fear, happiness = EMOTIONS.index("fear"), EMOTIONS.index("happiness")
+    assert faces.number_labels().tolist() == [fear, happiness] * 2
+    assert faces.number_labels(("happiness", "fear")).tolist() == [1, 0] * 2
     with pytest.raises(DataError, match="also show fear"):
-        faces.labels(("happiness",))
+        faces.number_labels(("happiness",))
 
 
 def test_counts_are_images_clips_and_subjects():
-    table = some(6).counts()
+    table = some(6).count_images()
     assert table.to_dict("list") == {
         "class": ["fear", "happiness", "total"],
         "images": [3, 3, 6],
@@ -101,15 +102,15 @@ def mixed(subjects: list[str], clips: list[str]) -> Faces:
 
 def test_an_image_belongs_to_its_subject_else_to_its_clip_else_to_itself():
     faces = mixed(["s", "", "", "s"], ["c", "d", "", ""])
-    assert list(faces.units("subject")) == ["s", "d", "k2", "s"]
-    assert list(faces.units("clip")) == ["c", "d", "k2", "k3"]
-    assert list(faces.units("image")) == ["k0", "k1", "k2", "k3"]
+    assert list(faces.name_units("subject")) == ["s", "d", "k2", "s"]
+    assert list(faces.name_units("clip")) == ["c", "d", "k2", "k3"]
+    assert list(faces.name_units("image")) == ["k0", "k1", "k2", "k3"]
     assert list(find_first_known(faces.index, "subject", "key")) == ["s", "k1", "k2", "s"]
 
 
 def test_no_clip_is_taken_for_a_subject_of_the_same_name():
     faces = mixed(["c", "", ""], ["", "c", ""])
-    assert list(faces.units("subject")) == ["c", "c", "k2"]
+    assert list(faces.name_units("subject")) == ["c", "c", "k2"]
     subjects, clips = (name_distinct_units(faces.index, unit) for unit in ("subject", "clip"))
     assert list(subjects) == ["c", "\x1fc", "\x1f\x1fk2"]
     assert list(clips) == ["\x1fk0", "c", "\x1fk2"]
@@ -127,9 +128,9 @@ def test_the_largest_unit_that_is_known_of_all_images(
     subjects: list[str], clips: list[str], unit: str, names: list[str]
 ):
     faces = mixed(subjects, clips)
-    assert faces.unit() == unit
-    assert faces.independent_units()[0] == unit
-    assert list(faces.independent_units()[1]) == names
+    assert faces.find_unit() == unit
+    assert faces.find_independent_units()[0] == unit
+    assert list(faces.find_independent_units()[1]) == names
 
 
 ODD_TEXTS = ("", " ", "é 表情", "a\nb", 'quote " and , comma', "\x1f", "NA", "nan", "0012", "=1+1")

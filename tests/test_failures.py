@@ -107,7 +107,7 @@ def test_images_that_find_no_room_are_one_message_and_what_was_drawn_is_kept(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert len(list(store.make_scratch(spec.name).glob("images-*.npy"))) >= 2
     run = generate_database(spec, store, device="cpu", shard=10)
-    assert len(np.load(run.file("images.npy"))) == 40
+    assert len(np.load(run.find_file("images.npy"))) == 40
 
 
 def full(store: Store) -> str:

@@ -70,7 +70,7 @@ def test_the_filter_is_part_of_the_space():
 def test_the_judge_is_trained_once_and_tells_people_it_never_saw(train: Run, home: Store):
     judge = features.load_judge(train, home, "cpu")
     unseen = people(range(20, 26))
-    right = predict_classes(judge, unseen).argmax(axis=1) == unseen.labels(judge.classes)
+    right = predict_classes(judge, unseen).argmax(axis=1) == unseen.number_labels(judge.classes)
     assert right.mean() > 0.6  # of three classes
     before = home.list_names()
     assert (

@@ -1022,7 +1022,7 @@ def test_counts_that_cannot_be_shared_equally_are_told(
     store: Store, capfd: pytest.CaptureFixture[str]
 ):
     run = train_generator(presets.read_preset("gaussian", "toy"), store)
-    classes = run.json("generator.json")["classes"]
+    classes = run.read_json("generator.json")["classes"]
     number = 2 * len(classes) + 1
     made = order_database(run, f"balanced:{number}", store)
     assert sorted(made.counts.values()) == [2] * (len(classes) - 1) + [3]

@@ -161,7 +161,7 @@ def test_a_classifier_learns_on_a_device_and_answers_the_same_on_a_processor(
     again = fit_network(blobs(192), tiny(), CLASSES, 0, device=device)
     new = blobs(64, seed=1)
     answers = predict_classes(learnt, new)
-    assert (answers.argmax(axis=1) == new.labels(CLASSES)).mean() > 0.9
+    assert (answers.argmax(axis=1) == new.number_labels(CLASSES)).mean() > 0.9
     assert same_weights(learnt.network, again.network)
     save_network(learnt, tmp_path)
     there = predict_classes(load_network(tmp_path, "cpu"), new)

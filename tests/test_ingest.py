@@ -460,7 +460,7 @@ def test_drawn_faces_in_its_layout_are_read(tmp_path: Path, store: Store):
     faces = Faces.load(made.path)
     assert len(faces) == drawn.images and faces.subjects == ("drawn:sub01", "drawn:sub02")
     assert set(faces.index["licence"]) == {"CC0 1.0"} and set(faces.index["phase"]) <= {*PHASES, ""}
-    assert {"tree": 1, "sheet": 1, "foreign files": 1}.items() <= made.json("summary.json")[
+    assert {"tree": 1, "sheet": 1, "foreign files": 1}.items() <= made.read_json("summary.json")[
         "findings"
     ].items()
 
@@ -711,7 +711,7 @@ def test_an_empty_folder_says_what_it_must_hold(tmp_path: Path):
 def test_unequal_labels_of_equal_pictures_are_reported(classes: Path, store: Store):
     shutil.copy(classes / "happy/s1_a_1.png", classes / "sad/s9_z_1.png")
     made = run_ingest("folder", classes, store, subject_pattern=r"(s\d)_")
-    kinds = made.json("summary.json")["findings"]
+    kinds = made.read_json("summary.json")["findings"]
     assert kinds == {"equal images, unequal subjects": 1, "equal images, unequal emotions": 1}
 
 
@@ -730,8 +730,8 @@ def test_unreadable_images_stop_the_work_unless_they_may_be_skipped(classes: Pat
     assert store.list_names() == []
     made = run_ingest("folder", classes, store, skip_unreadable=True)
     assert len(Faces.load(made.path)) == 3
-    assert made.json("summary.json")["findings"]["unreadable image"] == 2
-    assert str(classes) not in made.file("findings.csv").read_text()
+    assert made.read_json("summary.json")["findings"]["unreadable image"] == 2
+    assert str(classes) not in made.find_file("findings.csv").read_text()
     for path in classes.rglob("*.png"):
         path.write_bytes(b"x")
     with pytest.raises(DataError, match="5 such images of 5"):
@@ -780,11 +780,11 @@ def test_a_run_holds_what_it_says(tree: Path, store: Store, capfd: pytest.Captur
     faces = Faces.load(made.path)
     assert faces.size == (3, 48, 48) and list(faces.index.columns) == list(COLUMNS)
     assert faces.subjects == ("casme2:sub01", "casme2:sub02")
-    summary = made.json("summary.json")
+    summary = made.read_json("summary.json")
     assert summary["dataset"] == "casme2" and "Yan" in summary["citation"]
     assert summary["counts"][-1] == {"class": "total", "images": 10, "clips": 2, "subjects": 2}
-    assert made.file("findings.csv").read_text().splitlines()[0] == "severity,kind,where,what"
-    assert made.file("sheet.png").exists()
+    assert made.find_file("findings.csv").read_text().splitlines()[0] == "severity,kind,where,what"
+    assert made.find_file("sheet.png").exists()
     assert "note: Cropped: the frames were read from this folder" in capfd.readouterr().err
     (tree / "Cropped/sub01/EP02_01f/reg_img9.jpg").unlink()
     assert run_ingest("casme2", tree, store, colour="rgb", filter="box").name != made.name

@@ -142,7 +142,7 @@ def test_a_run_says_what_it_holds_of_each_set_and_what_was_left_out(
     keep(some("a", ["fear", "anger", "happiness"]), store, "one")
     keep(some("b", ["fear", "fear", "contempt"]), store, "other")
     made = run_join(JoinSpec(faces=("one", "other")), store, alias="both")
-    summary = made.json("summary.json")
+    summary = made.read_json("summary.json")
     assert summary["datasets"] == {"a": {"fear": 1}, "b": {"fear": 2}} and summary["left_out"] == 3
     assert made.spec["faces"] == [store.run("one").name, store.run("other").name]
     assert (

@@ -161,7 +161,7 @@ def test_a_generator_trained_on_fifty_images_for_far_too_long_hands_them_out_aga
     spec = TrainSpec.model_validate({"faces": "drawn", "kind": "edm", "net": net, **how})
     model = fit_generator(learnt, spec, tmp_path, device="cpu")
     assert isinstance(model, Diffusion)
-    labels = np.resize(learnt.labels(), 60)
+    labels = np.resize(learnt.number_labels(), 60)
     images = edm.sample(model, labels, np.arange(60), SamplerSpec())
     told = measure_memorisation(
         learnt, others, as_made(images, [EMOTIONS[label] for label in labels]), {}

@@ -45,7 +45,7 @@ def read(root: Path, store: Path, reader: str = "folder", **options: Any) -> Run
 
 
 def kinds(run: Run) -> dict[str, str]:
-    table = pd.read_csv(run.file("findings.csv"))
+    table = pd.read_csv(run.find_file("findings.csv"))
     return dict(zip(table["kind"], table["what"], strict=True))
 
 

@@ -361,14 +361,14 @@ def test_a_run_keeps_how_labels_were_folded_and_the_units_of_each_clip(tmp_path:
     samm.write(tmp_path / "SAMM")
     made = run_ingest("auto", tmp_path / "SAMM", Store(tmp_path / "store"), size=8)
     assert set(Faces.load(made.path).index["dataset"]) == {"samm"} and made.spec["reader"] == "samm"
-    labels = pd.read_csv(made.file("labels.csv"))
+    labels = pd.read_csv(made.find_file("labels.csv"))
     assert labels.to_dict("records")[1] == {
         "raw_label": "Other",
         "emotion": "others",
         "images": 4,
         "clips": 1,
     }
-    units = pd.read_parquet(made.file("action_units.parquet"))
+    units = pd.read_parquet(made.find_file("action_units.parquet"))
     assert units["clip"].unique().tolist() == [
         "samm:006/006_1_2",
         "samm:011/011_1_1",

@@ -210,7 +210,7 @@ def test_a_set_of_twelve_bits_keeps_its_dark_picture_dark_and_says_how_it_was_re
     run = run_ingest("folder", tmp_path / "faces", Store(tmp_path / "store"), size=16)
     highest = Faces.load(run.path).images.max(axis=(1, 2, 3))
     assert highest[0] > 240 and highest[1] > 215 and highest[2] < 8
-    told = pd.read_csv(run.file("findings.csv")).set_index("kind")
+    told = pd.read_csv(run.find_file("findings.csv")).set_index("kind")
     assert "4,095 is white, by their highest values" in str(told.loc["more than 8 bits", "what"])
     assert told.loc["more than 8 bits", "severity"] == "warning"
 

@@ -131,7 +131,7 @@ def test_an_audit_of_folders_needs_no_held_out_people(desk: Path):
         or_else=4,
     )
     home = Store(desk / "store")
-    told = home.run("alone").json("audit.json")
+    told = home.run("alone").read_json("audit.json")
     assert told["images"] == {"made": 42, "train": 60, "test": 0} and told["test"] == ""
     assert any("--test" in note and "nobody was held out" in note for note in told["notes"]), text
     made = Faces.load(home.run(told["synthetic"]).path)
@@ -163,7 +163,7 @@ def test_an_audit_of_three_folders_compares_people_by_name_and_opens_no_gate(des
         or_else=4,
     )
     home = Store(desk / "store")
-    told = home.run("three").json("audit.json")
+    told = home.run("three").read_json("audit.json")
     train, test = (Faces.load(home.run(told[side]).path) for side in ("train", "test"))
     assert {name.partition(":")[0] for name in (*train.subjects, *test.subjects)} == {"train"}
     assert not set(train.subjects) & set(test.subjects) and len(test.subjects) == 6, text

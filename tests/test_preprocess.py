@@ -389,10 +389,10 @@ def test_a_run_names_its_parent_and_holds_its_files(
     made = run_preprocess(spec(faces="raw", window=1), store, alias="apexes")
     assert made.spec["faces"] == parent.name and made.stage == "faces"
     assert len(Faces.load(made.path)) == 5
-    summary = made.json("summary.json")
+    summary = made.read_json("summary.json")
     assert summary["images"] == 5 and summary["clips_without_apex"] == ["c"]
     assert summary["counts"][-1] == {"class": "total", "images": 5, "clips": 1, "subjects": 1}
-    with Image.open(made.file("sheet.png")) as sheet:
+    with Image.open(made.find_file("sheet.png")) as sheet:
         assert sheet.width > 8
     assert "1 clip without a known apex is left out: c" in capfd.readouterr().err
 

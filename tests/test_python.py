@@ -102,7 +102,7 @@ def test_faces_are_made_of_arrays_of_any_usual_shape(shape: tuple[int, ...]):
     faces = mien.Faces.from_arrays(pixels, ["Fear", "anger"] * 3, subjects=["a", "b", ""] * 2)
     colours = 3 if 3 in (shape[1], shape[-1]) and len(shape) == 4 else 1
     assert faces.size == (colours, 8, 9) and faces.classes == ("anger", "fear")
-    assert faces.subjects == ("arrays:a", "arrays:b") and faces.unit() == "image"
+    assert faces.subjects == ("arrays:a", "arrays:b") and faces.find_unit() == "image"
     as_list = mien.Faces.from_arrays(
         list(pixels), ["fear", "anger"] * 3, subjects=["a", "b", ""] * 2
     )

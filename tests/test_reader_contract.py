@@ -143,7 +143,7 @@ def test_a_folder_is_only_read(name: str, trees: dict[str, Tree], tmp_path: Path
     made = run_ingest(name, trees[name].root, Store(tmp_path), size=16, **trees[name].options)
     assert snapshot(trees[name].root) == before
     assert len(Faces.load(made.path)) == len(trees[name].images)
-    assert made.json("summary.json")["citation"] == READERS[name].READER.citation
+    assert made.read_json("summary.json")["citation"] == READERS[name].READER.citation
 
 
 @each

@@ -45,7 +45,7 @@ def test_memorised_is_the_audits_own_alarm():
 
 def _copies(count: int) -> Faces:
     spec = CopycatSpec.model_validate({"faces": "faces-000000000000"})
-    labels = np.resize(np.unique(side("train").labels()), count)
+    labels = np.resize(np.unique(side("train").number_labels()), count)
     seeds = np.arange(count, dtype=np.int64)
     generator = fit_generator(side("train"), spec, Path())
     images = sample_generator(generator, labels, seeds)
@@ -80,7 +80,7 @@ def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exac
     assert faces.index["emotion"].value_counts().to_dict() == counts and not dark(faces).any()
     assert len(set(faces.index["key"])) == 31 and set(thrown["key"]) < set(faces.index["key"])
     assert len(thrown) > 10 and thrown["unlike"].all() and thrown["round"].max() > 0
-    again = sample_generator(generator, faces.labels(), faces.index["seed"].to_numpy())
+    again = sample_generator(generator, faces.number_labels(), faces.index["seed"].to_numpy())
     assert (again == faces.images).all()  # each can be made again alone
     _, labels, numbers = plan_images(spec.name, counts, spec.seed)
     kept = ~faces.index["key"].isin(thrown["key"]).to_numpy()
@@ -101,7 +101,7 @@ def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(a
     code, text = run_inside(audit_home, *command, "--as", "picky")
     assert code == 0, text
     run = Store(audit_home / "store").run("picky")
-    thrown = pd.read_parquet(run.file("rejected.parquet"))
+    thrown = pd.read_parquet(run.find_file("rejected.parquet"))
     rows = {row["class"]: row for row in run.summary["rejected"]}
     assert Faces.load(run.path).index["emotion"].value_counts().to_dict() == {
         "disgust": 12,

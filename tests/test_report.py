@@ -266,9 +266,9 @@ def test_every_record_stands_in_the_table_for_programs(
     }
     expected = {
         (trial["run"], record["metric"]): (record["value"], record["n"])
-        for trial in store.run(title).json("plan.json")["trials"]
+        for trial in store.run(title).read_json("plan.json")["trials"]
         if store.is_done(trial["run"])
-        for record in store.run(trial["run"]).json("records.json")
+        for record in store.run(trial["run"]).read_json("records.json")
     }
     assert written == expected
 
@@ -287,9 +287,9 @@ def test_pooled_uf1_and_uar_are_those_of_all_folds_predictions_together(
     finished: tuple[Store, Path],
 ):
     store, folder = finished
-    planned = store.run("small").json("plan.json")["trials"]
+    planned = store.run("small").read_json("plan.json")["trials"]
     runs = [store.run(row["run"]) for row in planned if (row["train"], row["trial"]) == ("both", 0)]
-    whole = pd.concat([pd.read_parquet(run.file("predictions.parquet")) for run in runs])
+    whole = pd.concat([pd.read_parquet(run.find_file("predictions.parquet")) for run in runs])
     expected = {
         "uf1": f1_score(whole["true"], whole["predicted"], average="macro"),
         "uar": recall_score(whole["true"], whole["predicted"], average="macro"),
@@ -806,7 +806,7 @@ def test_a_missing_trial_is_a_hole_and_never_a_mean_of_the_rest(
 ):
     store = Store(tmp_path / "store")
     shutil.copytree(finished[0].root, store.root)
-    planned = store.run("small").json("plan.json")["trials"]
+    planned = store.run("small").read_json("plan.json")["trials"]
     gone = next(
         row["run"] for row in planned if (row["train"], row["trial"], row["fold"]) == ("both", 1, 1)
     )
@@ -1038,7 +1038,7 @@ def test_a_study_that_was_trained_is_reported_with_its_learning_curves(
     networks = [
         one
         for one in found.trials
-        if isinstance(store.run(one.run).json("spec.json")["classifier"], dict)
+        if isinstance(store.run(one.run).read_json("spec.json")["classifier"], dict)
     ]
     assert set(curves) == {one.run for one in networks} and len(networks) < len(found.trials)
     assert all(list(one["epoch"]) == [1, 2, 3] for one in curves.values())

@@ -77,7 +77,8 @@ def accuracy(found: StudyResults, test: str, **which: Any) -> float:
         for row in found.trials
         if all(getattr(row, name) == value for name, value in which.items())
     ]
-    tables = [pd.read_parquet(found.store.run(row.run).file("predictions.parquet")) for row in rows]
+    runs = [found.store.run(row.run) for row in rows]
+    tables = [pd.read_parquet(run.find_file("predictions.parquet")) for run in runs]
     whole = pd.concat(tables)
     right = (whole["true"] == whole["predicted"]).to_numpy()
     return float(right[(whole["test"] == test).to_numpy()].mean())
@@ -88,7 +89,7 @@ def accuracy(found: StudyResults, test: str, **which: Any) -> float:
 
 def test_the_record_of_a_plan_is_read_as_it_was_written(whole: StudyResults, tmp_path: Path):
     whole.plan.save(tmp_path)
-    assert (tmp_path / "plan.json").read_bytes() == whole.run.file("plan.json").read_bytes()
+    assert (tmp_path / "plan.json").read_bytes() == whole.run.find_file("plan.json").read_bytes()
     assert read_record(whole.run) == whole.plan
 
 
@@ -108,7 +109,7 @@ def test_a_plan_that_lacks_what_results_need_is_refused_with_the_names_of_its_ga
 ):
     store = Store(tmp_path / "store")
     keep(more_blobs(96, 6), store, "blobs")
-    plan = whole.run.json("plan.json")
+    plan = whole.run.read_json("plan.json")
     train = plan["trials"][0].pop("train")
     ablations = plan.pop("ablations")
     with pytest.raises(StoreError, match=r"lacks ablations, trials\.0\.train; run the study again"):
@@ -212,7 +213,8 @@ def test_a_cell_knows_whom_it_was_tested_on(whole: StudyResults):
 def test_by_frame_a_trial_has_clips_of_its_own(home: Store):
     found = written_study(home, name="frames", protocol="frame", folds=9)
     runs = [home.run(name) for name in found.runs]
-    clips = [len(set(pd.read_parquet(run.file("predictions.parquet"))["clip"])) for run in runs]
+    tables = [pd.read_parquet(run.find_file("predictions.parquet")) for run in runs]
+    clips = [len(set(table["clip"])) for table in tables]
     cell = cell_of(found, "real_to_real")
     assert (cell.n, cell.clips) == (32, round(np.mean(clips)))
     assert cell.clips < 32 and cell.subjects == 12

@@ -117,7 +117,7 @@ def test_decisions_come_back_as_a_new_set_and_the_old_one_stays(place: Path):
         before.index.set_index("key")["emotion"][sorted(others)],
         check_names=False,
     )
-    told = pd.read_csv(run.file("decisions.csv"), keep_default_na=False).set_index("key")
+    told = pd.read_csv(run.find_file("decisions.csv"), keep_default_na=False).set_index("key")
     assert (
         told.loc[rows[1]["key"], "before"] == rows[1]["emotion"]
         and told.loc[rows[1]["key"], "after"] == "happiness"

@@ -54,7 +54,7 @@ def stored(root: Path, store: Store, reader: str = "folder", **options: Any) -> 
 
 
 def told(run: Run) -> dict[str, str]:
-    table = pd.read_csv(run.file("findings.csv"))
+    table = pd.read_csv(run.find_file("findings.csv"))
     return dict(zip(table["kind"], table["where"], strict=True))
 
 

@@ -292,9 +292,9 @@ def test_the_two_sides_are_runs_that_share_no_subject(
         )
         assert made.stage == "split" and made.spec["faces"] == parent.name
         sides[side] = Faces.load(made.path)
-        summary = made.json("summary.json")
+        summary = made.read_json("summary.json")
         assert summary["missing_from_training"] == ["fear"] and summary["overlap"]["subjects"] == 0
-        assert summary["images"] == len(sides[side]) and made.file("sheet.png").exists()
+        assert summary["images"] == len(sides[side]) and made.find_file("sheet.png").exists()
     assert sides["train"].subjects == ("s1", "s2") and sides["test"].subjects == ("s0",)
     require_unseen(sides["train"], sides["test"], "subject")
     assert capfd.readouterr().err.count("the training side of fold 0 by subject has no fear") == 1

@@ -46,7 +46,7 @@ class Postcard(Note):
 )
 def test_what_build_returns_is_stored_as_the_summary(store: Store, spec: Note, text: str):
     run = store.make(spec, lambda out, scratch: {"holds": "a greeting"})
-    assert run.file("summary.json").read_text() == text
+    assert run.find_file("summary.json").read_text() == text
     assert run.summary == {"holds": "a greeting"} and store.find_faults(run, thorough=True) == []
 
 
@@ -81,7 +81,7 @@ def test_a_build_that_fails_leaves_no_run_and_keeps_its_scratch(store: Store):
         (out / "text.txt").write_text((scratch / "checkpoint").read_text() + " and half")
 
     run = store.make(Note(), go_on)
-    assert run.file("text.txt").read_text() == "half and half"
+    assert run.find_file("text.txt").read_text() == "half and half"
     assert not list((store.root / "work").iterdir())
 
 
@@ -196,7 +196,7 @@ def test_a_killed_process_is_taken_over_at_once(store: Store):
         (out / "text.txt").write_text((scratch / "checkpoint").read_text())
 
     began = time.monotonic()
-    assert store.make(Note(), build).file("text.txt").read_text() == "half"
+    assert store.make(Note(), build).find_file("text.txt").read_text() == "half"
     assert time.monotonic() - began < 5
 
 
@@ -206,7 +206,7 @@ def test_a_claim_from_another_machine_is_taken_over_when_its_heart_stops(
     monkeypatch.setattr("mien.runs.claims.DEAD_AFTER_S", 0.5)
     (store.root / "work").mkdir(parents=True)
     (store.root / "work" / f"{Note().name}.claim").write_text("elsewhere 1 token 7")
-    assert store.make(Note(), write("hello")).file("text.txt").read_text() == "hello"
+    assert store.make(Note(), write("hello")).find_file("text.txt").read_text() == "hello"
 
 
 @pytest.mark.parametrize("name", ["spec.json", "about.json", "manifest.json"])
@@ -284,7 +284,7 @@ def test_who_was_asleep_while_another_took_over_makes_nothing(
         if len(calls) == 1:
             claim.write_text("elsewhere 1 token 7")  # whose heart stands still, too
 
-    assert store.make(Note(), build).file("text.txt").read_text() == "call 2"
+    assert store.make(Note(), build).find_file("text.txt").read_text() == "call 2"
     assert len(set(calls)) == 2
     assert not list((store.root / "work").iterdir())
 
@@ -304,7 +304,7 @@ def test_what_fails_after_the_claim_was_lost_is_no_failure(store: Store):
         finish_elsewhere()
         raise OSError("the folder was swept away")
 
-    assert store.make(Note(), build).file("text.txt").read_text() == "from elsewhere"
+    assert store.make(Note(), build).find_file("text.txt").read_text() == "from elsewhere"
 
 
 def test_what_a_sleeper_swept_away_is_made_again(store: Store):
@@ -316,7 +316,7 @@ def test_what_a_sleeper_swept_away_is_made_again(store: Store):
             out.rmdir()
         (out / "text.txt").write_text(f"call {len(calls)}")
 
-    assert store.make(Note(), build).file("text.txt").read_text() == "call 2"
+    assert store.make(Note(), build).find_file("text.txt").read_text() == "call 2"
 
 
 def test_a_heart_that_beats_is_waited_for_whatever_the_clocks_say(
@@ -355,5 +355,5 @@ def test_a_full_disk_leaves_neither_run_nor_litter(tmp_path: Path, monkeypatch: 
         store.make(Note(), write("hello"))
     monkeypatch.setattr(os, "fsync", kept)
     assert store.list_names() == []
-    assert store.make(Note(), write("hello")).file("text.txt").read_text() == "hello"
+    assert store.make(Note(), write("hello")).find_file("text.txt").read_text() == "hello"
     assert not list((store.root / "work").iterdir())

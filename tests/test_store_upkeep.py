@@ -314,7 +314,7 @@ def test_of_a_run_that_is_a_link_only_the_link_is_deleted(store: Store, tmp_path
     run = store.make(Note(), write("hello"), "mine")
     run.path.rename(tmp_path / "elsewhere")
     run.path.symlink_to(tmp_path / "elsewhere")
-    assert store.run("mine").file("text.txt").read_text() == "hello"
+    assert store.run("mine").find_file("text.txt").read_text() == "hello"
     assert store.remove("mine") == ["mine", f"runs/{run.name}"]
     assert (tmp_path / "elsewhere" / "text.txt").read_text() == "hello" and not list(
         (store.root / "runs").iterdir()

@@ -315,7 +315,7 @@ def test_permuted_labels_leave_no_signal_for_unseen_people(controlled: tuple[Sto
     accuracy: dict[str, list[float]] = {}
     for row in plan_study(spec, store).rows:
         if row.spec.train == "real" and row.classifier == "nearest":
-            records = store.run(row.spec.name).json("records.json")
+            records = store.run(row.spec.name).read_json("records.json")
             value = next(
                 record["value"] for record in records if record["metric"] == "real/images/accuracy"
             )
@@ -327,7 +327,7 @@ def test_permuted_labels_leave_no_signal_for_unseen_people(controlled: tuple[Sto
 def test_predictions_name_the_subject_of_real_test_images(controlled: tuple[Store, StudySpec]):
     store, spec = controlled
     for row in plan_study(spec, store).rows:
-        table = pd.read_parquet(store.run(row.spec.name).file("predictions.parquet"))
+        table = pd.read_parquet(store.run(row.spec.name).find_file("predictions.parquet"))
         assert [subject != "" for subject in table["subject"]] == [
             test == "real" for test in table["test"]
         ]
@@ -881,8 +881,8 @@ def test_records_equal_what_the_predictions_give(whole: tuple[Store, StudySpec])
     store, spec = whole
     for trial in plan_trials(spec, store):
         run = store.run(trial.name)
-        predictions = pd.read_parquet(run.file("predictions.parquet"))
-        records = {record["metric"]: record for record in run.json("records.json")}
+        predictions = pd.read_parquet(run.find_file("predictions.parquet"))
+        records = {record["metric"]: record for record in run.read_json("records.json")}
         again = score_predictions(predictions, run.name, run.spec)
         assert [asdict(record) for record in again] == list(records.values())
         assert len(records) == sum(3 if test == "synthetic" else 6 for test in trial.tests)
@@ -925,7 +925,7 @@ def test_every_real_image_is_tested_once_over_the_folds(whole: tuple[Store, Stud
         runs = [
             store.run(t.name) for t in plan_trials(spec, store) if (t.train, t.trial) == (train, 0)
         ]
-        tables = [pd.read_parquet(run.file("predictions.parquet")) for run in runs]
+        tables = [pd.read_parquet(run.find_file("predictions.parquet")) for run in runs]
         keys = [key for one in tables for key in one.loc[one["test"] == "real", "key"]]
         assert sorted(keys) == sorted(real.index["key"])
 

@@ -406,7 +406,7 @@ def guess(row: TrialRow, tests: dict[str, Faces], skill: Skill, out: Path) -> No
         draw = make_rng(
             row.spec.seed, row.spec.train, row.classifier, row.ablation, row.control, name
         )
-        true = faces.labels(classes)
+        true = faces.number_labels(classes)
         wrong = (true + draw.integers(1, len(classes), len(true))) % len(classes)
         given = np.where(draw.random(len(true)) < skill(row, name), true, wrong)
         tables.append(

@@ -15,7 +15,7 @@ from mien.cli.demo.findings import Change, DemoFindings, Score, list_lines, read
 from mien.cli.demo.plan import PLAN
 from mien.faces import Faces
 from mien.pages.sheets import draw_side_by_side
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +51,7 @@ def render_block(digest: str, found: DemoFindings) -> str:
         for name in found.frames
     )
     frames, held = (
-        f"{images:,} images in {count_of(trials, 'trial')}"
+        f"{images:,} images in {quantify(trials, 'trial')}"
         for images, trials in (
             (found.frames_images, found.frames_trials),
             (found.held_images, found.held_trials),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mien.errors import DataError
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 DISTANCE_ROWS = 512  # rows whose distances are in memory at once
 
@@ -141,7 +141,7 @@ def find_neighbours(
     """
     if min(len(real), len(synthetic)) <= k:
         raise DataError(
-            f"precision and recall need more than {count_of(k, 'image')} per side; given: "
+            f"precision and recall need more than {quantify(k, 'image')} per side; given: "
             f"{len(real)} and {len(synthetic)}"
         )
 

@@ -40,7 +40,7 @@ from mien.generators import scaling
 from mien.pictures import Colour, Filter
 from mien.prepare.preprocess import reform
 from mien.runs import devices
-from mien.runs.progress import count_of, say, track
+from mien.runs.progress import quantify, say, track
 from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed
 
@@ -109,10 +109,10 @@ def load_judge(run: Run, store: Store, device: str = "auto") -> TrainedNetwork:
 
     def build(out: Path, scratch: Path) -> RunSummary:
         faces = Faces.load(run.path)
-        say(f"training the judge on {count_of(len(faces), 'real image')}")
+        say(f"training the judge on {quantify(len(faces), 'real image')}")
         save_network(train_judge(faces, spec.images_seen, spec.seed, scratch, device), out)
         classes = ", ".join(faces.classes)
-        return {"holds": f"a judge of {classes}, trained on {count_of(len(faces), 'image')}"}
+        return {"holds": f"a judge of {classes}, trained on {quantify(len(faces), 'image')}"}
 
     return load_network(store.make(spec, build).path, device)
 
@@ -334,7 +334,7 @@ def extract_features(
         for run in runs
     ]
     stored = [load_or_extract(spec, store, device, opened) for spec in specs]
-    vectors = [np.load(run.file("features.npy"), allow_pickle=False) for run in stored]
+    vectors = [np.load(run.find_file("features.npy"), allow_pickle=False) for run in stored]
     return vectors, str(stored[0].summary["about"])
 
 

@@ -55,7 +55,7 @@ class OrderedSide:
     def of(cls, faces: Faces) -> "OrderedSide":
         """Return `faces` as a side."""
         index = faces.index
-        clip, unit = faces.units("clip"), faces.units("subject")
+        clip, unit = faces.name_units("clip"), faces.name_units("subject")
         order = np.argsort([derive_seed("audit", key) for key in index["key"]], kind="stable")
         return cls(
             order, *(column.to_numpy(dtype=object) for column in (index["emotion"], clip, unit))

@@ -297,10 +297,10 @@ def read(run: Run) -> PartResult:
     return PartResult(
         [
             _read_record(row)
-            for row in pd.read_parquet(run.file("records.parquet")).to_dict("records")
+            for row in pd.read_parquet(run.find_file("records.parquet")).to_dict("records")
         ],
-        run.json("notes.json")["notes"],
-        pd.read_parquet(run.file("rows.parquet")),
+        run.read_json("notes.json")["notes"],
+        pd.read_parquet(run.find_file("rows.parquet")),
         Image.open(picture, formats=("PNG",)).copy() if picture.is_file() else None,
     )
 

@@ -336,7 +336,7 @@ def _make_folder_run(spec: FolderSpec, store: Store) -> Run:
             columns["source"] = pd.Series([UNKNOWN_SOURCE] * len(faces), dtype="str")
         changed = replace(faces, index=faces.index.assign(**columns))
         changed.save(out)
-        counts = changed.counts().to_dict("records")
+        counts = changed.count_images().to_dict("records")
         kind = "synthetic images of an unknown generator" if spec.synthetic else "images"
         return {"holds": f"{len(changed):,} {kind}", "counts": counts}
 

@@ -28,7 +28,7 @@ from mien.generators.generate import assemble, describe_sampling, plan_images, w
 from mien.generators.kinds import load_generator
 from mien.generators.specs import GenerateSpec
 from mien.runs import devices
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, RunSummary, Store
 
@@ -82,9 +82,9 @@ def generate_filtered(
         faces.save(out)
         thrown.to_parquet(out / "rejected.parquet", index=False)
         write_sheet(faces, out, 12)
-        counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
+        counts = faces.count_images().drop(columns=["clips", "subjects"]).to_dict("records")
         holds = (
-            f"{count_of(len(faces), 'synthetic image')}, {len(thrown):,} more were rejected "
+            f"{quantify(len(faces), 'synthetic image')}, {len(thrown):,} more were rejected "
             f"({', '.join(spec.reject)})"
         )
         rates = _compute_rejection_rates(faces.index, thrown, heldout_flags, spec.reject)
@@ -127,7 +127,7 @@ def draw_until_accepted(
     for number in range(MAX_DRAWS):
         # Rejected images are drawn again, with other seeds
         if number:
-            say(f"drawing {len(remaining)} of {count_of(len(labels), 'image')} again")
+            say(f"drawing {len(remaining)} of {quantify(len(labels), 'image')} again")
             seeds_of_round = [
                 seeds.derive_seed("image", spec.seed, *index[position], "again", number)
                 for position in remaining
@@ -167,7 +167,7 @@ def draw_until_accepted(
     last = thrown[-1]
     reasons = ", ".join(f"{int(last[name].sum())} {name}" for name in filters)
     raise AuditFailed(
-        f"after {MAX_DRAWS} draws each, {len(remaining)} of {count_of(len(labels), 'image')} "
+        f"after {MAX_DRAWS} draws each, {len(remaining)} of {quantify(len(labels), 'image')} "
         f"{'is' if len(remaining) == 1 else 'are'} still rejected ({reasons}; "
         f"{', '.join(sorted(set(last['emotion'])))}): the generator makes hardly any other images "
         "of these classes. Train it on more people, or for a shorter time, or reject for fewer "
@@ -270,7 +270,7 @@ def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
             ground[emotion] = class_rows, distances.measure_reach(class_rows, NEIGHBOUR_RANK)
         else:
             say(
-                f"{emotion} has {count_of(len(class_rows), 'clip')}, which is too few to find "
+                f"{emotion} has {quantify(len(class_rows), 'clip')}, which is too few to find "
                 "images unlike them: nothing is rejected there"
             )
 

@@ -22,7 +22,7 @@ from mien.pages.sheets import draw_side_by_side
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, restore_error
 from mien.runs.local import Local
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 
@@ -184,7 +184,7 @@ def run_audit(
         measured["leakage"] = add_generator_overlap(measured["leakage"], synthetic, train, test)
         result = judge_parts(measured, synthetic, spec.thresholds, count_held_out(train, test))
         about = next(
-            part_runs[name].json("notes.json")["spaces"]
+            part_runs[name].read_json("notes.json")["spaces"]
             for name, part in PARTS.items()
             if part.needs_spaces
         )
@@ -251,6 +251,6 @@ def write_audit(
         name: sum(check.verdict == name for check in measurements.checks) for name in verdict.ORDER
     }
     count_texts = [f"{counts[name]} {word}" for name, word in VERDICT_WORDS.items()]
-    images, checks = count_of(len(synthetic), "image"), count_of(len(measurements.checks), "check")
+    images, checks = quantify(len(synthetic), "image"), quantify(len(measurements.checks), "check")
     holds = f"audit of {images}: {measurements.verdict}; of {checks} {', '.join(count_texts)}"
     return {"holds": holds}

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from mien.audit.part import Part
 from mien.audit.parts import PARTS
 from mien.errors import SpecError
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.runs.spec import Strict, read_spec, read_toml, suggest
 from mien.stats import Record
 
@@ -358,7 +358,7 @@ def _answer_question(title: str, checks: Sequence[Check]) -> Question:
 
     # Why, in one sentence
     names = list(dict.fromkeys(check.name for check in deciding))
-    named = first_few(names, MAX_NAMED_CHECKS)
+    named = list_some(names, MAX_NAMED_CHECKS)
     if outcome == "pass":
         count = len(checks)
         return Question(title, outcome, f"{count} check{'s' * (count != 1)} passed")

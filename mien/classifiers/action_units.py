@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.ingest.facs import SIDES, ActionUnit, parse_units
 
 INTENSITIES = "ABCDE"
@@ -23,7 +23,7 @@ def require_units(faces: Faces, what: str) -> None:
     if without or not len(faces):
         raise DataError(
             f"{what} needs faces whose action units are coded, and no image of "
-            f"{first_few(without, 4) or 'an empty set'} has any; use a set whose coding sheet has "
+            f"{list_some(without, 4) or 'an empty set'} has any; use a set whose coding sheet has "
             "action units (`mien data`), or remove it from the study"
         )
 
@@ -91,7 +91,7 @@ def describe_clashes(faces: Faces) -> str:
     }
     rows = pd.DataFrame(
         {
-            "clip": faces.units("clip"),
+            "clip": faces.name_units("clip"),
             "units": [tuple(sorted(sets[text])) for text in faces.index["action_units"]],
             "emotion": faces.index["emotion"],
         }

@@ -49,7 +49,7 @@ class Baseline(ABC):
         if not len(faces):
             raise DataError(f"{self.label} needs training images; it was given none")
         self.classes, self.size = tuple(classes), faces.size
-        self.learn(faces, faces.labels(classes), seed)
+        self.learn(faces, faces.number_labels(classes), seed)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class UnitsOnly(Baseline):
         self.columns = name_columns(texts)
         self.present = np.unique(labels)
         if len(self.present) > 1:
-            clips = faces.units("clip")
+            clips = faces.name_units("clip")
             weights = 1 / clips.map(clips.value_counts()).to_numpy()
             model = LogisticRegression(max_iter=1000)
             self.model = model.fit(encode_units(texts, self.columns), labels, weights)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.errors import DataError
 from mien.faces import split_channel
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.prepare.flow import FLOW_CHANNELS
 from mien.prepare.inputs import find_directions
 
@@ -78,7 +78,7 @@ def require_input(label: str, spec: ClassifierSpec, shown: Sequence[str]) -> Non
     if not fits:
         raise DataError(
             f"classifier {label} takes {TAKEN[takes].text}, and these faces show "
-            f"{first_few(list(shown), 4)}; name faces that show it, which `{TAKEN[takes].command}` "
+            f"{list_some(list(shown), 4)}; name faces that show it, which `{TAKEN[takes].command}` "
             "makes"
         )
 

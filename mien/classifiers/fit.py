@@ -208,7 +208,7 @@ class ClassifierTraining:
 def _find_targets(classifier: TrainedNetwork, faces: Faces) -> Shaped[np.ndarray, "*labels"]:
     """Return the number of each image's class, or 1 for each action unit that it shows, else 0."""
     if not classifier.units:
-        return faces.labels(classifier.classes)
+        return faces.number_labels(classifier.classes)
     return encode_units(list(faces.index["action_units"]), [str(n) for n in classifier.units])
 
 
@@ -273,7 +273,7 @@ def hold_out(faces: Faces, share: float, seed: int) -> tuple[Faces, Faces | None
     """
     if not share:
         return faces, None
-    units = faces.units("subject")
+    units = faces.name_units("subject")
     names = sorted(set(units))
     if len(names) < 2:
         raise DataError(
@@ -311,7 +311,7 @@ class _BestEpoch:
         if classifier.units:
             return self._compare_units(classifier, self.held_out, epoch)
         predicted = predict_classes(classifier, self.held_out).argmax(axis=1)
-        true = self.held_out.labels(classifier.classes)
+        true = self.held_out.number_labels(classifier.classes)
         counts = metrics.count_confusion(true, predicted.astype(np.int64), len(classifier.classes))
         scores = metrics.score(counts, classifier.classes)
         self._keep_best(classifier, scores.uar, epoch)

@@ -17,8 +17,8 @@ from mien.classifiers.baselines import BASELINES
 from mien.classifiers.channels import PICTURE, find_centre_and_scale, read_clip_channels
 from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec
 from mien.errors import SpecError
-from mien.findings import first_few
-from mien.runs.progress import count_of
+from mien.findings import list_some
+from mien.runs.progress import quantify
 from mien.runs.spec import suggest
 from mien.seeds import make_rng
 
@@ -40,9 +40,9 @@ class Frozen:
     @property
     def text(self) -> str:
         """The same as a line of text."""
-        layer_names = f": {first_few(list(self.layers), 3)}" if self.layers else ""
+        layer_names = f": {list_some(list(self.layers), 3)}" if self.layers else ""
         return (
-            f"{len(self.layers)} of {count_of(self.all_layers, 'layer')} (convolutions and linear "
+            f"{len(self.layers)} of {quantify(self.all_layers, 'layer')} (convolutions and linear "
             "layers, "
             f"in the order of definition), {100 * self.weights:.2f} % of the weights{layer_names}"
         )

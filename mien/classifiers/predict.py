@@ -23,7 +23,7 @@ from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.classifiers.weight_files import get_display_name, read
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.runs import checkpoints, devices
 from mien.runs.files import hash_file
 from mien.seeds import derive_seed
@@ -225,8 +225,8 @@ def _require_channels(classifier: TrainedNetwork, faces: Faces) -> None:
     if own is not None and own.takes != "images" and faces.shown != classifier.shown:
         raise DataError(
             f"{classifier.spec.name} was trained on the channels "
-            f"{first_few(list(classifier.shown), 4)}; these faces show "
-            f"{first_few(list(faces.shown), 4)}. Use the inputs that it was trained on"
+            f"{list_some(list(classifier.shown), 4)}; these faces show "
+            f"{list_some(list(faces.shown), 4)}. Use the inputs that it was trained on"
         )
 
 

@@ -31,7 +31,7 @@ from mien.classifiers.weight_files import (
 )
 from mien.errors import WeightsError
 from mien.runs.files import hash_file
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 from mien.runs.store import Run, RunSummary, Store
 
 # The second head of torchvision's Inception, which only torchvision's training uses
@@ -102,7 +102,7 @@ def import_weights(path: Path, store: Store) -> str:
         shutil.copyfile(path, out / "weights")
         return {
             "holds": (
-                f"weights, {count_of(path.stat().st_size, 'byte')}, from a file named {path.name}"
+                f"weights, {quantify(path.stat().st_size, 'byte')}, from a file named {path.name}"
             ),
             "file": path.name,
         }
@@ -121,7 +121,7 @@ def find_imported_weights(spec: ClassifierSpec, store: Store) -> Path | None:
     if not spec.weights.startswith("file:"):
         return None
     run: Run = store.run(WeightsSpec(sha256=spec.weights.removeprefix("file:")).name)
-    return run.file("weights")
+    return run.find_file("weights")
 
 
 def find_weights(spec: ClassifierSpec, file: Path | None) -> Path | None:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mien.errors import WeightsError
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.outside import expand_home
 from mien.runs.files import read_json
 
@@ -280,7 +280,7 @@ def _unwrap(state: Any, name: str) -> dict[str, Tensor]:
         )
     other_keys = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if other_keys or not state:
-        text = f"it also holds {first_few(other_keys, 3)}" if other_keys else "it holds none"
+        text = f"it also holds {list_some(other_keys, 3)}" if other_keys else "it holds none"
         raise WeightsError(
             f"{name}: it must hold tensors by name and nothing else; {text}; {SAVE_ADVICE}"
         )
@@ -440,7 +440,7 @@ def remove_prefix(
     if len(best) > 1:
         raise WeightsError(
             f"{name}: it holds the network {len(best)} times, as "
-            f"{first_few([f'{prefix}*' for prefix in best], 3)}; save the right one in a file of "
+            f"{list_some([f'{prefix}*' for prefix in best], 3)}; save the right one in a file of "
             "its own"
         )
     prefix = best[0]
@@ -476,7 +476,7 @@ def find_faults(
     clauses = []
     missing = [key for key in needed if key not in tensors]
     if missing:
-        clauses.append(f"it lacks {first_few(missing, 3)}")
+        clauses.append(f"it lacks {list_some(missing, 3)}")
 
     # Shapes
     shapes = [
@@ -501,7 +501,7 @@ def find_faults(
     if kinds:
         dtype_name = str(tensors[kinds[0]].dtype).removeprefix("torch.")
         clauses.append(
-            f"{first_few(kinds, 3)} {'holds' if len(kinds) == 1 else 'hold'} {dtype_name}, and "
+            f"{list_some(kinds, 3)} {'holds' if len(kinds) == 1 else 'hold'} {dtype_name}, and "
             "must hold "
             "floating-point numbers"
         )
@@ -510,7 +510,7 @@ def find_faults(
     unknown = [key for key in tensors if key not in expected]
     if unknown:
         clauses.append(
-            f"{first_few(unknown, 3)} {'is' if len(unknown) == 1 else 'are'} not in the network"
+            f"{list_some(unknown, 3)} {'is' if len(unknown) == 1 else 'are'} not in the network"
         )
     return clauses
 

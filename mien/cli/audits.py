@@ -143,7 +143,7 @@ def audit_command(
     run = run_audit(spec, home, alias=alias, device=device, engine=where)
 
     # Print the answers, and exit with 4 unless the verdict allows a release.
-    audit = run.json("audit.json")
+    audit = run.read_json("audit.json")
     if as_json:
         print_json(
             {**run_facts(run, home.read_aliases()), "page": str(run.path / "index.html"), **audit}

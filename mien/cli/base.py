@@ -13,7 +13,7 @@ import typer
 from mien import __version__
 from mien.errors import SpecError, UsageError
 from mien.outside import show_controls
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 if TYPE_CHECKING:
     from mien.runs.store import Run, Store
@@ -284,7 +284,7 @@ def show_details(run: "Run", home: "Store") -> None:
     for parent in list_parents(run.spec):
         print(f"parent   {parent}{f' ({alias_of[parent]})' if parent in alias_of else ''}")
     for name, record in run.manifest["files"].items():
-        print(f"file     {name}  {count_of(record['size'], 'byte')}")
+        print(f"file     {name}  {quantify(record['size'], 'byte')}")
     print(json.dumps(run.spec, indent=2))
 
 
@@ -297,7 +297,7 @@ def describe_content(run: "Run") -> str:
     if total is None:
         return run.stage
     return ", ".join(
-        count_of(total[f"{name}s"], name)
+        quantify(total[f"{name}s"], name)
         for name in ("image", "clip", "subject")
         if total[f"{name}s"]
     )

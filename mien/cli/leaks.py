@@ -88,7 +88,7 @@ def leakage(
     from mien.audit.leakage.run import copy_report, list_leakage_lines, run_leakage
     from mien.audit.leakage.sides import find_compared_sides
     from mien.runs.folders import require_free
-    from mien.runs.progress import count_of
+    from mien.runs.progress import quantify
 
     out = require_free(out) if out is not None else None
     home = open_store(store)
@@ -110,7 +110,7 @@ def leakage(
     run = run_leakage(comparison, home, by, alias=alias)
 
     # Print the report, and exit with 4 if --fail demands it.
-    report, page = run.json("leakage.json"), copy_report(run, out)
+    report, page = run.read_json("leakage.json"), copy_report(run, out)
     if as_json:
         print_json({**run_facts(run, home.read_aliases()), "page": str(page), **report})
     else:
@@ -119,7 +119,7 @@ def leakage(
             head = " " * (len(line) - len(text))
             print_wrapped(head, text, 2 * len(head))
         print(page)
-    affected, affected_text = report["affected"], count_of(report["affected"], report["what"])
+    affected, affected_text = report["affected"], quantify(report["affected"], report["what"])
     if fail and affected:
         raise AuditFailed(
             f"{affected_text} {'was' if affected == 1 else 'were'} seen in training, and --fail "

@@ -8,7 +8,7 @@ import typer
 from mien.cli.base import DEFAULT_STORE, DeviceOption, StoreOption, app, open_store
 from mien.errors import DataError, UsageError
 from mien.outside import expand_home
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 publish_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -106,7 +106,7 @@ def publish_check(
 
     checked = checking.check(folder)
     counts = ", ".join(
-        f"{split} {count_of(count, 'image')}" for split, count in checked.counts.items()
+        f"{split} {quantify(count, 'image')}" for split, count in checked.counts.items()
     )
     print(f"{folder}: {counts}")
     if checked.foreign:
@@ -188,7 +188,7 @@ def _show_release(folder: Path) -> None:
     privacy_note = " (private: not to be passed on)" if release["private"] else ""
     print(
         f"{folder}: {release['name']} {release['version']}{privacy_note}, "
-        f"{count_of(total, 'image')}, "
+        f"{quantify(total, 'image')}, "
         f"{size / 1e6:.1f} MB"
     )
     for gate in json.loads((folder / "provenance" / "gates.json").read_text(encoding="utf-8")):

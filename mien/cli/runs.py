@@ -26,7 +26,7 @@ from mien.cli.base import (
     show_details,
     show_run,
 )
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 if TYPE_CHECKING:
     from mien.runs.store import Run, Store
@@ -373,7 +373,7 @@ def _verify_all(home: "Store", as_json: bool) -> None:
     # The exit code, with what to do about each.
     todo = [f"{state.name}: {state.remedy}" for state in states if state.faults]
     if todo:
-        count = f"{len(todo)} of {count_of(len(states), 'run')}"
+        count = f"{len(todo)} of {quantify(len(states), 'run')}"
         be = "is" if len(todo) == 1 else "are"
         raise StoreError("\n".join([f"{count} {be} not as made.", *todo]))
 

@@ -29,7 +29,7 @@ from mien.cli.following import (
 from mien.errors import TrialsFailed, UsageError
 from mien.generators.sampler_table import SAMPLERS
 from mien.outside import expand_home
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 if TYPE_CHECKING:
     from mien.runs.store import Run, Store
@@ -156,8 +156,8 @@ def toy(
             window,
         )
     print(
-        f"{folder}: {count_of(counts.subjects, 'person', 'people')}, "
-        f"{count_of(counts.clips, 'clip')}, {count_of(counts.images, 'image')}"
+        f"{folder}: {quantify(counts.subjects, 'person', 'people')}, "
+        f"{quantify(counts.clips, 'clip')}, {quantify(counts.images, 'image')}"
     )
     print(f"next: mien ingest casme2 {folder} --name drawn --as drawn")
 
@@ -721,16 +721,16 @@ def export(
 def _export_faces(run: "Run", home: "Store", out: Path, real: bool) -> None:
     """Write faces as PNG files; print the counts, and how many copies of real faces were kept."""
     from mien.export.album import write_album
-    from mien.runs.progress import count_of
+    from mien.runs.progress import quantify
 
     album = write_album(run, home, out, real)
     print(
-        f"{album.folder}: {count_of(sum(album.counts.values()), 'image')} as PNG, and metadata.csv"
+        f"{album.folder}: {quantify(sum(album.counts.values()), 'image')} as PNG, and metadata.csv"
     )
     for name, count in album.counts.items():
         print(f"  {name}: {count:,}")
     if album.kept_back:
         print(
-            f"  {count_of(album.kept_back, 'copy')} of real faces stayed in the store; --real "
+            f"  {quantify(album.kept_back, 'copy')} of real faces stayed in the store; --real "
             "exports them too"
         )

@@ -23,7 +23,7 @@ from mien.faces import Faces
 from mien.pages import escape
 from mien.publish import marks
 from mien.runs.folders import require_free, write_whole_folder
-from mien.runs.progress import count_of, say, track
+from mien.runs.progress import quantify, say, track
 from mien.runs.store import Run, Store
 
 ALBUM_COLUMNS = (
@@ -74,14 +74,14 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
     if not real and (faces.index["source"] == "real").any():
         count = int((faces.index["source"] == "real").sum())
         raise UsageError(
-            f"{run.name} holds {count_of(count, 'image')} of real people, which leave the store "
+            f"{run.name} holds {quantify(count, 'image')} of real people, which leave the store "
             "only with --real; if you give it, keep to the licence of the dataset and to what the "
             "people agreed to"
         )
     is_shown = np.ones(len(faces), dtype=bool) if real else ~_find_copies(faces, store)
     if not is_shown.any():
         whose = "copies of real faces, which leave the store only with --real"
-        raise UsageError(f"all {count_of(len(faces), 'image')} of {run.name} are {whose}")
+        raise UsageError(f"all {quantify(len(faces), 'image')} of {run.name} are {whose}")
 
     # Their pictures, and the table
     shown_faces = faces.select(is_shown)

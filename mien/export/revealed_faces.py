@@ -10,7 +10,7 @@ from mien.errors import StoreError
 from mien.faces import Faces, name_units
 from mien.generators.diffusion import heldout
 from mien.generators.diffusion.model import Diffusion
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Run, Store
 
 # the largest share of the images that one person may have in a mean face of several
@@ -40,14 +40,14 @@ class MeanFaceOwners:
     @property
     def text(self) -> str:
         """Whose mean it is, in words: `24 images of 3 subjects`."""
-        known_text = [count_of(self.subjects, "subject")] if self.subjects else []
+        known_text = [quantify(self.subjects, "subject")] if self.subjects else []
         unknown_text = (
-            [f"{count_of(self.unknown, 'image')} of unknown subjects"]
+            [f"{quantify(self.unknown, 'image')} of unknown subjects"]
             if self.subjects and self.unknown
             else []
         )
         return (
-            f"{count_of(self.images, 'image')} of "
+            f"{quantify(self.images, 'image')} of "
             f"{' and '.join([*known_text, *unknown_text]) or 'unknown subjects'}"
         )
 
@@ -67,7 +67,8 @@ def select_trained(generator: Diffusion, run: Run) -> pd.DataFrame:
     if spec.held_out == 0:
         return seen
     try:
-        index = pd.read_parquet(Store(run.path.parents[1]).run(spec.faces).file("index.parquet"))
+        parent = Store(run.path.parents[1]).run(spec.faces)
+        index = pd.read_parquet(parent.find_file("index.parquet"))
     except StoreError:
         largest = seen.loc[seen["subject"] != "", "subject"].value_counts().index
         held_out_count = max(1, round(spec.held_out * len(largest)))

@@ -89,14 +89,14 @@ def write_generator(generator: Generator, out: Path, fields: Mapping[str, Any]) 
 
 def read_generator(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `save` wrote: the fields of Generator except its spec, and generator.json."""
-    about = run.json("generator.json")
+    about = run.read_json("generator.json")
     fields = {
         "classes": tuple(about["classes"]),
         "size": tuple(about["size"]),
         "channels": tuple(about.get("channels", ())),
-        "seen": pd.read_parquet(run.file("seen.parquet")),
+        "seen": pd.read_parquet(run.find_file("seen.parquet")),
         "licence": about["licence"],
-        "losses": pd.read_csv(run.file("loss.csv")),
+        "losses": pd.read_csv(run.find_file("loss.csv")),
         "run": run.name,
     }
     return fields, about

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mien.errors import UsageError
 from mien.faces import EMOTIONS
 from mien.published import TABLE_2
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.spec import suggest
 
 MAX_DIGITS = 12  # the longest number that is read: more images than any database has
@@ -89,7 +89,7 @@ def _share_equally(total: int, classes: Sequence[str], text: str) -> dict[str, i
     if not per_class:
         raise UsageError(
             f"counts '{text}': balanced:N is N images in all, shared equally over "
-            f"{count_of(len(classes), 'class')} ({', '.join(classes)}), and {total} would leave "
+            f"{quantify(len(classes), 'class')} ({', '.join(classes)}), and {total} would leave "
             f"some classes without images; give balanced:{len(classes)} or more, or each:{total} "
             f"for {total} of each"
         )
@@ -165,7 +165,7 @@ def note_uneven(counts: Mapping[str, int], text: str) -> str:
     larger = [name for name, count in counts.items() if count > fewest]
     multiple = len(counts) * fewest
     return (
-        f"{text} is {count_of(sum(counts.values()), 'image')} in all: {fewest:,} of each class, "
+        f"{text} is {quantify(sum(counts.values()), 'image')} in all: {fewest:,} of each class, "
         f"and one more of {', '.join(larger)}; balanced:{multiple} or "
         f"balanced:{multiple + len(counts)} gives equal classes"
     )

@@ -24,7 +24,7 @@ from mien.generators.base import (
 )
 from mien.generators.specs import GaussianSpec, SamplerSpec
 from mien.runs.files import write_whole
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Run
 
 
@@ -112,7 +112,7 @@ def save(generator: Gaussian, out: Path) -> None:
 def load(run: Run, spec: GaussianSpec, device: str = "auto") -> Gaussian:
     """Return the Gaussian of a run."""
     fields, _ = read_generator(run)
-    tensors = load_file(run.file("generator.safetensors"))
+    tensors = load_file(run.find_file("generator.safetensors"))
     means, roots = (
         {
             name.removeprefix(prefix): array
@@ -128,6 +128,6 @@ def summarise(generator: Gaussian) -> str:
     """Return a one-line summary of a trained generator."""
     ranks = ", ".join(f"{name} {len(spread):,}" for name, spread in generator.roots.items())
     return (
-        f"Gaussians in {count_of(generator.means[generator.classes[0]].size, 'pixel')}, of rank "
+        f"Gaussians in {quantify(generator.means[generator.classes[0]].size, 'pixel')}, of rank "
         f"{ranks}"
     )

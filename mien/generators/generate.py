@@ -57,7 +57,7 @@ def order_database(
         emotions = Faces.load(store.run(name or generator.spec["faces"]).path).index["emotion"]
         return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
 
-    classes = generator.json("generator.json")["classes"]
+    classes = generator.read_json("generator.json")["classes"]
     wanted = parse_counts(counts, count_faces, classes)
     progress.say(f"images per class: {describe_counts({**dict.fromkeys(classes, 0), **wanted})}")
     if note := note_uneven(wanted, counts):
@@ -102,8 +102,8 @@ def generate_database(
         faces = assemble(generator, images, index, spec.name, numbers)
         faces.save(out)
         write_sheet(faces, out, 12)
-        counts = faces.counts().drop(columns=["clips", "subjects"]).to_dict("records")
-        return {"holds": progress.count_of(len(faces), "synthetic image"), "counts": counts}
+        counts = faces.count_images().drop(columns=["clips", "subjects"]).to_dict("records")
+        return {"holds": progress.quantify(len(faces), "synthetic image"), "counts": counts}
 
     return store.make(spec, build, alias)
 
@@ -161,7 +161,7 @@ def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
     """Make a database from its finished shards and new ones; return a message for the log."""
     how = GenerateSpec.model_validate(spec)
     run = generate_database(how, store, device=device, shard=shard)
-    return f"{progress.count_of(sum(how.counts.values()), 'image')} in {run.name}"
+    return f"{progress.quantify(sum(how.counts.values()), 'image')} in {run.name}"
 
 
 def plan_images(
@@ -208,7 +208,7 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
     if how.sampler == "direct":
         return f"{lead}: {GENERATORS[generator.spec.kind].summarise(generator)}"
     steps = count_steps(generator.spec, how)
-    choices = [f"{lead}: {how.sampler}, {progress.count_of(steps, 'step')}"]
+    choices = [f"{lead}: {how.sampler}, {progress.quantify(steps, 'step')}"]
     if SAMPLERS[how.sampler].adds_noise:
         choices.append(f"{how.variance} variance")
     choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")

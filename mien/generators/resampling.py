@@ -24,7 +24,7 @@ from mien.generators.base import (
     write_generator,
 )
 from mien.generators.specs import GeneratorSpec, SamplerSpec
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Run
 
 
@@ -54,7 +54,7 @@ def fit(
     return Resampler(
         spec=spec,
         images=np.array(faces.images),
-        labels=faces.labels(),
+        labels=faces.number_labels(),
         losses=make_empty_losses(),
         run="",
         **describe_origins(faces),
@@ -94,11 +94,11 @@ def load(run: Run, spec: GeneratorSpec, device: str = "auto") -> Resampler:
     """Return the generator of a run."""
     fields, _ = read_generator(run)
     images, labels = (
-        np.load(run.file(name), allow_pickle=False) for name in ("copied.npy", "labels.npy")
+        np.load(run.find_file(name), allow_pickle=False) for name in ("copied.npy", "labels.npy")
     )
     return Resampler(spec=spec, images=images, labels=labels, **fields)
 
 
 def summarise(generator: Resampler) -> str:
     """Return a one-line summary of a trained generator."""
-    return f"{generator.spec.kind} of {count_of(len(generator.images), 'image')}"
+    return f"{generator.spec.kind} of {quantify(len(generator.images), 'image')}"

@@ -55,7 +55,7 @@ def calibrate(
     spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})
     progress.say(
         f"{minutes:g} min of training on this machine are about "
-        f"{progress.count_of(spec.images_seen, 'image')}"
+        f"{progress.quantify(spec.images_seen, 'image')}"
     )
     return spec
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from mien.faces import Faces
-from mien.findings import Finding, find_consecutive_runs, first_few
+from mien.findings import Finding, find_consecutive_runs, list_some
 from mien.ingest.folders import escape_unprintable, is_picture, iterate_files
 from mien.ingest.reader import Listing, Reader
 from mien.pages.escape import write_csv
@@ -77,7 +77,7 @@ def check_listing(listing: Listing, root: Path, about: Reader) -> Listing:
             if names:
                 severity = "warning" if reason == NO_REASON else "note"
                 message = f"{message}: {len(names):,}"
-                findings.append(Finding(severity, reason, first_few(names), message))
+                findings.append(Finding(severity, reason, list_some(names), message))
     return replace(complete, findings=tuple(findings))
 
 
@@ -148,7 +148,7 @@ def close(
         if unexplained:
             say(
                 f"warning: {ledger.noun} left out for no reason that the reader gives: "
-                f"{first_few(unexplained)}"
+                f"{list_some(unexplained)}"
             )
     return ledgers
 
@@ -161,7 +161,7 @@ def report_faceless(listing: Listing, with_faces: Listing) -> list[Finding]:
     if not names:
         return []
     message = f"images in which no face was found, left out: {len(names)}; misses.csv lists them"
-    return [Finding("warning", "no face found", first_few(names), message, pictures=tuple(names))]
+    return [Finding("warning", "no face found", list_some(names), message, pictures=tuple(names))]
 
 
 def summarise_ledgers(ledgers: Sequence[Ledger]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mien.errors import DataError, UsageError
 from mien.faces import Faces, make_index
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.reader import Listing
 from mien.ingest.specs import IngestSpec
 from mien.pictures import (
@@ -167,7 +167,7 @@ def _report_remarks(names: Sequence[str], remarks: dict[int, list[str]]) -> list
     for kind, message in messages.items():
         where = [names[row] for row, kinds in sorted(remarks.items()) if kind in kinds]
         if where:
-            findings.append(Finding("note", kind, first_few(where), f"{message}: {len(where)}"))
+            findings.append(Finding("note", kind, list_some(where), f"{message}: {len(where)}"))
     return findings
 
 
@@ -276,7 +276,7 @@ def _report_equal_images(index: pd.DataFrame) -> list[Finding]:
     labels = list(zip(index["subject"], index["emotion"], strict=True))
     agreeing = [rows for rows in groups if len({labels[row] for row in rows}) == 1]
     if agreeing:
-        where = first_few([" = ".join(str(keys[row]) for row in rows[:3]) for rows in agreeing], 2)
+        where = list_some([" = ".join(str(keys[row]) for row in rows[:3]) for rows in agreeing], 2)
         message = f"images that occur more than once, pixel by pixel, kept: {len(agreeing)}"
         findings.append(Finding("note", "equal images", where, message))
 
@@ -289,7 +289,7 @@ def _report_equal_images(index: pd.DataFrame) -> list[Finding]:
                 f"images that occur with more than one {column}: {len(unequal)}; which one is "
                 "right is not known"
             )
-            where = first_few([" = ".join(keys[row] for row in rows) for rows in unequal], 2)
+            where = list_some([" = ".join(keys[row] for row in rows) for rows in unequal], 2)
             findings.append(Finding("warning", f"equal images, unequal {column}s", where, message))
     return findings
 

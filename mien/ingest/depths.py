@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mien import pictures
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest import synthetic_marks
 from mien.ingest.reader import TABLE_SUFFIXES, Listing
 from mien.pictures import WHITE_OF_16_BITS, ValueRange
@@ -70,7 +70,7 @@ def _report_depths(
         )
         severe = guessed and (white_value != WHITE_OF_16_BITS or guesses > 1)
         findings.append(
-            Finding("warning" if severe else "note", "more than 8 bits", first_few(inside), message)
+            Finding("warning" if severe else "note", "more than 8 bits", list_some(inside), message)
         )
 
     inverted = [names[row] for row, depth in depths.items() if depth.inverted]
@@ -79,7 +79,7 @@ def _report_depths(
             "pictures in which 0 is white, as their files declare, and that were inverted: "
             f"{len(inverted)}"
         )
-        findings.append(Finding("note", "zero is white", first_few(inverted), message))
+        findings.append(Finding("note", "zero is white", list_some(inverted), message))
     return findings
 
 

@@ -6,10 +6,10 @@ import pandas as pd
 
 from mien.errors import DataError
 from mien.faces import EMOTIONS
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.reader import Reader, list_picture_names
 from mien.ingest.specs import IngestSpec, normalise_label
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.spec import suggest
 
 # Other names of the emotions, in datasets and in use, in lower case.
@@ -48,14 +48,14 @@ def label_rows(
     if ambiguous.all():
         raise DataError(
             f"{where}: at least one label must be an emotion, and none is: "
-            f"{first_few(sorted(emotions), 20)}"
+            f"{list_some(sorted(emotions), 20)}"
         )
 
     # One finding per label, so that --map can be given for each.
     findings = []
     for raw, images in labelled[ambiguous].groupby("raw_label"):
         message = (
-            f"'{raw}' is not a single emotion; left out: {count_of(len(images), 'image')}; --map "
+            f"'{raw}' is not a single emotion; left out: {quantify(len(images), 'image')}; --map "
             f"'{raw}=EMOTION' would keep them"
         )
         clips = sorted(set(images["clip"]) - {""})
@@ -63,7 +63,7 @@ def label_rows(
             Finding(
                 "warning",
                 "no single emotion",
-                first_few(clips) or ".",
+                list_some(clips) or ".",
                 message,
                 pictures=tuple(list_picture_names(images)),
                 gone=(*images["key"], *clips),
@@ -113,8 +113,8 @@ def map_labels(
             f"{hint if single else f' {label}:{hint}'}" for label, hint in near.items() if hint
         )
         raise DataError(
-            f"{where}: the classes must be among {', '.join(EMOTIONS)}, and {first_few(unknown)} "
-            f"{'is' if single else 'are'} not; found: {first_few(labels, 20)}.{hints} Say what "
+            f"{where}: the classes must be among {', '.join(EMOTIONS)}, and {list_some(unknown)} "
+            f"{'is' if single else 'are'} not; found: {list_some(labels, 20)}.{hints} Say what "
             f"they stand for with --map {unknown[0]}=EMOTION, or move them out of the folder"
         )
 
@@ -122,7 +122,7 @@ def map_labels(
     unused = sorted(set(names) - {normalise_label(label) for label in labels})
     if unused:
         raise DataError(
-            f"{where}: --map must name labels of the dataset, and {first_few(unused)} does not "
-            f"occur; found: {first_few(labels, 20)}"
+            f"{where}: --map must name labels of the dataset, and {list_some(unused)} does not "
+            f"occur; found: {list_some(labels, 20)}"
         )
     return {label: emotion for label, emotion in folded.items() if emotion is not None}

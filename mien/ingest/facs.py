@@ -74,7 +74,7 @@ def tabulate_units(faces: Faces) -> pd.DataFrame:
     the fields of ActionUnit.
     """
     index = faces.index
-    texts = dict(zip(faces.units("clip"), index["action_units"], strict=True))
+    texts = dict(zip(faces.name_units("clip"), index["action_units"], strict=True))
     rows = [
         {"clip": clip, "place": number, **unit._asdict()}
         for clip, text in texts.items()

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.outside import expand_home, read_file
 from mien.pictures import HEADER_BYTES, recognise_format
 from mien.runs.spec import RUN_NAME
@@ -107,7 +107,7 @@ def walk(root: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> tuple[list[str], li
         Finding(
             "note",
             "pictures by content",
-            first_few(names),
+            list_some(names),
             f"files that are images by their content ({suffix}), read: {len(names)}",
         )
         for suffix, names in sorted(unusual.items())
@@ -155,14 +155,14 @@ def _report_passed_over(
     for suffix, names in sorted(foreign.items()):
         message = f"files that are not images by their suffix ({suffix}), passed over: {len(names)}"
         findings.append(
-            Finding("note", "foreign files", first_few(names), message, files=tuple(names))
+            Finding("note", "foreign files", list_some(names), message, files=tuple(names))
         )
 
     for suffix, names in sorted(unread.items()):
         if suffix in IMAGE_SUFFIXES:
             message = f"images of a kind not in this set ({suffix}), passed over: {len(names)}"
             findings.append(
-                Finding("note", "foreign files", first_few(names), message, pictures=tuple(names))
+                Finding("note", "foreign files", list_some(names), message, pictures=tuple(names))
             )
             continue
         message = (
@@ -170,7 +170,7 @@ def _report_passed_over(
             "rename those that are JPEG to .jpg, and save others as PNG"
         )
         findings.append(
-            Finding("warning", "unread form", first_few(names), message, pictures=tuple(names))
+            Finding("warning", "unread form", list_some(names), message, pictures=tuple(names))
         )
     return findings
 
@@ -191,7 +191,7 @@ def _report_not_opened(links: list[str], special: list[str], nameless: list[str]
         ),
     )
     return [
-        Finding("warning", kind, first_few(names), message, pictures=tuple(names))
+        Finding("warning", kind, list_some(names), message, pictures=tuple(names))
         for kind, names, message in groups
         if names
     ]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.licences import Terms
 from mien.pictures import Picture
 
@@ -128,7 +128,7 @@ def make_dataset_error(root: Path, reader: Reader, lacking: str = "") -> DataErr
     """Return the error that says what a folder must hold, what it holds, and how to obtain the
     set.
     """
-    contents = first_few(sorted(ascii(path.name)[1:-1] for path in root.iterdir()), 8)
+    contents = list_some(sorted(ascii(path.name)[1:-1] for path in root.iterdir()), 8)
     return DataError(
         f"{root} must hold "
         f"{reader.needs.removeprefix('FOLDER with ')}{f', and {lacking}' if lacking else ''}; "

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mien.errors import DataError, SpecError
 from mien.faces import EMOTIONS, Faces
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest import accounting, depths, facs, subject_names
 from mien.ingest.accounting import Ledger
 from mien.ingest.decoding import choose_thread_count, find_faces, read_listing
@@ -119,7 +119,7 @@ def choose_reader(root: Path) -> tuple[str, str]:
     """
     fitting = find_fitting_readers(root)
     if not fitting:
-        contents = first_few(sorted(path.name for path in require_folder(root).iterdir()), 8)
+        contents = list_some(sorted(path.name for path in require_folder(root).iterdir()), 8)
         raise DataError(
             f"{root} must have the layout of a dataset that mien reads, and no reader recognises "
             f"it; found: {contents or 'nothing'}. `mien readers` lists what each needs"
@@ -256,10 +256,10 @@ def _require_all_read(run: Run) -> None:
     """Raise DataError if images were left out of a run because they could not be read."""
     if not run.summary.get("findings", {}).get("unreadable image"):
         return
-    table = pd.read_csv(run.file("findings.csv"), dtype=str, keep_default_na=False)
+    table = pd.read_csv(run.find_file("findings.csv"), dtype=str, keep_default_na=False)
     unread = [str(name) for name in table["where"][table["kind"] == "unreadable image"]]
     raise DataError(
-        f"every image must be readable, and {first_few(unread)} cannot be read: {run.name}, which "
+        f"every image must be readable, and {list_some(unread)} cannot be read: {run.name}, which "
         "was made from these files with --skip-unreadable, does not contain them. Replace or "
         "remove these files, or give --skip-unreadable again"
     )
@@ -318,7 +318,7 @@ def _write_labels(faces: Faces, out: Path) -> None:
     """Write labels.csv, which says what each label became, and action_units.parquet if there are
     any units.
     """
-    index = faces.index.assign(clip=faces.units("clip"))
+    index = faces.index.assign(clip=faces.name_units("clip"))
     folded = index.groupby(["raw_label", "emotion"], as_index=False).agg(
         images=("key", "size"), clips=("clip", "nunique")
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.reader import Listing
 from mien.runs.spec import RUN_NAME
 
@@ -67,9 +67,9 @@ def add_sources(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> List
     runs = sorted({origin[0] for origin in origins if origin})
     message = (
         "pictures made by a machine, by their marks or their release, kept as synthetic: "
-        f"{len(synthetic):,}, from {first_few(runs)}"
+        f"{len(synthetic):,}, from {list_some(runs)}"
     )
-    finding = Finding("warning", "made by a machine", first_few(synthetic), message)
+    finding = Finding("warning", "made by a machine", list_some(synthetic), message)
     source = pd.Series([origin[0] if origin else "real" for origin in origins], dtype="str")
     seeds = pd.Series([origin[1] if origin else -1 for origin in origins], dtype="int64")
     rows = listing.rows.reset_index(drop=True).assign(source=source, seed=seeds)

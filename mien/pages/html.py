@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 
@@ -27,7 +27,7 @@ def render_html(template: str, content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["many"] = count_of
+    environment.globals["many"] = quantify
     environment.filters["code"] = mark_code
     return environment.get_template(template).render(content)
 

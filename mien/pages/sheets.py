@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.faces import Faces, split_channel
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.seeds import make_rng
 
 INK, PAPER = (40, 40, 40), (255, 255, 255)
@@ -85,16 +85,16 @@ def draw_class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image
     The title has the name and counts of the class. Channels other than grey or RGB get a row each.
     Of clips, each of STRIPS_PER_CLASS gets a strip, its moments from left to right.
     """
-    counts = {row["class"]: row for row in faces.counts().to_dict("records")}
+    counts = {row["class"]: row for row in faces.count_images().to_dict("records")}
     titles = []
     for emotion in faces.classes:
         images, clips, subjects = (
             int(counts[emotion][name]) for name in ("images", "clips", "subjects")
         )
         texts = [
-            count_of(images, "image"),
-            count_of(clips, "clip") if clips else "",
-            count_of(subjects, "subject") if subjects else "",
+            quantify(images, "image"),
+            quantify(clips, "clip") if clips else "",
+            quantify(subjects, "subject") if subjects else "",
         ]
         titles.append(f"{emotion}   {', '.join(text for text in texts if text)}")
     return _draw_class_rows(faces, dict(zip(faces.classes, titles, strict=True)), per_class, scale)

@@ -20,12 +20,12 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
 from mien.errors import DataError, UsageError, WeightsError
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.pages.escape import write_csv
 from mien.pages.sheets import draw_rows
 from mien.pictures import FacePlace
 from mien.prepare.specs import CropSpec
-from mien.runs.progress import count_of, say, track
+from mien.runs.progress import quantify, say, track
 from mien.seeds import make_rng
 
 Pixels = UInt8[np.ndarray, "h w *c"]
@@ -320,7 +320,7 @@ def print_counts(table: pd.DataFrame, size: int, margin: float) -> None:
     summary = count_faces(table)
     missed = ", ".join(f"{name} {number:,}" for name, number in summary["missed_by_class"].items())
     say(
-        f"faces were found in {summary['found']:,} of {count_of(len(table), 'picture')}"
+        f"faces were found in {summary['found']:,} of {quantify(len(table), 'picture')}"
         + (f"; missed: {missed}" if missed else "")
     )
     if summary["without_eyes"]:
@@ -341,7 +341,7 @@ def require_found(table: pd.DataFrame) -> None:
     if keys:
         raise DataError(
             f"every picture must show a face, and in {len(keys):,} of {len(table):,} none was "
-            f"found: {first_few(keys, 3)}. Leave these pictures out with --misses skip, crop their "
+            f"found: {list_some(keys, 3)}. Leave these pictures out with --misses skip, crop their "
             "centre with --misses centre, or try --crop yunet"
         )
 

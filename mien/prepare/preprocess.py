@@ -18,7 +18,7 @@ from jaxtyping import Int, UInt8
 
 from mien.errors import DataError, UsageError
 from mien.faces import COLUMNS, Faces, make_index
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.pages.sheets import draw_class_sheet, write_moving_sheets
 from mien.pictures import (
     Colour,
@@ -46,7 +46,7 @@ from mien.prepare.clips import (
 from mien.prepare.inputs import INPUTS, expand_groups, stack_inputs
 from mien.prepare.moments import show_moments
 from mien.prepare.specs import ArraysSpec, PreprocessSpec
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 from mien.runs.store import Run, RunSummary, Store
 
 MOST_SATURATION = 0.02  # of the values of a channel; with more, `preprocess` warns
@@ -105,7 +105,7 @@ def _preprocess(
         clips = len(find_clips_without_apex(faces.index))
         raise DataError(
             f"frames = '{spec.frames}' must leave some images, and leaves none of {len(faces)}: "
-            f"{count_of(clips, 'clip')} {'has' if clips == 1 else 'have'} no apex; use frames = "
+            f"{quantify(clips, 'clip')} {'has' if clips == 1 else 'have'} no apex; use frames = "
             "'all'"
         )
     selected = merge_classes(selected, spec.classes)
@@ -183,9 +183,9 @@ def run_preprocess(
     dropped_clips = find_clips_without_apex(faces.index) if selects_apex else []
     if dropped_clips:
         say(
-            f"{count_of(len(dropped_clips), 'clip')} without a known apex "
+            f"{quantify(len(dropped_clips), 'clip')} without a known apex "
             f"{'is' if len(dropped_clips) == 1 else 'are'} left out: "
-            f"{first_few(dropped_clips)}"
+            f"{list_some(dropped_clips)}"
         )
 
     def build(out: Path, scratch: Path) -> RunSummary:
@@ -222,12 +222,12 @@ def _report_clips(processed: Preprocessed, out: Path) -> dict[str, Any]:
 
     blended = clips.weight > 0
     say(
-        f"{count_of(len(table), 'clip')} at {len(moments)} moments; {int(blended.sum()):,} of "
-        f"{count_of(blended.size, 'moment')} lie between two frames and are blends of both"
+        f"{quantify(len(table), 'clip')} at {len(moments)} moments; {int(blended.sum()):,} of "
+        f"{quantify(blended.size, 'moment')} lie between two frames and are blends of both"
     )
     for reason, names in clips.left_out.items():
         if reason != "no apex":  # said for all sets
-            say(f"{count_of(len(names), 'clip')} with {reason} left out: {first_few(names)}")
+            say(f"{quantify(len(names), 'clip')} with {reason} left out: {list_some(names)}")
     return {
         "blended_moments": int(blended.sum()),
         "all_moments": int(blended.size),
@@ -282,7 +282,7 @@ def summarise_faces(faces: Faces) -> dict[str, Any]:
         "images": len(faces),
         "shape": list(faces.size),
         "channels": list(faces.shown),
-        "counts": faces.counts().to_dict("records"),
+        "counts": faces.count_images().to_dict("records"),
     }
 
 
@@ -449,7 +449,7 @@ def _make_clips(faces: Faces, spec: PreprocessSpec, places: PlaceByKey) -> Prepr
     clips = resample_clips(faces.index, spec.clips, spec.until or "apex")
     if not len(clips.apexes):
         reasons = ", ".join(
-            f"{count_of(len(names), 'clip')} with {reason}"
+            f"{quantify(len(names), 'clip')} with {reason}"
             for reason, names in clips.left_out.items()
         )
         raise DataError(
@@ -485,7 +485,7 @@ def _require_clips(index: pd.DataFrame, purpose: str) -> None:
     if len(photographs):
         raise DataError(
             f"{purpose} needs clips, and {len(photographs):,} of "
-            f"{count_of(len(index), 'image')} belong to none, such as {photographs.iloc[0]}; "
+            f"{quantify(len(index), 'image')} belong to none, such as {photographs.iloc[0]}; "
             "omit it, or ingest with --clip-pattern or a clip column"
         )
 
@@ -512,7 +512,7 @@ def _drop_clips_without_onset(selected: Faces, faces: Faces, name: str) -> Faces
     )
     if len(missing_clips) == selected.index["clip"].nunique():
         raise DataError(f"{message}; {remedy}")
-    say(f"warning: {message}; left out: {first_few(missing_clips)}; {remedy}")
+    say(f"warning: {message}; left out: {list_some(missing_clips)}; {remedy}")
     return selected.select(~selected.index["clip"].isin(missing_clips).to_numpy(dtype=bool))
 
 

@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from mien.errors import DataError, LeakageError, UsageError
 from mien.faces import Faces, name_units
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.pages.sheets import draw_class_sheet
 from mien.prepare.specs import SplitSpec, Unit
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed
 from mien.spellings import format_groups, identify_people, identify_person
@@ -76,7 +76,7 @@ def split(faces: Faces, by: Unit, folds: int, number: int, seed: int) -> Fold:
     elif by == "frame":
         part_of = _assign_images(faces, folds, seed)
     else:
-        part_of = _assign_groups(groups, faces.labels(), folds, seed)
+        part_of = _assign_groups(groups, faces.number_labels(), folds, seed)
     test = np.array([part_of[name] for name in groups]) == number
     return Fold(~test, test)
 
@@ -155,8 +155,8 @@ def require_unseen(
         total = len(set(_read_units(test_table, by)))
         raise LeakageError(
             f"the test side must hold no {by} that training has seen, and {len(seen_units)} of its "
-            f"{total} were seen: {first_few(seen_units)} ({int(affected.sum())} of "
-            f"{count_of(len(test), 'test image')}). Split by {by} with `mien split`, and train "
+            f"{total} were seen: {list_some(seen_units)} ({int(affected.sum())} of "
+            f"{quantify(len(test), 'test image')}). Split by {by} with `mien split`, and train "
             "classifier and generator on the training side of the same fold"
         )
 
@@ -192,7 +192,7 @@ def run_split(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run
         return {
             "images": len(faces_of_side),
             "shape": list(faces_of_side.size),
-            "counts": faces_of_side.counts().to_dict("records"),
+            "counts": faces_of_side.count_images().to_dict("records"),
             "missing_from_training": list(missing_classes),
             "overlap": measure_overlap(faces.select(fold.train), faces.select(fold.test)),
         }
@@ -246,7 +246,7 @@ def _draw_tie_breaker(name: str, seed: int) -> str:
 
 def _assign_images(faces: Faces, folds: int, seed: int) -> dict[str, int]:
     """Return the fold of each key: images in order of class and draw go to the folds in turn."""
-    pairs = zip(faces.labels(), faces.index["key"], strict=True)
+    pairs = zip(faces.number_labels(), faces.index["key"], strict=True)
     order = sorted((int(label), _draw_tie_breaker(key, seed), key) for label, key in pairs)
     return {key: position % folds for position, (_, _, key) in enumerate(order)}
 
@@ -361,6 +361,6 @@ def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side:
         )
         raise LeakageError(
             f"{by}s must be known to show that none was seen, and {unknown} of "
-            f"{count_of(len(table), 'image')} of {side} {'has' if unknown == 1 else 'have'} none; "
+            f"{quantify(len(table), 'image')} of {side} {'has' if unknown == 1 else 'have'} none; "
             f"{remedy}"
         )

@@ -13,7 +13,7 @@ from mien.publish.formats import describe_features
 from mien.publish.gates import Decision
 from mien.publish.origin import Origin, Source
 from mien.publish.questions import OTHER, Answers
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 CARD, DATASHEET, CITATION, LICENCE = "README.md", "DATASHEET.md", "CITATION.cff", "LICENSE"
 
@@ -187,7 +187,7 @@ def list_weak_points(origin: Origin) -> list[str]:
                 "was" if number == 1 else "were" for number in (generated, seen_images)
             )
             sentences.append(
-                f"{name}: {count_of(generated, 'image')} {verb} generated from {seen_images:,} "
+                f"{name}: {quantify(generated, 'image')} {verb} generated from {seen_images:,} "
                 f"that {verb_shown} seen in training, {row['ratio']:.1f} for each."
             )
         if 0 < row["seen_subjects"] < WARN_PEOPLE_PER_CLASS:
@@ -415,14 +415,14 @@ def format_citation(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_generation(spec: Mapping[str, Any], sampling_steps: int | None) -> str:
-    steps = f" in {count_of(sampling_steps, 'step')}" if sampling_steps else ""
+    steps = f" in {quantify(sampling_steps, 'step')}" if sampling_steps else ""
     guidance = f" with guidance {spec['guidance']:g}" if spec.get("guidance", 1) > 1 else ""
     return f"{spec['generator']} (sampler {spec['sampler']}{steps}{guidance}, seed {spec['seed']})"
 
 
 def _describe_generator(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     learnt = (
-        f"{count_of(spec['images_seen'], 'image')} shown in training"
+        f"{quantify(spec['images_seen'], 'image')} shown in training"
         if "images_seen" in spec
         else "fitted in one go"
     )

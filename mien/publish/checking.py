@@ -32,7 +32,7 @@ from mien.pages.escape import escape_cell, make_printable, unescape_cell
 from mien.publish import card, croissant, formats, lineage, loading, marks, registry
 from mien.publish.formats import SIDECAR_COLUMNS, ReleaseLayout
 from mien.publish.questions import OPEN_MARK, UNANSWERED, Answers
-from mien.runs.progress import count_of, say, track
+from mien.runs.progress import quantify, say, track
 
 SUMS = "checksums.sha256"
 
@@ -400,7 +400,7 @@ def check_parquet(
         number, expected = pq.read_metadata(path).num_rows, sum(release["counts"][split].values())
         if number != expected or number * MIN_BYTES_PER_IMAGE > path.stat().st_size:
             yield (
-                f"{split} must have {count_of(expected, 'image')}, and says that it has {number:,}"
+                f"{split} must have {quantify(expected, 'image')}, and says that it has {number:,}"
             )
             return
 
@@ -426,7 +426,7 @@ def check_parquet(
         for label, number in counts.items():
             if label_counts.get(label, 0) != number:
                 yield (
-                    f"{split} must have {count_of(number, 'image')} of {label}, and has "
+                    f"{split} must have {quantify(number, 'image')} of {label}, and has "
                     f"{label_counts.get(label, 0):,}"
                 )
 

@@ -16,7 +16,7 @@ from mien.errors import DataError, GateRefused, UsageError
 from mien.pages.escape import make_printable
 from mien.publish.checking import check, list_members, open_release
 from mien.runs.files import hash_file
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 
 Access = Literal["private", "gated", "public"]
 
@@ -56,7 +56,7 @@ def push(
     size = sum(path.stat().st_size for path in files)
     steps = [
         f"make the dataset repository {repository}, private",
-        f"send {count_of(len(files), 'file')}, {size / 1e6:.1f} MB, version {release['version']}",
+        f"send {quantify(len(files), 'file')}, {size / 1e6:.1f} MB, version {release['version']}",
         "compare what arrived with checksums.sha256",
     ]
     if access == "gated":
@@ -130,7 +130,7 @@ def _send(
     if damaged:
         raise DataError(
             f"{repository} must hold what was sent, and {len(damaged)} of "
-            f"{count_of(len(files), 'file')} are not as they are here: {', '.join(damaged[:5])}; "
+            f"{quantify(len(files), 'file')} are not as they are here: {', '.join(damaged[:5])}; "
             "push again"
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mien.publish import croissant
 from mien.publish.formats import ReleaseLayout
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 
 def load_with_datasets(
@@ -108,7 +108,7 @@ def load_with_mlcroissant(
 def _compare(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[str]:
     if len(ours) != len(theirs):
         yield (
-            f"{name} must have {count_of(len(ours), 'image')}, and {len(theirs):,} "
+            f"{name} must have {quantify(len(ours), 'image')}, and {len(theirs):,} "
             f"{'was' if len(theirs) == 1 else 'were'} loaded"
         )
     unequal = [
@@ -116,7 +116,7 @@ def _compare(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[
     ]
     if unequal:
         yield (
-            f"{name}: {count_of(len(unequal), 'image')} "
+            f"{name}: {quantify(len(unequal), 'image')} "
             f"{'differs' if len(unequal) == 1 else 'differ'}, the first is {unequal[0][0]}"
         )
 

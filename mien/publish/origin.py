@@ -15,7 +15,7 @@ from mien.errors import UsageError
 from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.licences import Terms
 from mien.publish.name_search import Names, collect_names
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Run, Store
 from mien.study.sources import INDEX_FILE, find_ancestors, find_licence, read_terms
 
@@ -46,8 +46,8 @@ class Source:
     def seen_summary(self) -> str:
         """What the generators saw of it, in words."""
         return (
-            f"{count_of(self.images, 'image')}, {count_of(self.clips, 'clip')}, "
-            f"{count_of(self.subjects, 'subject')}"
+            f"{quantify(self.images, 'image')}, {quantify(self.clips, 'clip')}, "
+            f"{quantify(self.subjects, 'subject')}"
         )
 
 
@@ -182,7 +182,7 @@ class Origin:
     @cached_property
     def _indices(self) -> list[pd.DataFrame]:
         return [
-            pd.read_parquet(run.file(INDEX_FILE))
+            pd.read_parquet(run.find_file(INDEX_FILE))
             for run in self.lineage
             if INDEX_FILE in run.manifest["files"]
         ]
@@ -268,7 +268,7 @@ def trace_origin(name: str, store: Store) -> Origin:
 
 def read_source(run: Run, seen: pd.DataFrame | None) -> Source:
     """Return the terms of an ingested set, and how much of it the generators saw."""
-    index = pd.read_parquet(run.file(INDEX_FILE))
+    index = pd.read_parquet(run.find_file(INDEX_FILE))
     terms = read_terms(run, index)
     used_rows = index.loc[index["key"].isin(seen["key"])] if seen is not None else index
     subjects = {subject.partition(":")[2] for subject in used_rows["subject"]}
@@ -308,7 +308,7 @@ def find_audits(run: Run, store: Store) -> list[tuple[Run, dict[str, Any]]]:
     names = [name for name in store.list_names() if name.startswith("audit-")]
     runs = [Run(name, store.root / "runs" / name) for name in names]
     of_run = [store.run(audit.name) for audit in runs if audit.spec.get("synthetic") == run.name]
-    with_json = [(audit, audit.json(AUDIT)) for audit in of_run]
+    with_json = [(audit, audit.read_json(AUDIT)) for audit in of_run]
     matching = [
         (audit, contents)
         for audit, contents in with_json
@@ -343,7 +343,7 @@ def explain_mismatch(origin: Origin, audit: Run, store: Store) -> str:
     """
     name = str(audit.spec.get("train"))
     try:
-        train = pd.read_parquet(store.run(name).file(INDEX_FILE))
+        train = pd.read_parquet(store.run(name).find_file(INDEX_FILE))
     except UsageError:
         return (
             f"its training set {name} is not in the store any more, so it is not known against "
@@ -358,7 +358,7 @@ def explain_mismatch(origin: Origin, audit: Run, store: Store) -> str:
     # Every image that a generator saw is in the training set
     missing = int((~origin.seen["key"].isin(train["key"])).sum())
     if missing:
-        total = f"{missing:,} of {count_of(len(origin.seen), 'image')} that the generators saw"
+        total = f"{missing:,} of {quantify(len(origin.seen), 'image')} that the generators saw"
         return (
             f"its training set {name} lacks {total}: audit against the set that the generators "
             "were trained on"

@@ -15,7 +15,7 @@ from mien.errors import DataError
 from mien.hashes import NEAR_DUPLICATE_BITS, compute_hamming_distances, compute_perceptual_hash
 from mien.pages.escape import make_printable
 from mien.publish import marks
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 REGISTRY_FILE = "registry.parquet"
 
@@ -55,7 +55,7 @@ def read_registry(folder: Path) -> pd.DataFrame:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
         if rows * MIN_BYTES_PER_ROW > size:
             raise ValueError(
-                f"it says that it has {count_of(rows, 'row')}, in {count_of(size, 'byte')}"
+                f"it says that it has {quantify(rows, 'row')}, in {quantify(size, 'byte')}"
             )
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises anything on damaged files
@@ -159,7 +159,7 @@ def _identify_by_registry(
         name = table["image_id"].iloc[best]
         text = (
             f"looks like image {name} ({distances[best]} of 64 bits apart, "
-            f"{count_of(len(near), 'such image')}): a likeness, no proof"
+            f"{quantify(len(near), 'such image')}): a likeness, no proof"
         )
         return Identification("likely", name, text)
     nearest = f"; the nearest is {distances.min()} of 64 bits apart" if len(distances) else ""

@@ -45,7 +45,7 @@ from mien.publish.questions import Answers
 from mien.publish.results import write_study
 from mien.runs.files import hash_file
 from mien.runs.folders import require_free, write_whole_folder
-from mien.runs.progress import count_of, say, track
+from mien.runs.progress import quantify, say, track
 from mien.runs.spec import read_spec, read_toml
 from mien.runs.store import Run, Store, describe_making
 from mien.seeds import make_rng
@@ -165,7 +165,7 @@ def _read_answers(origin: Origin, path: Path, store: Store, private: bool) -> An
         open_questions = questions.list_open(answers, origin)
         if open_questions:
             say(
-                f"{count_of(len(open_questions), 'question')} of {path} unanswered, and marked as "
+                f"{quantify(len(open_questions), 'question')} of {path} unanswered, and marked as "
                 f"such: {', '.join(open_questions)}"
             )
         return questions.fill_with_marks(answers, origin, alias)
@@ -442,7 +442,7 @@ def _refuse_real_people(folder: Path, origin: Origin, rows: pd.DataFrame) -> Non
         equal = rows.loc[rows["pixels_sha256"].isin(real), "image_id"].tolist()
         verb = "is" if len(equal) == 1 else "are"
         raise GateRefused(
-            f"no real image may be in a release, and {count_of(len(equal), 'image')} of it {verb} "
+            f"no real image may be in a release, and {quantify(len(equal), 'image')} of it {verb} "
             f"equal to one, pixel by pixel: {', '.join(equal[:5])}. Generate the database with a "
             "generator that does not copy"
         )

@@ -10,7 +10,7 @@ from mien.pages import tables
 from mien.pages.escape import write_csv
 from mien.pages.tables import EMPTY_CELL, ReportTable, make_row
 from mien.report.words import format_score, format_test_size
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
@@ -39,7 +39,7 @@ def _make_study_table(study: StudyResults, cells: list[ResultCell], database: st
     used = [entry.database for entry in study.plan.databases]
     membership = "is one of those" if database in used else "is none of those"
     note = (
-        f"Protocol {study.protocol}; {count_of(study.spec['trials'], 'trial')}. Synthetic faces of "
+        f"Protocol {study.protocol}; {quantify(study.spec['trials'], 'trial')}. Synthetic faces of "
         f"the study come from its own runs, and this database {membership}. Accuracies of "
         "expression labels, never of what a person feels. Rows that name a control show what "
         "needs no learning; a cell means something only where it is above them."

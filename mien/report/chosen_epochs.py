@@ -5,7 +5,7 @@ import numpy as np
 from mien.pages.tables import ReportTable, make_row
 from mien.report.comparison import METRICS
 from mien.report.words import format_classifier, format_score
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.study.inflation import CHOICES, Inflation
 from mien.study.results import StudyResults
 
@@ -41,8 +41,8 @@ def make_inflation_table(study: StudyResults) -> ReportTable | None:
     note = (
         "Published code often chooses the epoch by the score on the subjects that it tests. These "
         "are the same trainings under each choice, by image: means over "
-        f"{count_of(len(trials), 'trial')}, {count_of(first.n, 'test image')} of "
-        f"{count_of(first.subjects, 'subject')}. Only the honest rows say what to expect of a new "
+        f"{quantify(len(trials), 'trial')}, {quantify(first.n, 'test image')} of "
+        f"{quantify(first.subjects, 'subject')}. Only the honest rows say what to expect of a new "
         "person."
     )
     return ReportTable(

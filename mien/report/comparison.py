@@ -15,7 +15,7 @@ from mien.report.words import (
     format_test_size,
     list_missed_controls,
 )
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
 from mien.study.settings import SETTINGS
@@ -75,7 +75,7 @@ def _make_entry(study: StudyResults, cell: ResultCell, metric: str) -> TableCell
     summary, bounds = cell.summarise(metric), cell.estimate_interval(metric)
     if summary is None or bounds is None:
         return TableCell(
-            EMPTY_CELL, f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}", hole=True
+            EMPTY_CELL, f"{len(cell.done)} of {quantify(len(cell.trials), 'trial')}", hole=True
         )
     interval = (
         ""
@@ -96,7 +96,7 @@ def make_control_entry(cell: ResultCell, metric: str) -> TableCell:
     summary = cell.summarise(metric)
     if summary is None:
         return TableCell(
-            EMPTY_CELL, f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}", hole=True
+            EMPTY_CELL, f"{len(cell.done)} of {quantify(len(cell.trials), 'trial')}", hole=True
         )
     return TableCell(format_score(summary.mean, metric), format_spread(summary, metric))
 
@@ -229,7 +229,7 @@ def make_dataset_tables(study: StudyResults) -> list[ReportTable]:
     }
     head = (
         "train → test",
-        *(f"{name} ({count_of(number, 'image')})" for name, number in sizes.items()),
+        *(f"{name} ({quantify(number, 'image')})" for name, number in sizes.items()),
     )
     unseen = (
         "which was held out of training"
@@ -328,7 +328,7 @@ def compare_studies(studies: list[StudyResults]) -> ReportTable:
         comparable and not all(study.like for study in studies)
     ):
         heads = [
-            f"{name}, {count_of(len(study.classes), 'class')}"
+            f"{name}, {quantify(len(study.classes), 'class')}"
             for name, study in zip(heads, studies, strict=True)
         ]
     head = ("train → test", *(["published"] if comparable else []), *heads)

@@ -14,7 +14,7 @@ import numpy as np
 from mien import stats
 from mien.report.sentences import format_gap, format_points, format_signed
 from mien.report.words import format_cell_name, format_classifier, format_score
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.cells import SIGNIFICANT_P, ResultCell
 from mien.study.results import StudyResults
@@ -259,7 +259,7 @@ def _describe_people(study: StudyResults, cell: ResultCell) -> str:
     """Return the tested people of a cell in words, or the clips or images if they are unknown."""
     held_out = "held-out " if study.protocol in HELD_OUT_PROTOCOLS else ""
     if cell.grouped != "subject":
-        return f"the {held_out}{count_of(len(cell.units), cell.grouped)}"
+        return f"the {held_out}{quantify(len(cell.units), cell.grouped)}"
     people = "person" if len(cell.units) == 1 else "people"
     return f"{len(cell.units):,} {held_out}{people}"
 
@@ -268,7 +268,7 @@ def _describe_basis(study: StudyResults, cell: ResultCell, classifiers: Iterable
     """Return the classifiers and the tests of a conclusion."""
     pooled = list(classifiers)
     who = f"mean of {', '.join(pooled)}" if pooled else format_classifier(study, cell.classifier)
-    return f"{who}, {count_of(cell.n, cell.level[:-1])}"
+    return f"{who}, {quantify(cell.n, cell.level[:-1])}"
 
 
 def describe_design(study: StudyResults) -> str:
@@ -276,15 +276,15 @@ def describe_design(study: StudyResults) -> str:
     spec = study.spec
     tested = len(spec["tested_folds"])
     folds = (
-        f"{tested} of {count_of(spec['folds'], 'fold')}"
+        f"{tested} of {quantify(spec['folds'], 'fold')}"
         if tested < spec["folds"]
-        else count_of(spec["folds"], "fold")
+        else quantify(spec["folds"], "fold")
     )
     if study.protocol == "frame":
         folds = f"1 in {spec['folds']} images tested"
     return (
         f"study {study.title}, protocol {study.protocol}, {folds}, "
-        f"{count_of(spec['trials'], 'trial')}, seed {spec['seed']}"
+        f"{quantify(spec['trials'], 'trial')}, seed {spec['seed']}"
     )
 
 
@@ -330,7 +330,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
     answer: Answer = "yes" if clear else "no" if certain else "cannot tell"
 
     # The sentence: how many are above, and the clearest of them
-    number = f"{len(clear)} of {count_of(len(margins), 'result')} on real faces"
+    number = f"{len(clear)} of {quantify(len(margins), 'result')} on real faces"
     count, which = {
         "yes": (f"Yes: {number}", "clearest"),
         "no": (f"No: {number}", "nearest"),

@@ -33,7 +33,7 @@ from mien.report.sentences import (
 )
 from mien.report.units import explain_unit_table, make_unit_table
 from mien.report.words import format_cell_name
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
 from mien.study.settings import SETTINGS
@@ -163,7 +163,7 @@ def _collect_confusion(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
         for row in occurring
     ]
 
-    trials = count_of(len(cell.trials), "trial")
+    trials = quantify(len(cell.trials), "trial")
     return {
         "title": f"{SETTINGS[cell.setting].label}, {format_cell_name(study, cell)}",
         "columns": [study.classes[index] for index in occurring],

@@ -5,7 +5,7 @@ from typing import Any
 from mien.classifiers.action_units import describe_clashes, has_units
 from mien.faces import Faces
 from mien.report.words import get_faces_name
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.study.results import StudyResults
 from mien.study.settings import CONTROLS
 
@@ -24,7 +24,7 @@ def list_facts(study: StudyResults) -> list[tuple[str, str]]:
         ("study", study.run.name),
         (
             "faces",
-            f"{faces_name}: {count_of(len(study.faces), 'image')}, {height} x {width}, "
+            f"{faces_name}: {quantify(len(study.faces), 'image')}, {height} x {width}, "
             f"{_name_channels(study.faces)}, licence {study.licence}",
         ),
         (
@@ -175,7 +175,7 @@ def _describe_databases(study: StudyResults) -> str:
     total = sum(sum(database.counts.values()) for database in databases)
     settings = ", ".join(f"{key} {value}" for key, value in study.spec["generate"].items())
     return (
-        f"{count_of(total, 'image')} in {count_of(len(databases), 'database')}, counts "
+        f"{quantify(total, 'image')} in {quantify(len(databases), 'database')}, counts "
         f"{study.spec['counts']}{', ' + settings if settings else ''}; four in five train, one in "
         f"five tests ({', '.join(database.database for database in databases)})"
     )

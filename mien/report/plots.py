@@ -14,7 +14,7 @@ from mien.pages import charts
 from mien.pages.charts import make_figure
 from mien.pages.tables import EMPTY_CELL, ReportTable, make_row
 from mien.report.words import format_cell_name, format_classifier
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Run
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
@@ -105,7 +105,7 @@ def _make_plot_row(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
 
     return {
         "name": format_cell_name(study, cell),
-        "done": f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}",
+        "done": f"{len(cell.done)} of {quantify(len(cell.trials), 'trial')}",
         "dots": [round(100 * scores.accuracy, 2) for scores in cell.done],
         "mean": None if mean is None else round(100 * mean.mean, 2),
         "low": round(100 * bounds.low, 2) if bounds is not None and known else None,
@@ -241,7 +241,7 @@ def _find_run(study: StudyResults, name: str) -> Run | None:
 
 def _read_csv(run: Run, file: str) -> pd.DataFrame | None:
     """Return a table of a run, or None if the run has no such file."""
-    return pd.read_csv(run.file(file)) if (run.path / file).exists() else None
+    return pd.read_csv(run.find_file(file)) if (run.path / file).exists() else None
 
 
 def _thin(x: pd.Series, y: pd.Series) -> tuple[list[float], list[float]]:

@@ -17,7 +17,7 @@ from mien.report.words import (
     list_missed_controls,
     make_average_entry,
 )
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.study.cells import PUBLISHED_ABLATIONS, ResultCell
 from mien.study.results import StudyResults
 from mien.study.settings import SETTINGS
@@ -159,7 +159,7 @@ def _make_trials_line(study: StudyResults, cell: ResultCell, name: str, width: i
     accuracy = cell.summarise("accuracy")
     if accuracy is None:
         mean = TableCell(
-            EMPTY_CELL, f"{len(cell.done)} of {count_of(len(cell.trials), 'trial')}", hole=True
+            EMPTY_CELL, f"{len(cell.done)} of {quantify(len(cell.trials), 'trial')}", hole=True
         )
     else:
         mark = "" if cell.control else list_missed_controls(study, cell, "accuracy")

@@ -4,7 +4,7 @@ import math
 
 from mien.pages.tables import EMPTY_CELL
 from mien.report.words import format_cell_name, format_classifier, format_score, format_test_size
-from mien.runs.progress import count_of, format_duration
+from mien.runs.progress import format_duration, quantify
 from mien.stats import Interval
 from mien.study.cells import Comparison, ResultCell
 from mien.study.results import StudyResults
@@ -65,7 +65,7 @@ def describe_state(study: StudyResults) -> str:
     """Return how many trials are done, failed and to come, and the time of those that are done."""
     total, done, failed = len(study.runs), len(study.done), len(study.failed)
     to_come = total - done - failed
-    texts = [f"{done} of {count_of(total, 'trial')} {'is' if total == 1 else 'are'} done"]
+    texts = [f"{done} of {quantify(total, 'trial')} {'is' if total == 1 else 'are'} done"]
     if failed:
         texts.append(f"{failed} failed")
     if to_come:
@@ -163,11 +163,11 @@ def describe_differences(study: StudyResults) -> list[str]:
 def _format_difference(study: StudyResults, comparison: Comparison) -> str:
     """Return the end of a sentence: whose accuracy changes by how much, with interval, p, sizes."""
     ablation = f", {comparison.ablation}," if len(study.ablations) > 1 else ""
-    groups = count_of(comparison.groups, comparison.grouped)
+    groups = quantify(comparison.groups, comparison.grouped)
     return (
         f"the accuracy of {format_classifier(study, comparison.classifier)}{ablation} by "
         f"{comparison.level[:-1]} by {format_gap(comparison.gap, comparison.p)} ({groups}, "
-        f"{count_of(comparison.trials, 'trial')})."
+        f"{quantify(comparison.trials, 'trial')})."
     )
 
 

@@ -12,7 +12,7 @@ from mien.report.sentences import NOTICES, copy_alarms
 from mien.report.units import explain_unit_table, make_unit_table
 from mien.report.words import format_classifier, format_score, list_missed_controls
 from mien.report.write import format_plain_value
-from mien.runs.progress import count_of, make_console
+from mien.runs.progress import make_console, quantify
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
@@ -58,8 +58,8 @@ def make_terminal_table(study: str, store: Store) -> Table:
     # The caption: how many trials the means rest on, and what the mark means
     failed = f", {len(loaded.failed)} failed" if loaded.failed else ""
     table.caption = (
-        f"by image, means over {count_of(loaded.spec['trials'], 'trial')}; {len(loaded.done)} of "
-        f"{count_of(len(loaded.runs), 'trial')} done{failed}\n{LOW_MARK} not above its "
+        f"by image, means over {quantify(loaded.spec['trials'], 'trial')}; {len(loaded.done)} of "
+        f"{quantify(len(loaded.runs), 'trial')} done{failed}\n{LOW_MARK} not above its "
         f"controls{_explain_controls(loaded)}"
     )
     table.caption_justify = "left"

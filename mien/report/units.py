@@ -6,7 +6,7 @@ from typing import Any
 
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, TableRow, make_row
 from mien.report.words import format_classifier, format_score
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.results import StudyResults
 from mien.study.unit_scores import MIN_CLIPS, UnitCell, count_clips, describe_coding
@@ -54,7 +54,7 @@ def _make_rows(study: StudyResults, cell: UnitCell) -> Iterator[TableRow]:
         f", {cell.ablation}" if len(study.ablations) > 1 else ""
     )
     if cell.mean_f1 is None or cell.mean_constant is None:
-        hole = TableCell(f"{cell.done} of {count_of(cell.trials, 'trial')}", hole=True)
+        hole = TableCell(f"{cell.done} of {quantify(cell.trials, 'trial')}", hole=True)
         yield make_row(TableCell(name), EMPTY_CELL, hole, kind="group")
         return
     yield make_row(TableCell(name, f"{cell.n} {cell.level}"), kind="group")

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mien import published
 from mien.pages.tables import EMPTY_CELL, TableCell
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.stats import Summary
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
@@ -29,11 +29,11 @@ def format_cell_name(study: StudyResults, cell: ResultCell) -> str:
 
 def format_test_size(cell: ResultCell) -> str:
     """Return the size of a cell's tests: images or clips, clips, and subjects."""
-    sizes = [count_of(cell.n, cell.level[:-1])]
+    sizes = [quantify(cell.n, cell.level[:-1])]
     if cell.level == "images" and cell.clips:
-        sizes.append(count_of(cell.clips, "clip"))
+        sizes.append(quantify(cell.clips, "clip"))
     if cell.subjects:
-        sizes.append(count_of(cell.subjects, "subject"))
+        sizes.append(quantify(cell.subjects, "subject"))
     return ", ".join(sizes)
 
 

@@ -118,7 +118,7 @@ def format_duration(seconds: float) -> str:
     return f"{whole_seconds // 3600} h {whole_seconds % 3600 // 60} min"
 
 
-def count_of(number: int, name: str, several: str = "") -> str:
+def quantify(number: int, name: str, several: str = "") -> str:
     """Return a number of things: `1 clip`, `2,000 clips`, `3 classes`, `2 copies`; `several` is an
     irregular plural.
     """

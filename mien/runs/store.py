@@ -162,16 +162,16 @@ class Run:
         """The digest of all its files: equal content means equal results."""
         return self.manifest["content"]
 
-    def file(self, name: str) -> Path:
+    def find_file(self, name: str) -> Path:
         """Return the path of a file of this run; raises StoreError if it has no such file."""
         if name not in self.manifest["files"]:
             files = ", ".join(sorted(self.manifest["files"]))
             raise StoreError(f"{self.name} must have the file {name}, and has only {files}")
         return self.path / name
 
-    def json(self, name: str) -> Any:
+    def read_json(self, name: str) -> Any:
         """Return the content of one of its JSON files."""
-        return json.loads(self.file(name).read_text(encoding="utf-8"))
+        return json.loads(self.find_file(name).read_text(encoding="utf-8"))
 
 
 class Store:

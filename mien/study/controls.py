@@ -28,7 +28,7 @@ def permute_labels(faces: Faces, seed: int) -> Faces:
     """
     # The units: clips, split by label since a clip may show two
     index = faces.index
-    clips = faces.units("clip") + "\x1f" + index["emotion"]
+    clips = faces.name_units("clip") + "\x1f" + index["emotion"]
     labels = pd.Series(index["emotion"].to_numpy(), index=clips).groupby(level=0).first()
 
     shuffled = seeds.make_rng("permuted", seed).permutation(labels.to_numpy())

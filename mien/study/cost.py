@@ -26,7 +26,7 @@ from mien.generators.specs import TrainSpec, count_steps
 from mien.prepare import splits
 from mien.runs import devices, workload
 from mien.runs.jobs import Job
-from mien.runs.progress import count_of, format_duration, say
+from mien.runs.progress import format_duration, quantify, say
 from mien.runs.store import Store
 from mien.runs.workload import Rates, StepTimes
 from mien.study.run import list_study_jobs
@@ -228,7 +228,7 @@ def sum_costs(found: Iterable[Cost]) -> Duration:
 
 def _format_line(label: str, width: int, runs: int, duration: Duration) -> str:
     """Return a line with the number of runs and the time of one kind of work."""
-    return f"  {label:<{width}}{count_of(runs, 'run'):>11}  {format_range(duration)}"
+    return f"  {label:<{width}}{quantify(runs, 'run'):>11}  {format_range(duration)}"
 
 
 def format_range(duration: Duration) -> str:

@@ -14,7 +14,7 @@ from mien.generators.counts import parse_counts
 from mien.generators.specs import KIND_FACTS, GenerateSpec, read_training
 from mien.prepare import splits
 from mien.prepare.specs import SplitSpec
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
 from mien.study.settings import SETTINGS, SOURCES, SYNTHETIC_TEST_DIVISOR
@@ -80,7 +80,7 @@ def _plan_database(
     total = sum(planned.generate.counts.values())
     if total < SYNTHETIC_TEST_DIVISOR:
         raise SpecError(
-            f"{where}: counts must make {count_of(SYNTHETIC_TEST_DIVISOR, 'image')} or more, "
+            f"{where}: counts must make {quantify(SYNTHETIC_TEST_DIVISOR, 'image')} or more, "
             f"because one in {SYNTHETIC_TEST_DIVISOR} is kept for tests; '{study.counts}' makes "
             f"{total}{'' if fold < 0 else f' in fold {fold}'}"
         )

@@ -782,7 +782,7 @@ def _read_classifier(
                 f"{where}: weights must be a file in the store, and none there has the sha256 "
                 f"{digest}; give the path of the file, and it is copied there"
             )
-        files[spec.weights] = store.run(run_name).file("weights")
+        files[spec.weights] = store.run(run_name).find_file("weights")
     return spec
 
 

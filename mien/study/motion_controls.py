@@ -20,7 +20,7 @@ def shuffle_motion(faces: Faces, seed: int) -> Faces:
     depends on their names and the seed, not on the order of the rows.
     """
     # Each clip takes the movement of another one, image by image in the order of frames
-    clips = faces.units("clip").to_numpy()
+    clips = faces.name_units("clip").to_numpy()
     names = sorted(set(clips))
     shuffled = seeds.make_rng("shuffled motion", seed).permutation(np.array(names, dtype=object))
     donor_of = dict(zip(names, shuffled, strict=True))

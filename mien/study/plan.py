@@ -11,7 +11,7 @@ from mien.classifiers.networks import find_frozen_layers
 from mien.classifiers.specs import ClassifierSpec, select_networks
 from mien.faces import Faces
 from mien.runs.jobs import FAILURE_FILE, NOT_BEGUN_PREFIX, read_failure
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import RunSummary, Store
 from mien.seeds import derive_seed
 from mien.study.controls import TrialKind, list_trial_kinds
@@ -158,17 +158,17 @@ def describe_plan(plan: StudyPlan) -> str:
         if study.protocol == "frame"
         else f", folds tested: {len(study.tested_folds)} of {study.folds}"
     )
-    product = " x ".join(count_of(n, name.removesuffix("s")) for name, n in sizes.items())
+    product = " x ".join(quantify(n, name.removesuffix("s")) for name, n in sizes.items())
     lines = [
-        f"{study.title}: {count_of(results, 'test result')} ({product}), by {study.protocol}"
-        f"{folds}, " + count_of(study.outputs, "action unit" if study.units else "class")
+        f"{study.title}: {quantify(results, 'test result')} ({product}), by {study.protocol}"
+        f"{folds}, " + quantify(study.outputs, "action unit" if study.units else "class")
     ]
 
     # A line per kind of run
     for kind, (total, done, failed) in count_runs(plan).items():
         if total or kind != "trial of controls":
             noun, _, owner = kind.partition(" of ")
-            label = count_of(total, noun).partition(" ")[2] + (f" of {owner}" if owner else "")
+            label = quantify(total, noun).partition(" ")[2] + (f" of {owner}" if owner else "")
             lines.append(
                 f"  {total:>5} {label:<26}{done:>5} done" + (f", {failed} failed" if failed else "")
             )
@@ -183,7 +183,7 @@ def describe_plan(plan: StudyPlan) -> str:
     # Each error once, with the number of runs that ended with it
     errors = Counter(text.removeprefix(NOT_BEGUN_PREFIX) for text in plan.failed.values())
     lines += [
-        f"  failed: {text}" + (f" ({count_of(n, 'run')})" if n > 1 else "")
+        f"  failed: {text}" + (f" ({quantify(n, 'run')})" if n > 1 else "")
         for text, n in errors.items()
     ]
     return "\n".join(lines)

@@ -110,7 +110,7 @@ def read_record(run: Run) -> StudyRecord:
     Raises StoreError if an older version of mien wrote it and left out fields.
     """
     try:
-        return StudyRecord.model_validate(run.json(PLAN_FILE))
+        return StudyRecord.model_validate(run.read_json(PLAN_FILE))
     except ValidationError as error:
         names = dict.fromkeys(".".join(map(str, fault["loc"])) for fault in error.errors())
         raise StoreError(

@@ -32,7 +32,7 @@ def write_predictions(table: pd.DataFrame, run: str, spec: Mapping[str, Any], ou
 
 def read_predictions(run: Run) -> pd.DataFrame:
     """Return the predictions of a trial: a row per test image, as `run_trial` describes them."""
-    return pd.read_parquet(run.file(PREDICTIONS_FILE))
+    return pd.read_parquet(run.find_file(PREDICTIONS_FILE))
 
 
 def score_predictions(table: pd.DataFrame, run: str, spec: Mapping[str, Any]) -> Iterator[Record]:

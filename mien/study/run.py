@@ -15,7 +15,7 @@ from mien.prepare.specs import SplitSpec
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import FAILURE_FILE, Engine, Job
 from mien.runs.local import Local
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 from mien.runs.store import Run, Store
 from mien.study.file import describe_differences
 from mien.study.plan import (
@@ -68,7 +68,7 @@ def run_study(
 
     if not missing:
         scope = " selected by --only" if only else ""
-        say(f"{study.title}: {count_of(len(selected_by_run), 'trial')}{scope}, all done")
+        say(f"{study.title}: {quantify(len(selected_by_run), 'trial')}{scope}, all done")
         return study_run
 
     # Say what may surprise before hours of work
@@ -92,7 +92,7 @@ def run_study(
         trials_failed = sum(row.spec.name in failed for row in missing)
         trials_done = len(selected_by_run) - trials_failed
         raise TrialsFailed(
-            f"{trials_failed} of {count_of(len(selected_by_run), 'trial')} of {study.title} "
+            f"{trials_failed} of {quantify(len(selected_by_run), 'trial')} of {study.title} "
             f"failed, {trials_done} done; the first error: {first}. The report lists them, and the "
             "same command tries them again"
         )

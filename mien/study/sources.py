@@ -48,7 +48,7 @@ def find_withheld_sources(run: Run, store: Store) -> list[str]:
     A source that is not known to be free is not free, nor is one that the store no longer holds.
     """
     # The sets that the images name
-    index = pd.read_parquet(run.file(INDEX_FILE))
+    index = pd.read_parquet(run.find_file(INDEX_FILE))
     named = {
         (str(dataset), str(licence))
         for dataset, licence in index[["dataset", "licence"]].to_numpy()
@@ -65,7 +65,7 @@ def find_withheld_sources(run: Run, store: Store) -> list[str]:
     except StoreError:
         return [*withheld_names, f"what {run.name} was made from, which the store no longer holds"]
     for parent in ingested:
-        parent_index = pd.read_parquet(parent.file(INDEX_FILE))
+        parent_index = pd.read_parquet(parent.find_file(INDEX_FILE))
         if not _may_be_shown(read_terms(parent, parent_index)):
             withheld_names.append(f"{parent.spec['dataset']} ({find_licence(parent_index)})")
     return list(dict.fromkeys(withheld_names))

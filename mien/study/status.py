@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mien.runs.progress import count_of, format_duration
+from mien.runs.progress import format_duration, quantify
 from mien.runs.store import Store
 from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
@@ -84,7 +84,7 @@ def describe_progress(progress: Progress) -> str:
     """Return the progress as lines: done, under way, to come with its time, failed."""
     # What is done
     lines = [
-        f"{progress.study}: {progress.done} of {count_of(progress.trials, 'trial')} done, in "
+        f"{progress.study}: {progress.done} of {quantify(progress.trials, 'trial')} done, in "
         f"{format_duration(progress.seconds)}"
     ]
     for kind, (done, total) in (("cells", progress.cells), ("controls", progress.controls)):

@@ -145,7 +145,7 @@ def tabulate_predictions(
         return tabulate_answers(
             probabilities, encode_units(texts, columns), name, faces, spec.units
         )
-    true = faces.labels(spec.classes)
+    true = faces.number_labels(spec.classes)
     table = metrics.make_predictions(
         list(faces.index["key"]), list(faces.index["clip"]), true, probabilities, spec.classes
     )

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.runs.progress import count_of, track
+from mien.runs.progress import quantify, track
 from mien.seeds import make_rng
 
 MAX_JUDGES = 5  # judges of a panel, at most
@@ -67,7 +67,7 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
     judged if it occurs in at least two groups. Raises DataError unless there are two such classes.
     """
     # The classes that can be judged: those of two groups or more
-    unit, names = faces.independent_units()
+    unit, names = faces.find_independent_units()
     groups = names.to_numpy(dtype=str)
     emotions = faces.index["emotion"].to_numpy(dtype=str)
     candidates = [name for name in faces.classes if classes is None or name in classes]
@@ -76,13 +76,13 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
     if len(learnt) < 2:
         raise DataError(
             f"judges need two classes or more that two {unit}s or more show; in "
-            f"{count_of(len(faces), 'image')}, {'only ' + learnt[0] if learnt else 'no class'} is "
+            f"{quantify(len(faces), 'image')}, {'only ' + learnt[0] if learnt else 'no class'} is "
             "such a class. Give a larger set of real faces"
         )
 
     # Train one judge per fold, without the groups of that fold
     learnt_faces = faces.select(learnable)
-    features, labels = describe_gradients(learnt_faces.images), learnt_faces.labels(learnt)
+    features, labels = describe_gradients(learnt_faces.images), learnt_faces.number_labels(learnt)
     fold = np.full(len(faces), -1, dtype=np.int64)
     folds = min(MAX_JUDGES, len(set(groups[learnable])))
     models = []

@@ -14,8 +14,8 @@ from mien import metrics, stats
 from mien.audit.labels.judges import Judges, predict_by_judge, predict_out_of_fold, train_judges
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.findings import Finding, first_few
-from mien.runs.progress import count_of
+from mien.findings import Finding, list_some
+from mien.runs.progress import quantify
 from mien.seeds import derive_seed, make_rng
 from mien.stats import BOOTSTRAP_RESAMPLES, Record
 
@@ -91,7 +91,7 @@ def measure_labels(synthetic: Faces, train: Faces, test: Faces) -> Labels:
         left_out = sorted(set(synthetic.classes) - set(panel.classes))
         if left_out:
             message = (
-                f"too few real people show {first_few(left_out)}, so their labels were not judged"
+                f"too few real people show {list_some(left_out)}, so their labels were not judged"
             )
             findings.append(Finding("warning", f"classes not judged{suffix}", "", message))
 
@@ -373,7 +373,7 @@ def _report_amplified(records: Sequence[Record]) -> Iterator[Finding]:
             sources = f" ({' and '.join(sources_text)})" if sources_text else ""
             real = record.unit.removeprefix("of ")
             message = (
-                f"{count_of(record.n, f'{record.part} image')} "
+                f"{quantify(record.n, f'{record.part} image')} "
                 f"{'comes' if record.n == 1 else 'come'} from {real}{sources}: {record.value:.1f} "
                 "for each"
             )

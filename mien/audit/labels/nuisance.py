@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from mien import metrics, stats
 from mien.errors import DataError
 from mien.faces import Faces, find_known_unit, name_units
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.seeds import derive_seed, make_rng
 from mien.stats import Record
 
@@ -55,8 +55,8 @@ def measure_nuisance(faces: Faces) -> tuple[Record, ...]:
     if len(classes) < 2 or folds < 2:
         raise DataError(
             "nuisance leakage needs two classes and two subjects (or clips) or more; given: "
-            f"{count_of(len(classes), 'class')}, "
-            f"{count_of(groups.nunique(), unit)}"
+            f"{quantify(len(classes), 'class')}, "
+            f"{quantify(groups.nunique(), unit)}"
         )
 
     # Predict each label from each feature, out of fold

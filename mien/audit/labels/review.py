@@ -16,7 +16,7 @@ from mien.audit.memorisation.copies import find_copies
 from mien.audit.specs import QueueSpec, ReviewedSpec
 from mien.errors import DataError, StoreError, UsageError
 from mien.faces import EMOTIONS, Faces
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.ingest.emotions import find_emotion
 from mien.outside import expand_home
 from mien.pages.escape import unescape_cell, write_csv
@@ -24,7 +24,7 @@ from mien.pages.html import encode_picture, render_html
 from mien.pages.sheets import make_picture
 from mien.prepare.preprocess import summarise_faces, write_with_sheet
 from mien.runs.folders import require_free_file
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 from mien.runs.spec import list_parents, suggest
 from mien.runs.store import Run, RunSummary, Store
 
@@ -106,7 +106,7 @@ def make_queue(
     def build(out: Path, scratch: Path) -> RunSummary:
         # The most doubtful image of each clip first
         rows = find_suspects(pictured, people)
-        rows = rows.assign(clip=pictured.units("clip"))
+        rows = rows.assign(clip=pictured.name_units("clip"))
         rows = rows[rows["rank"] > 0].sort_values("rank")
         rows = (
             rows.assign(turn=rows.groupby("clip").cumcount())
@@ -119,7 +119,7 @@ def make_queue(
         table = table.reindex(columns=list(QUEUE_COLUMNS), fill_value="")
         write_csv(table, out / "queue.csv")
         (out / "index.html").write_text(_render_page(pictured, rows, faces.name), encoding="utf-8")
-        return {"holds": f"{count_of(len(rows), 'label')} to look at", "synthetic": synthetic}
+        return {"holds": f"{quantify(len(rows), 'label')} to look at", "synthetic": synthetic}
 
     return store.make(spec, build, alias)
 
@@ -157,7 +157,7 @@ def copy_queue(queue: Run, path: Path, store: Store, pictures: bool = False) -> 
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, target in pairs.items():
-        shutil.copyfile(queue.file(name), target)
+        shutil.copyfile(queue.find_file(name), target)
     return list(pairs.values())
 
 
@@ -180,7 +180,7 @@ def _explain_why_kept(queue: Run, store: Store) -> str:
     # Compare the pictures with every real image that their generator may have seen
     try:
         database = Faces.load(store.run(queue.spec["faces"]).path)
-        table = pd.read_csv(queue.file("queue.csv"), dtype="str", keep_default_na=False)
+        table = pd.read_csv(queue.find_file("queue.csv"), dtype="str", keep_default_na=False)
         keys = {unescape_cell(key) for key in table["key"]}
         database = database.select(database.index["key"].isin(keys).to_numpy(dtype=bool))
         copied: set[str] = set()
@@ -208,7 +208,7 @@ def _explain_why_kept(queue: Run, store: Store) -> str:
     if not real_runs:
         return "it was made from no real faces that it could be compared with"
     return (
-        f"{len(copied)} of its {count_of(len(database), 'picture')} show real faces again"
+        f"{len(copied)} of its {quantify(len(database), 'picture')} show real faces again"
         if copied
         else ""
     )
@@ -238,14 +238,14 @@ def read_decisions(path: Path, faces: str | None = None) -> Decisions:
     if lacking or (faces is None and "set" not in columns):
         lacking = lacking or ["set (or give --set)"]
         raise DataError(
-            f"{path} needs the columns set, key and decision; {first_few(lacking)} is missing. It "
-            f"has {first_few(columns, 12)}"
+            f"{path} needs the columns set, key and decision; {list_some(lacking)} is missing. It "
+            f"has {list_some(columns, 12)}"
         )
     rows = [{name: line[column] for column, name in enumerate(columns)} for line in lines]
     sets = {row["set"] for row in rows if row.get("set")} if faces is None else {faces}
     if len(sets) != 1:
         raise DataError(
-            f"{path} must be about one set; it names {first_few(sorted(sets)) or 'none'}. Divide "
+            f"{path} must be about one set; it names {list_some(sorted(sets)) or 'none'}. Divide "
             "it, or give --set"
         )
 
@@ -283,8 +283,8 @@ def apply_decisions(decisions: Decisions, store: Store, *, alias: str | None = N
     unknown_keys = [key for key in table.index if key not in set(keys)]
     if unknown_keys:
         raise DataError(
-            f"{len(unknown_keys)} of {count_of(len(table), 'decision')} name images that "
-            f"{parent.name} does not have, such as {first_few(unknown_keys, 3)}; its keys are like "
+            f"{len(unknown_keys)} of {quantify(len(table), 'decision')} name images that "
+            f"{parent.name} does not have, such as {list_some(unknown_keys, 3)}; its keys are like "
             f"{keys.iloc[0]}. Give --set if you mean another set"
         )
     rejected = keys.isin(table.index[table["decision"] == "reject"]).to_numpy(dtype=bool)

@@ -14,11 +14,11 @@ from mien.audit.leakage.duplicates import find_duplicates
 from mien.classifiers.baselines import Nearest
 from mien.errors import DataError
 from mien.faces import UNKNOWN_SOURCE, Faces
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.prepare.preprocess import preprocess
 from mien.prepare.specs import PreprocessSpec, Unit
 from mien.prepare.splits import find_shared
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.seeds import derive_seed
 from mien.stats import Record
 
@@ -235,11 +235,11 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
     # The prediction of each test image
     train, test = _bring_to_one_size(train, test)
     classes = [*dict.fromkeys([*train.classes, *test.classes])]
-    true = test.labels(classes)
+    true = test.number_labels(classes)
     predicted = Nearest(train, classes).predict(test).argmax(axis=1)
 
     # The accuracy on all images, and on those not affected
-    unit, names = test.independent_units()
+    unit, names = test.find_independent_units()
     group_names, group = np.unique(list(names), return_inverse=True)
     unit_text = f"accuracy, interval over {unit}s"
     accuracy = metrics.make_measure("accuracy")
@@ -287,9 +287,9 @@ def _report_shared(
             are = "is" if len(shared_names) == 1 else "are"
             share = format_percentage(int(affected.sum()), total, image)
             message = (
-                f"{count_of(len(shared_names), unit)} of the test side {are} in training: {share}"
+                f"{quantify(len(shared_names), unit)} of the test side {are} in training: {share}"
             )
-            yield Finding(severity, f"shared {unit}s", first_few(shared_names), message)
+            yield Finding(severity, f"shared {unit}s", list_some(shared_names), message)
 
     # Pictures on both sides
     kinds = {"exact": "equal to a training image in every pixel", "near": "nearly a training image"}
@@ -314,7 +314,7 @@ def _report_shared(
     ]
     if len(relabelled):
         have = "has" if len(relabelled) == 1 else "have"
-        message = f"{count_of(len(relabelled), image)} {have} another label in training"
+        message = f"{quantify(len(relabelled), image)} {have} another label in training"
         yield Finding(
             "warning",
             "one picture, two labels",
@@ -335,7 +335,7 @@ def _report_shared(
         message = (
             f"the subject of {share} is not known: only pictures can tell whether they were seen"
         )
-        where = first_few(list(test.index["key"][test.index["subject"] == ""]), 2)
+        where = list_some(list(test.index["key"][test.index["subject"] == ""]), 2)
         yield Finding("warning", "unknown subjects", where, message)
 
 
@@ -348,14 +348,14 @@ def _report_people(
         severity = "warning" if row["across"] else "note"
         if row["evidence"] == "nearness":
             message = (
-                f"their {count_of(row['number'], 'clip or photograph', 'clips or photographs')} "
+                f"their {quantify(row['number'], 'clip or photograph', 'clips or photographs')} "
                 f"are as near to each other as those of one person: {describe_nearness(row)}; is "
                 "this one person, or do two people look very much alike?"
             )
         else:
             have = "has" if row["number"] == 1 else "have"
             message = (
-                f"{count_of(row['number'], 'picture')} {have} both names: is this one person, or "
+                f"{quantify(row['number'], 'picture')} {have} both names: is this one person, or "
                 "is a label wrong?"
             )
         yield Finding(severity, "two names", pair, message)
@@ -377,10 +377,10 @@ def _report_people(
     if equal_names:
         are, were = ("is", "was") if len(equal_names) == 1 else ("are", "were")
         message = (
-            f"{count_of(len(equal_names), 'name')} {are} on both sides in different datasets, and "
+            f"{quantify(len(equal_names), 'name')} {are} on both sides in different datasets, and "
             f"{were} taken for different people; --one-dataset takes them for the same"
         )
-        yield Finding("warning", "equal names", first_few(equal_names), message)
+        yield Finding("warning", "equal names", list_some(equal_names), message)
 
 
 def describe_nearness(row: dict[Any, Any]) -> str:
@@ -403,12 +403,12 @@ def _report_inconclusive(doubles: names.Doubles) -> Iterator[Finding]:
         )
     else:
         have = (
-            f"{count_of(doubles.names, 'person', 'people')} "
+            f"{quantify(doubles.names, 'person', 'people')} "
             f"{'has' if doubles.names == 1 else 'have'}"
         )
         message = (
             f"cannot tell: {have} two clips or photographs or more, which is too few to compare; "
-            f"{count_of(names.MIN_NAMES, 'person', 'people')} with {names.MIN_FREE_UNITS} beyond "
+            f"{quantify(names.MIN_NAMES, 'person', 'people')} with {names.MIN_FREE_UNITS} beyond "
             "the first of each, in total, would suffice"
         )
     yield Finding("note", "people under two names", "", message)
@@ -416,4 +416,4 @@ def _report_inconclusive(doubles: names.Doubles) -> Iterator[Finding]:
 
 def format_percentage(count: int, total: int, image: str) -> str:
     """Return a number of images with the total and its share, as text."""
-    return f"{count:,} of {count_of(total, image)} ({100 * count / total:.1f} %)"
+    return f"{count:,} of {quantify(total, image)} ({100 * count / total:.1f} %)"

@@ -20,7 +20,7 @@ from mien.audit.leakage.measure import (
 from mien.faces import Faces
 from mien.pages.html import encode_picture, render_html
 from mien.pages.sheets import draw_grid, make_picture
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.stats import Record
 
 MAX_PICTURES = 24  # pairs of a kind, and pictures of a person, at most
@@ -61,8 +61,8 @@ def render_page(
         names=names,
         image=image,
         total=len(test),
-        tested=count_of(len(test), image),
-        trained=count_of(len(train), "training image"),
+        tested=quantify(len(test), image),
+        trained=quantify(len(train), "training image"),
         nearness=describe_nearness,
         ways=list(_list_ways(measurements)),
         nearest=_select_overall(

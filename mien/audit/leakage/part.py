@@ -6,7 +6,7 @@ from mien.audit.leakage.measure import measure_leakage
 from mien.audit.part import Part, PartInput, PartResult, list_findings, try_measure
 from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.prepare import splits
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.stats import Record
 
 
@@ -58,7 +58,7 @@ def add_generator_overlap(
         if len(unseen):
             measured.notes.append(
                 f"--train is not what the generator was trained on: it lacks {len(unseen):,} of "
-                f"{count_of(total, 'image')} that the generator saw, so copies of these cannot be "
+                f"{quantify(total, 'image')} that the generator saw, so copies of these cannot be "
                 "found. Name the set that it was trained on"
             )
     return measured

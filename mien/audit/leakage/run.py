@@ -25,7 +25,7 @@ from mien.findings import Finding
 from mien.pages.escape import write_csv
 from mien.prepare.specs import Unit
 from mien.runs.folders import require_free, write_whole_folder
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 from mien.runs.store import Run, RunSummary, Store
 
 # the files of a report that --out copies
@@ -64,7 +64,7 @@ def run_leakage(
         (out / "index.html").write_text(
             render_page(measurements, train, test, sides.names), encoding="utf-8"
         )
-        images = count_of(len(measurements.rows), name_images(test))
+        images = quantify(len(measurements.rows), name_images(test))
         return {"holds": f"{measurements.affected:,} of {images} affected"}
 
     return store.make(spec, build, alias)
@@ -77,11 +77,11 @@ def copy_report(run: Run, out: Path | None) -> Path:
     folder, and can be written.
     """
     if out is None:
-        return run.file("index.html")
+        return run.find_file("index.html")
     with write_whole_folder(require_free(out)) as folder:
         for name in REPORT_FILES:
-            shutil.copyfile(run.file(name), folder / name)
-    about = run.json("leakage.json")
+            shutil.copyfile(run.find_file(name), folder / name)
+    about = run.read_json("leakage.json")
     if about["licences"]:
         say(
             f"{out} contains images that are not synthetic "
@@ -93,16 +93,16 @@ def copy_report(run: Run, out: Path | None) -> Path:
 def list_leakage_lines(run: Run) -> Iterator[str]:
     """Yield the results of a leakage run as a few lines for a terminal."""
     # The sides, and how much of the test side was seen
-    about = run.json("leakage.json")
+    about = run.read_json("leakage.json")
     total, affected, image = about["test_images"], about["affected"], about["what"]
     share_text = "none was found to have been seen in training"
     if affected:
         share_text = (
             f"{format_percentage(affected, total, image)} {_choose_was(affected)} seen in training"
         )
-    names_of, training_images = about["names"], count_of(about["training_images"], "training image")
+    names_of, training_images = about["names"], quantify(about["training_images"], "training image")
     yield (
-        f"{names_of['test']} ({count_of(total, image)}) against {names_of['train']} "
+        f"{names_of['test']} ({quantify(total, image)}) against {names_of['train']} "
         f"({training_images}), no {about['by']} to be shared:"
     )
     yield share_text

@@ -16,10 +16,10 @@ import pandas as pd
 from mien.audit import plain_folders
 from mien.errors import DataError, UsageError
 from mien.faces import Faces
-from mien.findings import first_few
+from mien.findings import list_some
 from mien.outside import read_text
 from mien.pages.escape import unescape_cell
-from mien.runs.progress import count_of, say
+from mien.runs.progress import quantify, say
 from mien.runs.spec import suggest
 from mien.runs.store import Run, Store
 
@@ -155,7 +155,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     if len(lines) < 2:
         raise DataError(
             f"{path} needs a line of column names and a row per image; it has "
-            f"{count_of(len(lines), 'line')}"
+            f"{quantify(len(lines), 'line')}"
         )
     columns = [cell.lower() for cell in lines[0]]
     return columns, [line + [""] * (len(columns) - len(line)) for line in lines[1:]]
@@ -210,8 +210,8 @@ def _read_division(path: Path, keys: list[str]) -> pd.DataFrame:
     if unmatched:
         raise DataError(
             f"{path} must name images of the set, each by the end of one key; {len(unmatched)} of "
-            f"{len(lines)} names fit no key or several, such as {first_few(unmatched, 3)}. Keys "
-            f"are like {first_few(keys, 2)}. Give keys, or paths below the folder"
+            f"{len(lines)} names fit no key or several, such as {list_some(unmatched, 3)}. Keys "
+            f"are like {list_some(keys, 2)}. Give keys, or paths below the folder"
         )
     return pd.DataFrame(
         {"key": matched, "side": [_normalise_side(line[side_column]) for line in lines]},
@@ -262,13 +262,13 @@ def _select_two(table: pd.DataFrame, first: str, second: str, total: int) -> pd.
     if missing:
         raise DataError(
             f"the sides must be called {first} and {second}, and there is no {missing[0]}; found: "
-            f"{first_few(existing, 8)}. --between A:B names the two sides to compare"
+            f"{list_some(existing, 8)}. --between A:B names the two sides to compare"
         )
     rows = table[table["side"].isin([first, second])]
     left_out = total - rows["key"].nunique()
     if left_out:
         say(
-            f"{left_out:,} of {count_of(total, 'image')} {'is' if left_out == 1 else 'are'} "
+            f"{left_out:,} of {quantify(total, 'image')} {'is' if left_out == 1 else 'are'} "
             f"neither {first} nor {second}, and {'was' if left_out == 1 else 'were'} left out"
         )
     return rows.assign(side=np.where(rows["side"] == first, "train", "test")).reset_index(drop=True)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from mien.audit.memorisation.search import Coarse, Match, make_owners, match_pixels, soften
 from mien.audit.specs import MatchesSpec
 from mien.faces import Faces, name_distinct_units
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.store import Run, RunSummary, Store
 
 MATCH_BLOCK_IMAGES = 8192  # images that are matched together
@@ -176,13 +176,13 @@ def run(spec: MatchesSpec, store: Store) -> Run:
         pd.DataFrame({"place": nearest, **asdict(match)}).to_parquet(
             out / "matches.parquet", index=False
         )
-        return {"holds": f"{count_of(len(nearest), 'image')} matched to {len(finder.soft):,}"}
+        return {"holds": f"{quantify(len(nearest), 'image')} matched to {len(finder.soft):,}"}
 
     return store.make(spec, build)
 
 
 def _read_table(run: Run) -> pd.DataFrame:
-    return pd.read_parquet(run.file("matches.parquet"))
+    return pd.read_parquet(run.find_file("matches.parquet"))
 
 
 def _to_match(table: pd.DataFrame) -> Match:

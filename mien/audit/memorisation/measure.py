@@ -69,7 +69,7 @@ from mien.hashes import (
     count_bits_to_nearest_other,
     hash_images,
 )
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.stats import Interval, Record
 
 PIXEL_SPACE = "pixels"  # the space that is always there
@@ -138,7 +138,7 @@ def measure_memorisation(
     found_matches = find() if find else matches.find_matches(train, test, synthetic)
     if not is_unseen.all():
         notes.append(
-            f"{int((~is_unseen).sum())} of {count_of(len(test), 'held-out image')} are of training "
+            f"{int((~is_unseen).sum())} of {quantify(len(test), 'held-out image')} are of training "
             "subjects, and were left out"
         )
         test, found_matches = test.select(is_unseen), found_matches.select_test(is_unseen)
@@ -201,7 +201,7 @@ def _note_unknown(faces: Faces, side: str) -> list[str]:
     if not unknown:
         return []
     return [
-        f"{unknown} of {count_of(len(faces), f'{side} image')} {'is' if unknown == 1 else 'are'} "
+        f"{unknown} of {quantify(len(faces), f'{side} image')} {'is' if unknown == 1 else 'are'} "
         "of unknown subjects: each of their clips counts as one subject"
     ]
 
@@ -289,7 +289,7 @@ def _prepare_sides(train: Faces, test: Faces, synthetic: Faces, synthetic_matche
 def _note_few_people(people: ImagePeople) -> _Measured:
     if people.count >= FEW_PEOPLE:
         return _Measured()
-    count = count_of(people.count, "held-out person", "held-out people")
+    count = quantify(people.count, "held-out person", "held-out people")
     note = f"the comparison is with only {count}; intervals are wide, or unknown"
     return _Measured(notes=(note,))
 

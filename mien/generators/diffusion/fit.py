@@ -85,7 +85,7 @@ class DiffusionTraining:
             PIECE_IMAGES[where.type], -(-spec.batch // (1 if where.type == "cpu" else group.size))
         )
         self.images = torch.from_numpy(np.array(faces.images)).to(where)
-        self.labels = torch.from_numpy(faces.labels()).to(where)
+        self.labels = torch.from_numpy(faces.number_labels()).to(where)
         self.chances = compute_chances(faces.index, spec.balance, spec.clip_first)
         mean, self.sigma_data = compute_statistics(faces.images, spec.residual)
         self.mean = mean.to(where)
@@ -290,8 +290,8 @@ def fit_diffusion(
         if work.piece_count < group.size:
             raise UsageError(
                 f"each process needs a piece of the batch, and a batch of {spec.batch} has "
-                f"{progress.count_of(work.piece_count, 'piece')}; start at most "
-                f"{progress.count_of(work.piece_count, 'process')}"
+                f"{progress.quantify(work.piece_count, 'piece')}; start at most "
+                f"{progress.quantify(work.piece_count, 'process')}"
             )
         progress.say(describe_repeats(shown_faces, work))
 
@@ -331,7 +331,7 @@ def fit_diffusion(
                 memory.find_piece_size(work, resources.memory, count_threads(work))
             )
             progress.say(
-                f"{label}: {work.piece_size} of {progress.count_of(spec.batch, 'image')} at a "
+                f"{label}: {work.piece_size} of {progress.quantify(spec.batch, 'image')} at a "
                 "time, to "
                 f"stay within {format_bytes(resources.memory)}"
             )
@@ -392,7 +392,7 @@ def fit_diffusion(
     loss_watch.end(spec.updates)
     if loss_watch.skipped:
         progress.say(
-            f"{label}: {loss_watch.skipped} of {progress.count_of(spec.updates, 'step')} were "
+            f"{label}: {loss_watch.skipped} of {progress.quantify(spec.updates, 'step')} were "
             "skipped, because their loss was not a number"
         )
     work.network.load_state_dict(weights)
@@ -495,7 +495,7 @@ def describe_repeats(faces: Faces, work: DiffusionTraining) -> str:
         repeat = total * work.chances[images].sum() / images.sum()
         classes.append(f"{name} {images.sum():,} x {repeat:.1f}")
     return (
-        f"learning from {progress.count_of(len(faces), 'image')}, each shown (images x times): "
+        f"learning from {progress.quantify(len(faces), 'image')}, each shown (images x times): "
         f"{', '.join(classes)}"
     )
 

@@ -28,7 +28,7 @@ from mien.generators.diffusion.unet import UNet
 from mien.generators.specs import TrainSpec
 from mien.pages import charts
 from mien.runs import checkpoints
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 MEASUREMENTS = 16  # how often a training is measured, and a snapshot saved
 
@@ -111,7 +111,7 @@ def hold_out(faces: Faces, spec: TrainSpec) -> tuple[Faces, Faces | None]:
     if not subjects_aside:
         raise DataError(
             "held_out must leave every emotion to a subject who is not held out, and that is "
-            f"impossible with {count_of(len(faces.subjects), 'subject')}; set held_out=0 to train "
+            f"impossible with {quantify(len(faces.subjects), 'subject')}; set held_out=0 to train "
             "on all images"
         )
     return faces.select(~aside), faces.select(aside)
@@ -157,7 +157,7 @@ class HeldOutWatch:
         rows = rng.permutation(len(faces))[:PROBE_IMAGES]
         noise = rng.standard_normal((len(rows), *faces.size), dtype=np.float32)
         x0 = scaling.to_model(faces.images[rows]).to(self.work.where) - self.work.mean
-        labels = torch.from_numpy(faces.labels()[rows]).to(self.work.where)
+        labels = torch.from_numpy(faces.number_labels()[rows]).to(self.work.where)
         return x0, labels, torch.from_numpy(noise).to(self.work.where)
 
     @property

@@ -81,7 +81,7 @@ def summarise(generator: Diffusion) -> str:
     size, images_seen = count_parameters(generator), generator.spec.updates * generator.spec.batch
     text = (
         f"{generator.spec.kind}, {size / 1e6:.2f} million parameters, "
-        f"{progress.count_of(images_seen, 'image')} seen"
+        f"{progress.quantify(images_seen, 'image')} seen"
     )
     text += f", loss {generator.losses['loss'].iloc[-1]:.4f}"
     return text + (
@@ -97,7 +97,7 @@ def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion
 
     def load_network(name: str) -> nn.Module:
         unet = UNet(about["size"][0], spec.net)
-        checkpoints.load_weights(run.file(name), unet)
+        checkpoints.load_weights(run.find_file(name), unet)
         return prepare_for_inference(unet.to(where))
 
     return Diffusion(
@@ -105,8 +105,8 @@ def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion
         network=load_network("generator.safetensors"),
         early=load_network(EARLY_WEIGHTS) if EARLY_WEIGHTS in files else None,
         sigma_data=about["sigma_data"],
-        mean=torch.from_numpy(np.load(run.file("mean.npy"), allow_pickle=False)).to(where),
-        levels=pd.read_csv(run.file("levels.csv"))
+        mean=torch.from_numpy(np.load(run.find_file("mean.npy"), allow_pickle=False)).to(where),
+        levels=pd.read_csv(run.find_file("levels.csv"))
         if "levels.csv" in files
         else heldout.make_empty_table(),
         chosen=ChosenWeights(**about["chosen"]),

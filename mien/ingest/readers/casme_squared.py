@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.emotions import label_rows
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
@@ -251,7 +251,7 @@ def _find_codes(sheet: Path, candidates: list[SheetPage], page_name: str | None)
             table for table in coded if table.page and table.page.title.lower() == page_name.lower()
         ]
     if not coded:
-        titles = first_few([page.title for page in candidates])
+        titles = list_some([page.title for page in candidates])
         raise DataError(
             f"{sheet} must have a page of codes, whose eighth column says micro- or "
             f"macro-expression, and the pages {titles or '(none)'} have "
@@ -298,7 +298,7 @@ def _report_unknown_offsets(
     open_ended = [values for _, values in rows if parse_number(values["offset"]) == 0]
     names = [f"{subjects.get(values['subject'], '?')}/{values['clip']}" for values in open_ended]
     message = f"the offset is 0, which means unknown; these clips end at their apex: {len(names)}"
-    return [Finding("note", "no offset", first_few(names), message)] if names else []
+    return [Finding("note", "no offset", list_some(names), message)] if names else []
 
 
 # The tree
@@ -325,7 +325,7 @@ def _index_by_code(frames_by_folder: ClipFolders) -> tuple[ClipFolders, list[Fin
         for path in frames.values()
     )
     findings = (
-        [Finding("warning", "repeated video", first_few(doubled), message, pictures=lost_images)]
+        [Finding("warning", "repeated video", list_some(doubled), message, pictures=lost_images)]
         if doubled
         else []
     )

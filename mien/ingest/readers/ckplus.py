@@ -10,7 +10,7 @@ FACS/S005/001/S005_001_00000011_facs.txt          a line for each action unit: i
 import re
 from pathlib import Path
 
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.folders import IMAGE_SUFFIXES, FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import (
@@ -160,7 +160,7 @@ def _report_foreign_files(texts: list[str]) -> list[Finding]:
     foreign = [path for path in texts if not _ANNOTATION_PATTERN.fullmatch(path)]
     message = f"text files that are not named as annotations, ignored: {len(foreign)}"
     return (
-        [Finding("note", "foreign files", first_few(foreign), message, files=tuple(foreign))]
+        [Finding("note", "foreign files", list_some(foreign), message, files=tuple(foreign))]
         if foreign
         else []
     )

@@ -8,7 +8,7 @@ CK+48/disgust/S010_004_00000017.png     subject S010, sequence 004, frame 17
 import re
 from pathlib import Path
 
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.ckplus import READER as CKPLUS
@@ -73,7 +73,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         lost_images = tuple(image[0] for image in matched if _name_clip(image) in contradictory)
         findings.append(
             Finding(
-                "warning", "contradiction", first_few(contradictory), message, pictures=lost_images
+                "warning", "contradiction", list_some(contradictory), message, pictures=lost_images
             )
         )
 

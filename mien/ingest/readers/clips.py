@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from mien.errors import DataError
-from mien.findings import Finding, find_consecutive_runs, first_few
+from mien.findings import Finding, find_consecutive_runs, list_some
 from mien.ingest import facs
 from mien.ingest.copied_files import find_copies
 from mien.ingest.emotions import label_rows
@@ -31,7 +31,7 @@ from mien.ingest.readers.sheets import (
     read_sheet_table,
 )
 from mien.ingest.specs import IngestSpec
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 RECORDINGS_RANK = 3  # the rank (see `_rank_folder`) of whole recordings
 
@@ -247,7 +247,7 @@ def find_tree(
     where = trees[0] or "."
     message = (
         "the frames were read from this "
-        f"folder{f', and not from {first_few(other_trees)}' if other_trees else ''}"
+        f"folder{f', and not from {list_some(other_trees)}' if other_trees else ''}"
     )
     findings = [Finding("note", "tree", where, message)]
     if _rank_folder(root, trees[0]) > 1:
@@ -311,7 +311,7 @@ def group_by_folder(
     if stray:
         message = f"images not at {layout}, left out: {len(stray)}"
         findings.append(
-            Finding("warning", "misplaced image", first_few(stray), message, pictures=tuple(stray))
+            Finding("warning", "misplaced image", list_some(stray), message, pictures=tuple(stray))
         )
     if repeated:
         message = (
@@ -319,7 +319,7 @@ def group_by_folder(
         )
         findings.append(
             Finding(
-                "warning", "repeated frame", first_few(repeated), message, pictures=tuple(repeated)
+                "warning", "repeated frame", list_some(repeated), message, pictures=tuple(repeated)
             )
         )
     return chosen, findings
@@ -534,7 +534,7 @@ def join_clips_and_frames(
 def format_ranges(numbers: Sequence[int], limit: int = 6) -> str:
     """Return sorted numbers as text, with ranges: 3-7, 9."""
     runs = find_consecutive_runs(numbers)
-    return first_few([f"{low}-{high}" if high > low else str(low) for low, high in runs], limit)
+    return list_some([f"{low}-{high}" if high > low else str(low) for low, high in runs], limit)
 
 
 def _list_candidate_folders(clip: SheetClip) -> list[tuple[str, str]]:
@@ -567,7 +567,7 @@ def _renumber(clip: SheetClip, frames: Frames, sure: bool) -> tuple[Frames, list
         return frames, []
     message = (
         f"files are counted from {first} to {last}, and the sheet has {clip.onset}-{clip.offset}, "
-        f"{count_of(length, 'frame')}: which file is which frame is not known; left out. If the "
+        f"{quantify(length, 'frame')}: which file is which frame is not known; left out. If the "
         "files have the sheet's numbers, give --numbers sheet"
     )
     pictures = tuple(frames.values())
@@ -621,7 +621,7 @@ def _report_gaps(clip: SheetClip, frames: Frames, own_folder: bool) -> list[Find
     if len(present) < length:
         lacking = length - len(present)
         message = (
-            f"{lacking} of {count_of(length, 'frame')} {'has' if lacking == 1 else 'have'} no file"
+            f"{lacking} of {quantify(length, 'frame')} {'has' if lacking == 1 else 'have'} no file"
         )
         if length < 100_000:
             missing = [
@@ -654,7 +654,7 @@ def _report_unused_folders(folders: Sequence[Frames], shared: bool) -> list[Find
         message = f"folders of which the sheet names no clip, left out: {len(names)}"
         pictures = tuple(path for frames in folders for path in frames.values())
         return [
-            Finding("note", "clip not in the sheet", first_few(names), message, pictures=pictures)
+            Finding("note", "clip not in the sheet", list_some(names), message, pictures=pictures)
         ]
     return [
         Finding(
@@ -685,7 +685,7 @@ def _report_between_clips(
         f"frames of videos outside the onset and offset of every clip, left out: {len(pictures):,}"
     )
     folders = sorted({path.rpartition("/")[0] for path in pictures})
-    return [Finding("note", "outside every clip", first_few(folders), message, pictures=pictures)]
+    return [Finding("note", "outside every clip", list_some(folders), message, pictures=pictures)]
 
 
 def _report_unread_units(clips: Sequence[SheetClip]) -> list[Finding]:
@@ -696,7 +696,7 @@ def _report_unread_units(clips: Sequence[SheetClip]) -> list[Finding]:
             "note",
             "action units not understood",
             key,
-            f"kept as text, but not action units: {first_few(words)}",
+            f"kept as text, but not action units: {list_some(words)}",
         )
         for key, words in unread.items()
         if words
@@ -743,11 +743,11 @@ def _report_overlaps(table: pd.DataFrame) -> list[Finding]:
     unequal = int((shared.groupby("path")["raw_label"].nunique() > 1).sum())
     message = (
         f"images within the onset and offset of more than one clip: {shared['path'].nunique():,}, "
-        f"of {count_of(len(clips), 'clip')}; each clip gets a "
+        f"of {quantify(len(clips), 'clip')}; each clip gets a "
         f"copy{f', {unequal:,} of them with different labels' if unequal else ''}. A split by clip "
         "may separate the copies; a split by subject never does"
     )
-    return [Finding("warning", "overlapping clips", first_few(clips), message)]
+    return [Finding("warning", "overlapping clips", list_some(clips), message)]
 
 
 def _rank_folder(root: Path, above: str) -> int:

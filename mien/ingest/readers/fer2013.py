@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.folders import IMAGE_SUFFIXES, FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import (
@@ -274,7 +274,7 @@ def report_ignored_images(images: Sequence[str], table: str) -> list[Finding]:
     """Return a note about image files next to a table that holds the pictures, if there are any."""
     message = f"image files next to {table}, which holds the pictures, ignored: {len(images)}"
     return (
-        [Finding("note", "beside the table", first_few(images), message, pictures=tuple(images))]
+        [Finding("note", "beside the table", list_some(images), message, pictures=tuple(images))]
         if images
         else []
     )
@@ -315,7 +315,7 @@ def _read_table(root: Path, table: str) -> tuple[list[ImageRow], list[Finding], 
         )
         lost_images = tuple(f"{table}#{position}" for position in unusable)
         row_names = tuple(name_row(table, position) for position in unusable)
-        numbers = first_few([str(position) for position in unusable])
+        numbers = list_some([str(position) for position in unusable])
         findings.append(
             Finding(
                 "warning", "unusable row", numbers, message, pictures=lost_images, rows=row_names
@@ -360,7 +360,7 @@ def _read_folders(images: Sequence[str]) -> tuple[list[ImageRow], list[Finding]]
             "images whose name and folder disagree about the set; the name was used: "
             f"{len(misfiled)}"
         )
-        findings.append(Finding("warning", "wrong folder", first_few(misfiled), message))
+        findings.append(Finding("warning", "wrong folder", list_some(misfiled), message))
 
     # Leave out names that are in more than one class.
     rows = [
@@ -378,7 +378,7 @@ def _read_folders(images: Sequence[str]) -> tuple[list[ImageRow], list[Finding]]
             Finding(
                 "warning",
                 "contradiction",
-                first_few(sorted(contradictory)),
+                list_some(sorted(contradictory)),
                 message,
                 pictures=lost_images,
             )
@@ -389,4 +389,4 @@ def _read_folders(images: Sequence[str]) -> tuple[list[ImageRow], list[Finding]]
 def _mention_other_tables(tables: Sequence[str], table: str) -> str:
     """Return the end of a sentence that names the tables which were not read."""
     other_tables = [path for path in tables if path != table]
-    return f", and not from {first_few(other_tables)}" if other_tables else ""
+    return f", and not from {list_some(other_tables)}" if other_tables else ""

@@ -33,7 +33,7 @@ from mien.ingest.readers.rows import (
 )
 from mien.ingest.specs import IngestSpec
 from mien.licences import Terms
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 CLASSES = (
     "neutral",
@@ -238,7 +238,7 @@ def _join_by_position(
             "note",
             "joined by position",
             pictures,
-            f"row by row with {votes}: {count_of(len(cast), 'row')}",
+            f"row by row with {votes}: {quantify(len(cast), 'row')}",
         )
     ]
 
@@ -252,7 +252,7 @@ def _check_alignment(
     # Both tables must have the same rows, with the same usage in each.
     if len(cast) != len(entries):
         raise DataError(
-            f"{votes} has {count_of(len(cast), 'row')} and {pictures} {len(entries)}, and must "
+            f"{votes} has {quantify(len(cast), 'row')} and {pictures} {len(entries)}, and must "
             f"have as many: {remedy}"
         )
     for position, (vote, (_, usage)) in enumerate(zip(cast, entries, strict=True)):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from mien.errors import DataError
-from mien.findings import Finding, Severity, first_few
+from mien.findings import Finding, Severity, list_some
 from mien.ingest import patterns
 from mien.ingest.emotions import find_emotion, label_rows
 from mien.ingest.folders import (
@@ -25,7 +25,7 @@ from mien.ingest.folders import (
 )
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.specs import IngestSpec
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.spec import suggest
 
 READER = Reader(
@@ -130,7 +130,7 @@ def recognise(look: FolderGlance) -> str | None:
         if len(parts) > 1 + (parts[0] in SPLIT_FOLDERS)
     }
     emotions = sorted(name for name in classes if find_emotion(name, {}))
-    return f"class folders {first_few(emotions)}" if emotions else None
+    return f"class folders {list_some(emotions)}" if emotions else None
 
 
 # Class folders
@@ -151,7 +151,7 @@ def _read_class_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame
     if stray:
         message = f"images in no class folder, left out: {len(stray)}"
         findings.append(
-            Finding("warning", "no class", first_few(stray), message, pictures=tuple(stray))
+            Finding("warning", "no class", list_some(stray), message, pictures=tuple(stray))
         )
 
     # A class without images may be a failed copy.
@@ -163,7 +163,7 @@ def _read_class_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame
     ]
     if empty:
         message = f"class folders without images: {len(empty)}"
-        findings.append(Finding("warning", "empty folder", first_few(empty), message))
+        findings.append(Finding("warning", "empty folder", list_some(empty), message))
 
     # Splits on the disk are not used: they may share people.
     splits = sorted(
@@ -172,7 +172,7 @@ def _read_class_folders(root: Path, images: Sequence[str]) -> tuple[pd.DataFrame
     )
     if splits:
         message = "read as one set; `mien split` decides which images are used to train and to test"
-        findings.append(Finding("note", "split folders", first_few(splits), message))
+        findings.append(Finding("note", "split folders", list_some(splits), message))
     return _make_rows(list(labels), list(labels.values())), findings
 
 
@@ -331,7 +331,7 @@ def _select_rows(
             severity,
             kind,
             table,
-            f"{message}: {first_few(sorted(names))} ({len(names)} in all)",
+            f"{message}: {list_some(sorted(names))} ({len(names)} in all)",
             pictures=tuple(sorted(names)) if severity == "warning" else (),
             rows=tuple(rows.get(kind, ())),
         )
@@ -398,9 +398,9 @@ def _search_pattern(
     if unmatched:
         message = (
             f"the {noun} pattern finds nothing in {len(unmatched)} of "
-            f"{count_of(len(paths), 'path')}; their {noun} is unknown"
+            f"{quantify(len(paths), 'path')}; their {noun} is unknown"
         )
-        findings.append(Finding("warning", f"no {noun}", first_few(unmatched), message))
+        findings.append(Finding("warning", f"no {noun}", list_some(unmatched), message))
     return values, findings
 
 
@@ -447,7 +447,7 @@ def _report_doubts(rows: pd.DataFrame) -> list[Finding]:
             f"clips with images of several classes: {len(mixed)}; check the pattern or the column "
             "of clips"
         )
-        findings.append(Finding("warning", "clip of several classes", first_few(mixed), message))
+        findings.append(Finding("warning", "clip of several classes", list_some(mixed), message))
     return findings
 
 
@@ -455,12 +455,12 @@ def _describe_contents(root: Path, images: Sequence[str], findings: Sequence[Fin
     """Return a description of a folder that has no usable image."""
     if findings and images:
         return (
-            f"found {count_of(len(images), 'image')}, none of which is usable: {findings[0].what}"
+            f"found {quantify(len(images), 'image')}, none of which is usable: {findings[0].what}"
         )
     suffixes = Counter(PurePosixPath(path).suffix for path, _ in iterate_files(root, ""))
-    contents = first_few(
+    contents = list_some(
         [
-            f"{count_of(count, 'file')} {suffix or 'without suffix'}"
+            f"{quantify(count, 'file')} {suffix or 'without suffix'}"
             for suffix, count in suffixes.most_common()
         ]
     )

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from mien import pictures
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.folders import (
     IMAGE_SUFFIXES,
     FolderGlance,
@@ -377,7 +377,7 @@ def _leave_out_copied_tables(
         "pictures that another table holds too, byte for byte and with the same label, left out: "
         f"{len(copied)}"
     )
-    finding = Finding("warning", "copied table", first_few(names), message, pictures=names)
+    finding = Finding("warning", "copied table", list_some(names), message, pictures=names)
     return [row for row in rows if name_picture(row) not in copied], [finding]
 
 
@@ -423,7 +423,7 @@ def _report_stray_files(paths: Sequence[str], rows: Sequence[ImageRow]) -> list[
     if not stray:
         return []
     message = f"picture files that no row of the tables points to, left out: {len(stray)}"
-    return [Finding("warning", "file without row", first_few(stray), message, pictures=stray)]
+    return [Finding("warning", "file without row", list_some(stray), message, pictures=stray)]
 
 
 def _read_table(

@@ -6,7 +6,7 @@ KA.AN1.39.tiff    subject KA, her first photograph of anger, number 39 of 213
 import re
 from pathlib import Path
 
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, make_listing, match_paths, report_incomplete_release
@@ -70,7 +70,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         message = (
             f"names that differ from the form KA.AN1.39.tiff and were still read: {len(misspelt)}"
         )
-        findings.append(Finding("warning", "misspelt name", first_few(misspelt), message))
+        findings.append(Finding("warning", "misspelt name", list_some(misspelt), message))
 
     # Each photograph is an image without a clip.
     rows = [

@@ -8,7 +8,7 @@ AF01 and BF01 are one person. The subject is F01, so that no split separates the
 import re
 from pathlib import Path
 
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, make_listing, match_paths, report_incomplete_release
@@ -85,7 +85,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     unpaired = sorted(subjects["A"] ^ subjects["B"])
     if unpaired:
         message = f"people with only one of the two series: {len(unpaired)}"
-        findings.append(Finding("note", "one series", first_few(unpaired), message))
+        findings.append(Finding("note", "one series", list_some(unpaired), message))
 
     # The letter of the series is not part of the subject.
     rows = [

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.emotions import label_rows
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
@@ -30,7 +30,7 @@ from mien.ingest.readers.clips import (
 )
 from mien.ingest.specs import IngestSpec
 from mien.licences import make_request_terms
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 
 READER = Reader(
     dataset="mmew",
@@ -123,10 +123,10 @@ def _report_disagreements(rows: pd.DataFrame) -> list[Finding]:
         Finding(
             "note" if READER.labels.get(folder) == READER.labels.get(raw.lower()) else "warning",
             "folder of another label",
-            first_few(names),
+            list_some(names),
             (
                 f"the folder says {folder} and the sheet {raw}, which is used: "
-                f"{count_of(len(names), 'clip')}"
+                f"{quantify(len(names), 'clip')}"
             ),
         )
         for (folder, raw), names in sorted(unequal.items())
@@ -166,6 +166,6 @@ def _scan_photographs(root: Path, spec: IngestSpec) -> Listing:
         )
         folders = sorted({path.rpartition("/")[0] for path in other_images})
         findings.append(
-            Finding("note", "other images", first_few(folders), message, pictures=other_images)
+            Finding("note", "other images", list_some(folders), message, pictures=other_images)
         )
     return Listing(tree, rows, (), (*findings, *other_files, *left_out), READER.licence, "macro")

@@ -9,7 +9,7 @@ camera and light, so a split must be by subject, never by file.
 import re
 from pathlib import Path
 
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader
 from mien.ingest.readers.rows import ImageRow, assign_phases, make_listing, match_paths
@@ -99,7 +99,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         )
         findings.append(
             Finding(
-                "warning", "repeated frame", first_few(repeated), message, pictures=tuple(repeated)
+                "warning", "repeated frame", list_some(repeated), message, pictures=tuple(repeated)
             )
         )
 
@@ -139,13 +139,13 @@ def _choose_trees(images: list[re.Match[str]]) -> tuple[list[re.Match[str]], lis
     unread_trees = sorted(trees - set(chosen.values()))
     if not unread_trees:
         return images, []
-    message = f"the frames were read here, and not in {first_few(unread_trees)}"
+    message = f"the frames were read here, and not in {list_some(unread_trees)}"
     selected = [image for image in images if image[0][: image.start(3)] in chosen.values()]
     lost_images = tuple(
         image[0] for image in images if image[0][: image.start(3)] not in chosen.values()
     )
     return selected, [
-        Finding("note", "tree", first_few(sorted(chosen.values())), message, pictures=lost_images)
+        Finding("note", "tree", list_some(sorted(chosen.values())), message, pictures=lost_images)
     ]
 
 
@@ -156,6 +156,6 @@ def _report_gaps(clip: str, frames: dict[int, str]) -> list[Finding]:
         return []
     message = (
         "numbers between the first frame and the last without a file: "
-        f"{first_few([str(number) for number in absent])}"
+        f"{list_some([str(number) for number in absent])}"
     )
     return [Finding("warning", "missing frames", clip, message)]

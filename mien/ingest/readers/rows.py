@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.copied_files import find_copies
 from mien.ingest.emotions import LEFT_OUT, find_emotion, label_rows
 from mien.ingest.reader import WHOLE_FILE, Listing, Reader, Unpack, make_dataset_error
@@ -46,7 +46,7 @@ def match_paths(
     if stray:
         message = f"images not at {layout}, left out: {len(stray)}"
         findings.append(
-            Finding("warning", "misplaced image", first_few(stray), message, pictures=tuple(stray))
+            Finding("warning", "misplaced image", list_some(stray), message, pictures=tuple(stray))
         )
     return [match for _, match in candidates if match is not None], findings
 
@@ -57,7 +57,7 @@ def report_copies(doubles: Iterable[str]) -> list[Finding]:
     if not names:
         return []
     message = f"copies of images, by their names, left out: {len(names)}"
-    return [Finding("warning", "copy", first_few(names), message, pictures=tuple(names))]
+    return [Finding("warning", "copy", list_some(names), message, pictures=tuple(names))]
 
 
 def assign_phases(frames: dict[int, str]) -> dict[int, tuple[str, str]]:
@@ -113,7 +113,7 @@ def make_listing(
         )
         all_findings.append(
             Finding(
-                "warning", "repeated image", first_few(repeated), message, pictures=tuple(repeated)
+                "warning", "repeated image", list_some(repeated), message, pictures=tuple(repeated)
             )
         )
     all_findings += report_other_folders(table)
@@ -153,7 +153,7 @@ def _leave_out_contradictions(
     )
     left_out = tuple(sorted(contradicted))
     finding = Finding(
-        "warning", "contradiction", first_few(names), message, pictures=names, gone=left_out
+        "warning", "contradiction", list_some(names), message, pictures=names, gone=left_out
     )
     return agreeing, [finding]
 
@@ -176,7 +176,7 @@ def report_other_folders(table: pd.DataFrame) -> list[Finding]:
         "images in a folder named after another emotion than their label, of which the label was "
         f"used: {len(unequal)}"
     )
-    return [Finding("warning", "folder of another label", first_few(unequal), message)]
+    return [Finding("warning", "folder of another label", list_some(unequal), message)]
 
 
 def make_no_images_error(root: Path, about: Reader, findings: Sequence[Finding] = ()) -> DataError:
@@ -221,7 +221,7 @@ def report_faults(
         Finding(
             "note" if kind in notes else "warning",
             kind,
-            first_few(faults[kind]),
+            list_some(faults[kind]),
             message.format(len(faults[kind])),
             pictures=tuple(left_out.pictures.get(kind, ())),
             rows=tuple(left_out.rows.get(kind, ())),

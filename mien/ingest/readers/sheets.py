@@ -21,9 +21,9 @@ import openpyxl
 from openpyxl.utils import get_column_letter, range_boundaries
 
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.copied_files import find_copies
-from mien.runs.progress import count_of
+from mien.runs.progress import quantify
 from mien.runs.spec import suggest
 
 Cells = list[list[str]]
@@ -171,7 +171,7 @@ def find_sheet(
         raise _make_no_sheet_error(root, tree, name or usual, candidates, alike)
 
     other_names = [path.name for path in sheets[1:]]
-    not_read = f", and not from {first_few(other_names)}" if other_names else ""
+    not_read = f", and not from {list_some(other_names)}" if other_names else ""
     message = f"labels were read from it{not_read}"
     return sheets[0], Finding("note", "sheet", sheets[0].name, message)
 
@@ -191,10 +191,10 @@ def _make_no_sheet_error(
     ]
     if other_sheets:
         return DataError(
-            f"{root} must hold the coding sheet {name}, and has {first_few(other_sheets)}; save it "
+            f"{root} must hold the coding sheet {name}, and has {list_some(other_sheets)}; save it "
             "as .xlsx or .csv"
         )
-    names = first_few([path.name for path in files])
+    names = list_some([path.name for path in files])
     hint = suggest(name, [path.name for path in files])
     return DataError(
         f"{root} must hold the coding sheet {name}, and has "
@@ -290,7 +290,7 @@ def choose_page(sheet: Path, tables: Sequence[SheetTable], page: str | None) -> 
     if not visible:
         raise DataError(
             f"{sheet} must have its table on a visible page, and has it on a hidden one: "
-            f"{first_few([_format_page_title(table) for table in tables])}. Unhide it, or name it "
+            f"{list_some([_format_page_title(table) for table in tables])}. Unhide it, or name it "
             "with "
             f"--sheet '{sheet.name}#PAGE'"
         )
@@ -305,7 +305,7 @@ def choose_page(sheet: Path, tables: Sequence[SheetTable], page: str | None) -> 
     if titles:
         message = f"hidden pages with the same columns, not read: {len(titles)}"
         findings.append(
-            Finding("note", "hidden page", f"{sheet.name}: {first_few(titles)}", message)
+            Finding("note", "hidden page", f"{sheet.name}: {list_some(titles)}", message)
         )
     if len(tables) > 1:
         where = f"{sheet.name}: {_format_page_title(best)}"
@@ -339,7 +339,7 @@ def _select_pages(sheet: Path, page: str | None) -> list[SheetPage]:
         titles = [candidate.title for candidate in candidates]
         raise DataError(
             f"{sheet} must have the page '{page}', and has "
-            f"{first_few([title or '(no pages)' for title in titles], 12)}.{suggest(page, titles)}"
+            f"{list_some([title or '(no pages)' for title in titles], 12)}.{suggest(page, titles)}"
         )
     return chosen
 
@@ -387,9 +387,9 @@ def _compare_pages(sheet: Path, best: SheetTable, other_page: SheetTable) -> Fin
     if unequal or only_other:
         raise DataError(
             f"{sheet} must have one page of labels, and has two with the same columns that differ: "
-            f"'{_format_page_title(best)}' ({count_of(len(mine), 'clip')}) and "
+            f"'{_format_page_title(best)}' ({quantify(len(mine), 'clip')}) and "
             f"'{_format_page_title(other_page)}' "
-            f"({count_of(len(theirs), 'clip')}); {len(labels)} have another label, "
+            f"({quantify(len(theirs), 'clip')}); {len(labels)} have another label, "
             f"{len(unequal) - len(labels)} other frames or units, {only_best} are only in the "
             f"first and {only_other} only in the second. Name the right one: --sheet "
             f"'{sheet.name}#PAGE'"
@@ -468,7 +468,7 @@ def _check_repeated_columns(
             letters = " and ".join(get_column_letter(index + 1) for index in positions)
             raise DataError(
                 f"{table.sheet} must have one column {titles[positions[0]]}, and has "
-                f"{len(positions)} ({letters}), which differ in {count_of(len(unequal), 'row')}; "
+                f"{len(positions)} ({letters}), which differ in {quantify(len(unequal), 'row')}; "
                 "delete or rename the wrong one"
             )
 
@@ -484,7 +484,7 @@ def _check_repeated_columns(
             if differing and column == "emotion":
                 message = (
                     f"labels were read from {titles[positions[0]]}, and not from "
-                    f"{titles[position]}: they differ in {count_of(differing, 'row')}"
+                    f"{titles[position]}: they differ in {quantify(differing, 'row')}"
                 )
                 findings.append(Finding("warning", "second column", table.sheet.name, message))
     return findings
@@ -508,7 +508,7 @@ def report_hidden(sheet: SheetTable) -> list[Finding]:
             "they do not count"
         )
         findings.append(
-            Finding("warning", "hidden rows", f"{where}, row {first_few(rows)}", message)
+            Finding("warning", "hidden rows", f"{where}, row {list_some(rows)}", message)
         )
 
     # Hidden columns, if no visible one has the same header.
@@ -517,13 +517,13 @@ def report_hidden(sheet: SheetTable) -> list[Finding]:
     if letters:
         message = f"hidden columns that were read, because no other has their names: {len(letters)}"
         findings.append(
-            Finding("warning", "hidden column", f"{where}, column {first_few(letters)}", message)
+            Finding("warning", "hidden column", f"{where}, column {list_some(letters)}", message)
         )
 
     if page.merged:
         message = f"merged cells, whose value was used for each of their rows: {len(page.merged)}"
         findings.append(
-            Finding("note", "merged cells", f"{where}, {first_few(list(page.merged))}", message)
+            Finding("note", "merged cells", f"{where}, {list_some(list(page.merged))}", message)
         )
     return findings
 
@@ -535,7 +535,7 @@ def require_stored_values(sheet: SheetTable, needed: Collection[str]) -> None:
     unstored = sorted(page.unstored if page else ())
     missing = [(row, index) for row, index in unstored if row > sheet.header_row and index in used]
     if missing:
-        names = first_few([f"{get_column_letter(index + 1)}{row + 1}" for row, index in missing])
+        names = list_some([f"{get_column_letter(index + 1)}{row + 1}" for row, index in missing])
         raise DataError(
             f"{sheet.sheet} must have values in its cells, and {len(missing)} hold formulas whose "
             f"values are not stored: {names}. Open it in a spreadsheet program and save it, or "

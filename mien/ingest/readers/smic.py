@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mien.errors import DataError
-from mien.findings import Finding, first_few
+from mien.findings import Finding, list_some
 from mien.ingest.emotions import label_rows
 from mien.ingest.folders import FolderGlance, walk
 from mien.ingest.reader import Listing, Reader, make_dataset_error
@@ -130,7 +130,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         else _scan_trimmed_clips(root, spec, part)
     )
     other_parts = [other_part for other_part in available if other_part != part]
-    choice = f", not {first_few(other_parts, 6)}; --part selects another" if other_parts else ""
+    choice = f", not {list_some(other_parts, 6)}; --part selects another" if other_parts else ""
     message = f"it was read{choice}"
     apex_note = (
         "SMIC has no apexes: only onset and offset are marked, and `--frames all` keeps all frames"
@@ -230,7 +230,7 @@ def _read_folders(
         "clips whose name and folder disagree about the subject or label, left out: "
         f"{len(contradictory)}"
     )
-    where, pictures = first_few(contradictory), tuple(lost_images)
+    where, pictures = list_some(contradictory), tuple(lost_images)
     return clips, [Finding("warning", "contradiction", where, message, pictures=pictures)]
 
 
