@@ -14,8 +14,10 @@ from worlds import STUDY_TEXT, TINY_TRAINING, inside, mien, settings, start
 
 from mien.cli import main
 from mien.cli.base import read_pairs, read_set_options
+from mien.cli.following import propose_alias
 from mien.errors import SpecError, UsageError
 from mien.generators.diffusion import fit
+from mien.runs.machine import list_nvidia_cards
 from mien.runs.store import Store
 
 
@@ -40,6 +42,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inside(folder, "preprocess", "drawn", "--window", "2", "--as", "faces")
     inside(folder, "split", "faces", "--folds", "2", "--as", "fold")
     return folder
+
+
+def test_the_next_command_names_no_alias_that_names_something_else(place: Path):
+    inside(place, "preprocess", "drawn", "--frames", "all", "--as", "whole")
+    inside(place, "preprocess", "drawn", "--window", "1", "--as", "narrow")
+    text = inside(place, "split", "faces", "--folds", "2", "--as", "fold")
+    assert "mien train fold-train" in text and "--as generator" in text
+    assert ("--preset nano" in text) is not bool(list_nvidia_cards())
+    home = Store(place / "store")
+    assert propose_alias("fold", home.run("narrow"), home, "-train") == "fold-2"
+    assert propose_alias("fold", home.run("faces"), home, "-train") == "fold"
+    assert propose_alias("nothing", home.run("faces"), home) == "nothing"
+
+
+def test_a_store_that_does_not_exist_is_named(tmp_path: Path):
+    assert "which does not exist" in inside(tmp_path, "ls")
 
 
 def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPatch):

@@ -119,6 +119,21 @@ def test_a_result_above_its_controls_is_found_and_named(store: Store):
     assert "real + synthetic → real by tiny, differs from " in one.sentence
 
 
+def test_the_control_that_is_named_has_the_smallest_difference(store: Store):
+    found = study(store, "above", skilled(both=0.95, real=0.3, synthetic=0.3))
+    cell = found.find_scored_cell("both_to_real", "tiny")
+    assert cell is not None
+    gaps = {
+        name: cell.average_trials("accuracy") - control.average_trials("accuracy")
+        for name, control in found.list_compared_controls(cell)
+    }
+    strongest = min(gaps, key=lambda name: gaps[name])
+    text = (
+        f"differs from {strongest}, its strongest control, by {100 * gaps[strongest]:+.1f} points"
+    )
+    assert text in answer([found], "controls").sentence
+
+
 def test_chance_is_not_above_its_controls(store: Store):
     chance = skilled(both=0.25, real=0.25, synthetic=0.25)
     one = answer([study(store, "chance", chance)], "controls")

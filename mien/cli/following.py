@@ -14,7 +14,8 @@ def show_next_after_ingest(run: "Run", home: "Store", store: Path) -> None:
     from mien.faces import Faces
 
     if "apex" in set(Faces.load(run.path).index["phase"]):
-        show_next(["mien", "preprocess", find_short_name(run.name, home), "--as", "faces"], store)
+        alias = propose_alias("faces", run, home)
+        show_next(["mien", "preprocess", find_short_name(run.name, home), "--as", alias], store)
     else:
         show_next_after_preprocess(run, home, store)
 
@@ -25,12 +26,21 @@ def show_next_after_preprocess(run: "Run", home: "Store", store: Path) -> None:
 
     index = Faces.load(run.path).index
     by = next((unit for unit in ("subject", "clip") if len(set(index[unit]) - {""}) > 1), "frame")
-    show_next(["mien", "split", find_short_name(run.name, home), "--by", by, "--as", "fold"], store)
+    alias = propose_alias("fold", run, home, "-train")
+    show_next(["mien", "split", find_short_name(run.name, home), "--by", by, "--as", alias], store)
 
 
 def show_next_after_split(train: "Run", home: "Store", store: Path) -> None:
-    """After split: train a generator on the training side."""
-    show_next(["mien", "train", find_short_name(train.name, home), "--as", "generator"], store)
+    """After split: train a generator on the training side.
+
+    The usual preset needs weeks without a GPU, so a smaller one is named then.
+    """
+    from mien.runs.machine import list_nvidia_cards
+
+    preset = [] if list_nvidia_cards() else ["--preset", "nano"]
+    alias = propose_alias("generator", train, home)
+    name = find_short_name(train.name, home)
+    show_next(["mien", "train", name, *preset, "--as", alias], store)
 
 
 def show_next_after_train(run: "Run", home: "Store", store: Path) -> None:
@@ -43,7 +53,7 @@ def show_next_after_train(run: "Run", home: "Store", store: Path) -> None:
             "--counts",
             "like",
             "--as",
-            "synthetic",
+            propose_alias("synthetic", run, home),
         ],
         store,
     )
@@ -64,6 +74,22 @@ def show_next_after_generate(run: "Run", home: "Store", store: Path) -> None:
     show_next(
         [*command, *(["--test", find_short_name(test_side, home)] if test_side else [])], store
     )
+
+
+def propose_alias(name: str, parent: "Run", home: "Store", ending: str = "") -> str:
+    """Return an alias for a run made of `parent`: `name`, or with a number if it names another.
+
+    An alias would silently change what it names. `ending` is what a command appends to it.
+    """
+    aliases = home.read_aliases()
+    for number in range(1, len(aliases) + 2):
+        alias = name if number == 1 else f"{name}-{number}"
+        named_run = aliases.get(f"{alias}{ending}")
+        if named_run is None:
+            return alias
+        if home.is_done(named_run) and parent.name in home.run(named_run).spec.values():
+            return alias
+    return name
 
 
 def find_test_side(train: "Run", home: "Store") -> str:

@@ -79,9 +79,10 @@ def list_runs(
     # An empty table is explained: perhaps the stage is misspelt, or this is another store.
     if not table.row_count:
         stages = ", ".join(sorted({name.rsplit("-", 1)[0] for name in home.list_names()}))
+        others = f"; it has runs of {stages}" if stages else ""
         print(
-            f"no runs{f' of {stage}' if stage else ''} in "
-            f"{home.root}{f'; it has runs of {stages}' * bool(stages)}",
+            f"no runs{f' of {stage}' if stage else ''} in {home.root}"
+            f"{others if home.root.is_dir() else ', which does not exist'}",
             file=sys.stderr,
         )
 

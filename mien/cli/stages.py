@@ -533,13 +533,13 @@ def generate(
     counts: Annotated[
         str,
         typer.Option(
-            help="The number of images per class: preprint; like (as many as the generator was "
-            "trained on) or like:DATASET; each:N (N images of each class); balanced:N (N images "
+            help="The number of images per class: like (as many as the generator was trained "
+            "on) or like:DATASET; preprint; each:N (N images of each class); balanced:N (N images "
             "in total, in equal shares); or happiness=100,fear=50. Single classes may follow, as "
             "in like,happiness=40. Every class that the generator knows must have images, unless "
             "it is given 0, or only comes first: only,happiness=100."
         ),
-    ] = "preprint",
+    ] = "like",
     steps: Annotated[
         int | None,
         typer.Option(help="Number of sampling steps; by default the number of the model."),

@@ -293,12 +293,19 @@ def describe_design(study: StudyResults) -> str:
 
 @dataclass(frozen=True)
 class _Margin:
-    """The smallest difference of a cell from its controls, and the p of all of them."""
+    """The smallest difference of a cell from a control, with its p.
+
+    `low` and `high` are the lowest bounds, and `largest_p` the largest p, of the differences from
+    all controls.
+    """
 
     cell: ResultCell
     control: str
     gap: Interval
     p: float
+    low: float
+    high: float
+    largest_p: float
 
 
 def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
@@ -321,12 +328,12 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
     # A cell is above its controls if it is after Holm's correction for the number of cells
     clear = [
         one
-        for one, p in zip(margins, correct_by_holm([one.p for one in margins]), strict=True)
-        if one.gap.low > 0 and p < SIGNIFICANT_P
+        for one, p in zip(margins, correct_by_holm([one.largest_p for one in margins]), strict=True)
+        if one.low > 0 and p < SIGNIFICANT_P
     ]
-    best = max(clear or margins, key=lambda one: (one.gap.low, one.gap.value))
+    best = max(clear or margins, key=lambda one: (one.low, one.gap.value))
     enough = best.cell.grouped == "subject" and len(best.cell.units) >= MIN_PEOPLE
-    certain = enough and all(one.gap.high <= 0 for one in margins)
+    certain = enough and all(one.high <= 0 for one in margins)
     answer: Answer = "yes" if clear else "no" if certain else "cannot tell"
 
     # The sentence: how many are above, and the clearest of them
@@ -362,17 +369,25 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
 
 
 def _measure_margin(study: StudyResults, cell: ResultCell) -> _Margin | None:
-    """Return the smallest difference of a cell from its controls, or None if a control is not done.
+    """Return the smallest difference of a cell from its controls, or None if one is not done.
 
-    To be above all controls the cell must be above each of them, so p is the largest of theirs.
+    To be above all controls the cell must be above each of them, so the largest p counts.
     """
     controls = study.list_compared_controls(cell)
     if any(not control.whole for _, control in controls):
         return None
     gaps = [(name, *pool_pairs([(cell, control)])) for name, control in controls]
-    name, gap, _ = min(gaps, key=lambda one: (_or_value(one[1]), one[1].value))
-    ps = [p for _, _, p in gaps]
-    return _Margin(cell, name, gap, math.nan if any(map(math.isnan, ps)) else max(ps))
+    name, gap, p = min(gaps, key=lambda one: (one[1].value, _or_value(one[1])))
+    ps = [one for _, _, one in gaps]
+    return _Margin(
+        cell,
+        name,
+        gap,
+        p,
+        low=min(_or_value(one) for _, one, _ in gaps),
+        high=min(one.high for _, one, _ in gaps),
+        largest_p=math.nan if any(map(math.isnan, ps)) else max(ps),
+    )
 
 
 def _or_value(gap: Interval) -> float:
