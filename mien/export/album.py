@@ -70,7 +70,6 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
             "the runs"
         )
     faces = Faces.load(run.path)
-    faces.require_pictures(f"the images of {run.name}, to be PNG files,")
     if not real and (faces.index["source"] == "real").any():
         count = int((faces.index["source"] == "real").sum())
         raise UsageError(
