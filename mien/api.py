@@ -29,7 +29,7 @@ from mien.pictures import Filter
 from mien.prepare import preprocess as prepared
 from mien.prepare import splits
 from mien.prepare.specs import PreprocessSpec, SplitSpec, Unit
-from mien.report import programs, write
+from mien.report import maps, programs, write
 from mien.runs.engine import make_engine
 from mien.runs.spec import read_spec, read_toml
 from mien.runs.store import Run, Store
@@ -160,12 +160,16 @@ class Study:
         columns = ["setting", "classifier", "ablation", "control", "metric"]
         return means[[*columns, "value", "sd", "low", "high", "n"]].reset_index(drop=True)
 
-    def report(self, out: Path | str | None = None, real_faces: bool | None = None) -> Path:
+    def report(
+        self, out: Path | str | None = None, real_faces: bool | None = None, face_map: bool = True
+    ) -> Path:
         """Write the report as HTML, Markdown, LaTeX and CSV; return the path of the page.
 
         `out` is a folder, by default report-NAME. See `mien report`.
         """
-        return write_report(self, out=out, real_faces=real_faces, store=self.store)
+        return write_report(
+            self, out=out, real_faces=real_faces, face_map=face_map, store=self.store
+        )
 
     def __repr__(self) -> str:
         """Return a line with the name of the study's run."""
@@ -478,13 +482,18 @@ def write_report(
     *studies: Study | str,
     out: Path | str | None = None,
     real_faces: bool | None = None,
+    face_map: bool = True,
     store: StoreLike | None = None,
 ) -> Path:
-    """Write the report of one or more studies and return the path of its page: `mien report`."""
+    """Write the report of one or more studies and return the path of its page: `mien report`.
+
+    For the map of faces (`face_map`) a small classifier learns from the training faces first.
+    """
     first = next((one.store for one in studies if isinstance(one, Study)), None)
     home = open_store(store if store is not None else first)
     names = [one.run.name if isinstance(one, Study) else one for one in studies]
-    return write.write_report(names, home, None if out is None else Path(out), real_faces)
+    folder = None if out is None else Path(out)
+    return write.write_report(names, home, folder, real_faces, maps.map_faces if face_map else None)
 
 
 def export_faces(
