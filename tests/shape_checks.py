@@ -47,7 +47,7 @@ def check_shapes(one: Any) -> Any:
 class Decorate(ast.NodeTransformer):
     """Decorates each class and each annotated function of a module with `check_shapes`.
 
-    A function within a function is left as it is: it is made anew by each call of the outer one,
+    A function within a function is left as it is: each call of the outer one makes it again,
     and to prepare its checks takes a millisecond each time.
     """
 

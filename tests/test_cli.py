@@ -56,6 +56,12 @@ def test_the_next_command_names_no_alias_that_names_something_else(place: Path):
     assert propose_alias("nothing", home.run("faces"), home) == "nothing"
 
 
+def test_a_study_that_was_never_run_is_said_to_be_so(place: Path):
+    for command in (["study", "status", "smoke"], ["report", "smoke"]):
+        text = inside(place, *command, code=2)
+        assert "the study smoke has not been run in" in text and "mien study run smoke" in text
+
+
 def test_a_store_that_does_not_exist_is_named(tmp_path: Path):
     assert "which does not exist" in inside(tmp_path, "ls")
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from mien.errors import SpecError
 from mien.faces import Faces, make_index
 from mien.pictures import FacePlace
+from mien.prepare.clips import hold_frames
 from mien.prepare.flow import (
     FLOW_CHANNELS,
     FlowMethod,
@@ -222,8 +223,7 @@ def test_both_frames_are_cropped_where_the_later_face_is():
         for row, key in enumerate(faces.index["key"])
     }
     rows, onsets = np.array([1, 3, 5]), np.array([0, 2, 4])
-    own = rows[:, None]
-    shown = show_moments(faces, rows, onsets, own, own, np.zeros(own.shape), spec, places)
+    shown = show_moments(faces, hold_frames(faces.index, rows, onsets), spec, places)
     # the head does not move, only the place where it was found
     assert (shown.images[:, :2] == 128).all()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from worlds import SMALL_FIELDS, blobs, keep, table
 
+from mien.classifiers.baselines import Nearest
 from mien.errors import DataError
 from mien.report.chosen_epochs import describe_inflation, make_inflation_table
 from mien.report.write import write_report
@@ -20,7 +21,7 @@ from mien.study.predictions import read_predictions
 from mien.study.results import StudyResults
 from mien.study.run import run_study
 from mien.study.specs import StudySpec
-from mien.study.trials import run_trial
+from mien.study.trials import EpochAnswers, load_train_and_tests, run_trial
 
 CLASSES = ("fear", "happiness")
 
@@ -113,6 +114,23 @@ def test_a_trial_keeps_its_answers_after_each_epoch(watched: tuple[Store, StudyS
         # the last epoch is the one that counts, since no epoch is chosen on held-out images
         last = [study.classes[number] for number in answers[-1]]
         assert last == list(predictions["predicted"])
+
+
+def test_a_training_that_resumes_has_the_answers_of_all_epochs(
+    watched: tuple[Store, StudySpec], tmp_path: Path
+):
+    """A second process does the epochs after the checkpoint, one of them again."""
+    store, study = watched
+    row = next(row for row in plan_study(study, store).rows if not row.control)
+    train, tests = load_train_and_tests(row.spec, store)
+    network = Nearest(train, row.spec.classes)
+    for epochs in ((1, 2), (2, 3)):
+        kept = EpochAnswers(tests["real"], tmp_path)
+        for epoch in epochs:
+            kept.add(network, epoch)
+    answers = kept.collect()
+    assert answers.shape == (3, len(tests["real"])) and answers.dtype == np.int16
+    assert (answers == network.predict(tests["real"]).argmax(axis=1)).all()
 
 
 def test_keeping_answers_changes_nothing_in_the_training(watched: tuple[Store, StudySpec]):

@@ -315,6 +315,8 @@ def test_controls_of_movement_retrain_each_classifier_on_changed_images(home: St
         ("shuffled_motion", "tiny", "shuffled"),
         ("no_motion", "tiny", "removed"),
     ]
+    # nothing is random without movement, so only the shuffled movement has a seed
+    assert [row.spec.motion_seed is not None for row in rows] == [False, False, True, False]
     removed = trials.load_train_and_tests(rows[-1].spec, home)[0]
     assert (np.asarray(removed.images) == 128).all()
     shuffled, plain = (trials.load_train_and_tests(rows[place].spec, home)[0] for place in (2, 0))

@@ -88,7 +88,7 @@ def _turn_vectors(
 ) -> tuple[Float[Tensor, "n h w"], Float[Tensor, "n h w"]]:
     """Return the two channels of an optical flow whose vectors are mirrored, then rotated.
 
-    In the channels, 128 / 255 is no displacement. A rotation by the angle a, counter-clockwise,
+    In the channels, NO_MOTION is no displacement. A rotation by the angle a, counter-clockwise,
     turns the vector (right, down) into (right cos a + down sin a, down cos a - right sin a).
     Vectors that become too long are clipped later.
     """

@@ -7,13 +7,13 @@ from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.errors import DataError
 from mien.faces import split_channel
 from mien.findings import list_some
-from mien.prepare.flow import FLOW_CHANNELS
+from mien.prepare.flow import FLOW_CHANNELS, MID_GREY
 from mien.prepare.inputs import find_directions
 
 PICTURE = ("red", "green", "blue")
 """The channels of a plain colour picture, as which a network also sees a single channel."""
 
-NO_MOTION = 128 / 255  # of the displacements of optical flow, in images in [0, 1]
+NO_MOTION = MID_GREY / 255  # of the displacements of optical flow, in images in [0, 1]
 
 
 @dataclass(frozen=True)

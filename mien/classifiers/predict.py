@@ -147,15 +147,17 @@ def load_network(folder: Path, device: str = "auto") -> TrainedNetwork:
     """Return the network that `save_network` wrote."""
     about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
     spec = ClassifierSpec.model_validate(about["spec"])
-    # A folder of an earlier version has the number of channels only
+
+    # The network, as it was made. A folder of an earlier version has the number of channels only
     shown = tuple(
         about.get("shown") or (f"channel {n + 1}" for n in range(about.get("channels", 3)))
     )
-    units = tuple(about.get("units", ()))
+    units, columns = tuple(about.get("units", ())), tuple(about.get("columns", ()))
     network, mean, std = build_network(spec, len(units or about["classes"]), shown)
-    columns = tuple(about.get("columns", ()))
     if columns:
         add_units(network, spec.name, len(columns))
+
+    # Its weights, on the device
     checkpoints.load_weights(folder / "weights.safetensors", network)
     network.to(devices.find_device(device)).eval()
     return TrainedNetwork(

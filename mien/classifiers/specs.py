@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mien.classifiers.baselines import BASELINES
 from mien.errors import SpecError
-from mien.runs.spec import Spec, Strict, suggest
+from mien.runs.spec import Spec, Strict, is_unset, suggest
 
 Key = TypeVar("Key")
 
@@ -203,7 +203,7 @@ class ClassifierSpec(Strict):
     threads: int = Field(default=1, ge=1, le=1024)
     deterministic: bool = True
     # Omitted where it is false, as in the specs of all classifiers before there was such a field
-    units: bool = Field(default=False, exclude_if=lambda value: not value)
+    units: bool = Field(default=False, exclude_if=is_unset)
 
     @model_validator(mode="before")
     @classmethod

@@ -295,11 +295,18 @@ def report(
     from mien.report.terminal import print_table
     from mien.report.write import write_report
     from mien.runs.folders import require_fillable
+    from mien.runs.progress import say
+    from mien.study.results import StudyResults
 
     if out is not None:
         require_fillable(out)
     home = open_store(store)
     names = [_resolve_study(name, home) for name in studies]
+    for name in names:
+        if not StudyResults(name, home).done:
+            say(
+                f"no trial of {name} is done yet, so its tables are empty; `mien study run` goes on"
+            )
     page = write_report(names, home, out, real_faces, map_faces if face_map else None)
     for name in names:
         print_table(name, home)
@@ -307,9 +314,17 @@ def report(
 
 
 def _resolve_study(name: str, home: "Store") -> str:
-    """Return `name` itself, or the run of the study for a study file."""
-    if not name.endswith(".toml"):
-        return name
-    from mien.study.file import find_recorded_run
+    """Return `name` itself, or the run of the study for a study file.
 
-    return find_recorded_run(Path(name), home)
+    Raises StoreError for a study that comes with mien and was never run.
+    """
+    from mien.errors import StoreError
+    from mien.study.file import find_recorded_run, list_studies
+
+    if name.endswith(".toml"):
+        return find_recorded_run(Path(name), home)
+    if name in list_studies() and name not in home.read_aliases():
+        raise StoreError(
+            f"the study {name} has not been run in {home.root}; run it: mien study run {name}"
+        )
+    return name

@@ -118,13 +118,6 @@ def draw_side_by_side(
     return sheet
 
 
-def draw_synthetic_sheet(faces: Faces, per_class: int = 8, scale: int = 2) -> Image.Image:
-    """Return a sheet of synthetic images, a row for each class."""
-    return _draw_class_rows(
-        faces, {name: f"{name}   synthetic" for name in faces.classes}, per_class, scale
-    )
-
-
 def _draw_class_rows(
     faces: Faces, titles: dict[str, str], per_class: int, scale: int
 ) -> Image.Image:

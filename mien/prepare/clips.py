@@ -132,6 +132,15 @@ def resample_clips(index: pd.DataFrame, clips: int | str, until: Until) -> Resam
     )
 
 
+def hold_frames(
+    index: pd.DataFrame, rows: Int[np.ndarray, " n"], onsets: Int[np.ndarray, " n"]
+) -> Resampled:
+    """Return clips of one moment each: the frames at `rows`, which take the place of apexes."""
+    own = rows[:, None]
+    frames = index["frame"].to_numpy(dtype=np.float64)[own]
+    return Resampled(rows, onsets, own, own, np.zeros(own.shape), frames, {})
+
+
 def select_frames(
     index: pd.DataFrame, frames: FrameChoice, window: int, every: int
 ) -> Bool[np.ndarray, " n"]:

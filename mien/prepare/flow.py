@@ -2,7 +2,7 @@
 
 Micro-expressions move the skin by a few pixels at most. Small networks that see this movement
 recognise them better than deep networks that see the frames (Liong et al. 2019, STSTNet; Varanka
-et al. 2022, Data Leakage and Evaluation Issues in Micro-Expression Analysis).
+et al. 2023, Data leakage and evaluation issues in micro-expression analysis).
 """
 
 from typing import Literal
@@ -49,6 +49,8 @@ def compute_flow(
     """
     if np.array_equal(onset, later):  # Farnebäck's method would find about 0.01 pixels
         return np.zeros((2, *onset.shape), dtype=np.float32)
+
+    # OpenCV takes arrays in one piece, and an array that it may fill
     first, second = np.ascontiguousarray(onset), np.ascontiguousarray(later)
     start = np.zeros((*onset.shape, 2), dtype=np.float32)
     if method == "dis":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 
 from mien.faces import Faces
 from mien.pictures import (
@@ -15,7 +15,8 @@ from mien.pictures import (
     cut_face,
     resize_image,
 )
-from mien.prepare.flow import FLOW_CHANNELS, FlowSpec, show_flow
+from mien.prepare.clips import Resampled
+from mien.prepare.flow import FLOW_CHANNELS, show_flow
 from mien.prepare.inputs import INPUTS
 from mien.prepare.specs import PreprocessSpec
 from mien.runs.progress import track
@@ -34,23 +35,14 @@ class Shown:
 
 
 def show_moments(
-    faces: Faces,
-    rows: Int[np.ndarray, " n"],
-    onsets: Int[np.ndarray, " n"],
-    before: Int[np.ndarray, "n k"],
-    after: Int[np.ndarray, "n k"],
-    weight: Float[np.ndarray, "n k"],
-    spec: PreprocessSpec,
-    places: Mapping[str, FacePlace],
+    faces: Faces, clips: Resampled, spec: PreprocessSpec, places: Mapping[str, FacePlace]
 ) -> Shown:
-    """Return what each of `rows` of `faces` shows at k moments.
+    """Return what each of `clips`, whose rows are those of `faces`, shows at its moments.
 
-    A moment is the frame `before`, or a blend of it with the frame `after`, by `weight`; inputs
-    compare it with the frame `onsets`. All frames of a row are cropped where the face of its own
-    frame is: else a face that was found one pixel further left would seem to have moved.
+    Inputs compare each moment with the onset. All frames of a clip are cropped where the face of
+    the apex is: else a face that was found one pixel further left would seem to have moved.
     """
     inputs = spec.input or ("gray",)
-    flow = spec.flow or FlowSpec()
     size = spec.size or (min(faces.size[1:]) if places else None)
     margin = spec.crop.margin if spec.crop else 0.0
 
@@ -64,25 +56,26 @@ def show_moments(
 
     beyond = np.zeros(len(FLOW_CHANNELS))
     images: list[np.ndarray] = []
-    with track("clips" if before.shape[1] > 1 else "optical flow", len(rows)) as tracker:
-        for number, row in enumerate(rows):
-            place = places.get(str(faces.index["key"].iloc[row]))
-            first = open_grey(int(onsets[number]), place)
+    count, moments = clips.before.shape
+    with track("clips" if moments > 1 else "optical flow", count) as tracker:
+        for number in range(count):
+            place = places.get(str(faces.index["key"].iloc[clips.apexes[number]]))
+            first = open_grey(int(clips.onsets[number]), place)
             small_first = resize(first)
             channels: list[np.ndarray] = []
-            for moment in range(before.shape[1]):
+            for moment in range(moments):
                 # The frame of the moment, or a blend of its neighbours
-                frame = open_grey(int(before[number, moment]), place)
-                share = float(weight[number, moment])
+                frame = open_grey(int(clips.before[number, moment]), place)
+                share = float(clips.weight[number, moment])
                 if share:
-                    next_frame = open_grey(int(after[number, moment]), place)
+                    next_frame = open_grey(int(clips.after[number, moment]), place)
                     frame = ((1 - share) * frame + share * next_frame).round().astype(np.uint8)
 
                 # Optical flow at the size of ingest, all other inputs at the final size
                 small = resize(frame)
                 shown = {}
                 if spec.flow is not None:
-                    movement, values = show_flow(first, frame, flow, size, spec.filter)
+                    movement, values = show_flow(first, frame, spec.flow, size, spec.filter)
                     shown = dict(zip(FLOW_CHANNELS, movement, strict=True))
                     beyond += (np.abs(values) > 1).mean(axis=(1, 2))
                 channels += [
@@ -92,10 +85,6 @@ def show_moments(
             images.append(np.stack(channels))
             tracker.update(number + 1)
 
-    shares = beyond / max(before.size, 1)
-    saturation = {
-        name: float(share)
-        for name, share in zip(FLOW_CHANNELS, shares, strict=True)
-        if name in inputs and spec.flow is not None
-    }
+    shares = zip(FLOW_CHANNELS, beyond / clips.before.size, strict=True)
+    saturation = {name: float(share) for name, share in shares if name in inputs}
     return Shown(np.stack(images), saturation)

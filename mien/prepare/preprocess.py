@@ -39,6 +39,7 @@ from mien.prepare.clips import (
     find_clips_without_apex,
     find_clips_without_onset,
     find_onsets,
+    hold_frames,
     name_moments,
     resample_clips,
     select_frames,
@@ -429,8 +430,7 @@ def _show_with_flow(
     row_of = {key: row for row, key in enumerate(faces.index["key"])}
     rows = np.array([row_of[key] for key in selected.index["key"]], dtype=np.int64)
     onsets = _find_onset_positions(selected.index, faces.index)
-    own = rows[:, None]
-    shown = show_moments(faces, rows, onsets, own, own, np.zeros(own.shape), spec, places)
+    shown = show_moments(faces, hold_frames(faces.index, rows, onsets), spec, places)
     return Preprocessed(
         _replace_pixels(selected, shown.images, spec.input), saturation=shown.saturation
     )
@@ -462,9 +462,7 @@ def _make_clips(faces: Faces, spec: PreprocessSpec, places: PlaceByKey) -> Prepr
     clips = clips.select(
         np.flatnonzero(np.isin(faces.index["key"].iloc[clips.apexes], kept.index["key"]))
     )
-    shown = show_moments(
-        faces, clips.apexes, clips.onsets, clips.before, clips.after, clips.weight, spec, places
-    )
+    shown = show_moments(faces, clips, spec, places)
     inputs = ("",) if spec.input in ((), ("gray",)) else spec.input
     channels = tuple(
         f"{name}-{moment}" if name else moment

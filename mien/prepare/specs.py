@@ -9,13 +9,9 @@ from mien.pictures import MIN_SIDE, Colour, Filter
 from mien.prepare.clips import PAIR, FrameChoice, Until
 from mien.prepare.flow import FLOW_CHANNELS, FlowSpec
 from mien.prepare.inputs import INPUT_GROUPS, INPUTS, expand_groups
-from mien.runs.spec import Spec, Strict, suggest
+from mien.runs.spec import Spec, Strict, is_unset, suggest
 
 MOST_MOMENTS = 64  # of a clip that is one row
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 class CropSpec(Strict):
@@ -94,9 +90,9 @@ class PreprocessSpec(Spec):
     classes: str = ""  # a class set of faces.CLASS_SETS; empty keeps the emotions
     # Each of the following is omitted from the spec where it has no effect, as in the specs of all
     # sets before there were clips and optical flow.
-    clips: int | Literal["onset,apex"] | None = Field(default=None, exclude_if=_is_none)
-    until: Until | None = Field(default=None, exclude_if=_is_none)  # with `clips`; else None
-    flow: FlowSpec | None = Field(default=None, exclude_if=_is_none)  # of an input with flow
+    clips: int | Literal["onset,apex"] | None = Field(default=None, exclude_if=is_unset)
+    until: Until | None = Field(default=None, exclude_if=is_unset)  # with `clips`; else None
+    flow: FlowSpec | None = Field(default=None, exclude_if=is_unset)  # of an input with flow
 
     @model_validator(mode="before")
     @classmethod

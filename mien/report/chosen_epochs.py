@@ -47,7 +47,7 @@ def make_inflation_table(study: StudyResults) -> ReportTable | None:
     )
     return ReportTable(
         "What an epoch chosen on the test subjects would have claimed",
-        ("real → real", "accuracy", "UF1", "UAR"),
+        ("real → real", "accuracy, %", "UF1", "UAR"),
         tuple(rows),
         note,
     )

@@ -125,6 +125,15 @@ class Spec(Strict):
         return compute_digest({"stage": self.stage, **self.model_dump(mode="json")})
 
 
+def is_unset(value: object) -> bool:
+    """Return whether a field has no value: None, false, or nothing in it.
+
+    With exclude_if=is_unset a spec omits such a field, so that runs from before there was the field
+    keep their names.
+    """
+    return not value
+
+
 def compute_digest(fields: dict[str, Any]) -> str:
     """Return the 12 hexadecimal digits that name the run of a spec, from what its spec.json
     holds.

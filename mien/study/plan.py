@@ -90,7 +90,9 @@ def _make_trial_spec(
         if permutes_labels(kind.control)
         else None,
         motion=change or None,
-        motion_seed=derive_seed("study", study.seed, "motion", trial) if change else None,
+        motion_seed=derive_seed("study", study.seed, "motion", trial)
+        if change and draws_at_random(kind.control)
+        else None,
         keeps_epochs=study.inflation
         and not kind.control
         and kind.train == "real"

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mien.errors import StoreError
 from mien.runs.files import write_indented_json
+from mien.runs.spec import is_unset
 from mien.runs.store import Run
 
 PLAN_FILE = "plan.json"
@@ -47,7 +48,7 @@ class DatabaseRecord(_Frozen):
     database: str
     copycat: str
     # Omitted where it is empty, as in the plans of all studies before there were other sources
-    others: dict[str, str] = Field(default_factory=dict, exclude_if=lambda runs: not runs)
+    others: dict[str, str] = Field(default_factory=dict, exclude_if=is_unset)
     counts: dict[str, int]
 
     @property

@@ -1,6 +1,6 @@
 """The specs of studies and trials: what their results depend on."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,20 +10,8 @@ from mien.classifiers.specs import AnyClassifier, get_classifier_name
 from mien.generators.specs import GenerateSpec, GeneratorSpec
 from mien.prepare.flow import FlowSpec
 from mien.prepare.specs import SplitSpec, Unit
-from mien.runs.spec import Spec, Strict
+from mien.runs.spec import Spec, Strict, is_unset
 from mien.study.settings import SYNTHETIC, ControlName, SettingName, Source, TrainedOn
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _is_false(value: object) -> bool:
-    return value is False
-
-
-def _is_empty(value: Sized) -> bool:
-    return not value
 
 
 class AblationInput(Strict):
@@ -33,9 +21,9 @@ class AblationInput(Strict):
     """
 
     input: tuple[str, ...] = ()
-    clips: int | str | None = Field(default=None, exclude_if=_is_none)
-    until: str | None = Field(default=None, exclude_if=_is_none)
-    flow: FlowSpec | None = Field(default=None, exclude_if=_is_none)
+    clips: int | str | None = Field(default=None, exclude_if=is_unset)
+    until: str | None = Field(default=None, exclude_if=is_unset)
+    flow: FlowSpec | None = Field(default=None, exclude_if=is_unset)
     faces: str
 
     @property
@@ -67,7 +55,7 @@ class StudySpec(Spec):
     inputs: dict[str, AblationInput]  # of ablations that have an input, by name
     # Of classifiers that have an input, by name, then by ablation; omitted where no one has
     classifier_inputs: dict[str, dict[str, AblationInput]] = Field(
-        default_factory=dict, exclude_if=_is_empty
+        default_factory=dict, exclude_if=is_unset
     )
     controls: tuple[ControlName, ...]
     classifiers: dict[str, dict[str, AnyClassifier]]  # by name, then by ablation
@@ -75,9 +63,9 @@ class StudySpec(Spec):
     generate: dict[str, Any]
     counts: str
     seed: int
-    inflation: bool = Field(default=False, exclude_if=_is_false)
+    inflation: bool = Field(default=False, exclude_if=is_unset)
     # The action units that are the target in place of emotions; omitted where there are none
-    units: tuple[int, ...] = Field(default=(), exclude_if=_is_empty)
+    units: tuple[int, ...] = Field(default=(), exclude_if=is_unset)
 
     @property
     def outputs(self) -> int:
@@ -120,9 +108,9 @@ class TrialSpec(Spec):
     `copycat` are the runs of databases, or empty if none is used, and `others` has those of other
     sources by name (`list_database_fields` makes the three). `permuted` is the seed by which the
     labels of all real faces are permuted, or None. `motion` names what is done with their movement,
-    as in motion_controls.MOTION_CHANGES, with the seed `motion_seed`. With `keeps_epochs` the
-    answers on real images are also kept after each epoch. With `units` the network answers for each
-    of these action units, and not which of the classes a face shows.
+    as in motion_controls.MOTION_CHANGES, with the seed `motion_seed` if it is random. With
+    `keeps_epochs` the answers on real images are also kept after each epoch. With `units` the
+    network answers for each of these action units, and not which of the classes a face shows.
     """
 
     stage: ClassVar[str] = "trial"
@@ -130,7 +118,7 @@ class TrialSpec(Spec):
     synthetic: str
     copycat: str
     # Omitted where it is empty, as in the specs of all trials before there were other sources
-    others: dict[str, str] = Field(default_factory=dict, exclude_if=_is_empty)
+    others: dict[str, str] = Field(default_factory=dict, exclude_if=is_unset)
     by: Unit
     folds: int
     number: int
@@ -140,13 +128,13 @@ class TrialSpec(Spec):
     classifier: AnyClassifier
     permuted: int | None = None
     # Omitted without a value, as in the specs of all trials before there were such controls
-    motion: str | None = Field(default=None, exclude_if=_is_none)
-    motion_seed: int | None = Field(default=None, exclude_if=_is_none)
-    keeps_epochs: bool = Field(default=False, exclude_if=_is_false)
+    motion: str | None = Field(default=None, exclude_if=is_unset)
+    motion_seed: int | None = Field(default=None, exclude_if=is_unset)
+    keeps_epochs: bool = Field(default=False, exclude_if=is_unset)
     classes: tuple[str, ...]
     trial: int
     seed: int
-    units: tuple[int, ...] = Field(default=(), exclude_if=_is_empty)
+    units: tuple[int, ...] = Field(default=(), exclude_if=is_unset)
 
     @property
     def databases(self) -> dict[str, str]:

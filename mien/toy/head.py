@@ -279,6 +279,7 @@ def _compute_ellipse_points(
 # Positions along an eye and along the lips, from one corner (-1) to the other (1)
 _EYE_LINE = np.linspace(-1, 1, 21)
 _MOUTH_LINE = np.linspace(-1, 1, 33)
+_BROW_LINE = np.linspace(0, 1, 13)
 
 
 @dataclass(frozen=True)
@@ -666,31 +667,13 @@ class DrawnHead:
     ) -> None:
         """Draw the brows, and the furrows of the forehead that they cause."""
         person = self.person
-        t = np.linspace(0, 1, 13)
+        t = _BROW_LINE
         for row, side in enumerate((-1, 1)):
             inner_rise, outer_rise, lowering = sides[1][side], sides[2][side], sides[4][side]
             wrinkle = sides[9][side]
 
-            # Move the brow: units 1 and 2 raise its inner and outer end, 4 and 9 lower it.
-            rise = 19 * inner_rise * (1 - t) ** 1.2 + 17 * outer_rise * np.clip(t, 0, 1) ** 0.8
-            fall = (
-                lowering * (1 - 0.6 * inner_rise) * (13 - 5 * t)
-                + wrinkle * 8 * (1 - t) ** 1.2
-                + 2.5 * sides[6][side] * t
-            )
-            y = (
-                -person.brow_y
-                - person.brow_arch * np.sin(np.pi * t**1.25)
-                + person.brow_tilt * (0.5 - t)
-                - rise
-                + fall
-            )
-
             # Paint the brow and its hairs.
-            start = person.eye_x - person.eye_width * 1.02 - 8 * lowering - 3 * wrinkle
-            end = person.eye_x + person.eye_width * 1.28 - 2 * lowering
-            x = side * (start + t * (end - start))
-            line = np.stack([x, y], axis=1)
+            line = self._outline_brow(sides, side)
             width = (
                 person.brow_thickness
                 * (0.75 + 0.45 * np.sin(np.pi * np.clip(t * 0.9 + 0.12, 0, 1)))
@@ -737,6 +720,35 @@ class DrawnHead:
                 0.5 * max(inner_rise, outer_rise) * (1 - lowering),
                 4,
             )
+
+    def _outline_brow(self, sides: dict[int, dict[int, float]], side: int) -> Array:
+        """Return the line of a brow: units 1 and 2 raise its inner and outer end, 4 and 9 lower
+        it.
+        """
+        person, t = self.person, _BROW_LINE
+        inner_rise, outer_rise, lowering = sides[1][side], sides[2][side], sides[4][side]
+        wrinkle = sides[9][side]
+
+        # How far its points are up
+        rise = 19 * inner_rise * (1 - t) ** 1.2 + 17 * outer_rise * np.clip(t, 0, 1) ** 0.8
+        fall = (
+            lowering * (1 - 0.6 * inner_rise) * (13 - 5 * t)
+            + wrinkle * 8 * (1 - t) ** 1.2
+            + 2.5 * sides[6][side] * t
+        )
+        y = (
+            -person.brow_y
+            - person.brow_arch * np.sin(np.pi * t**1.25)
+            + person.brow_tilt * (0.5 - t)
+            - rise
+            + fall
+        )
+
+        # How far they are from the middle of the face
+        start = person.eye_x - person.eye_width * 1.02 - 8 * lowering - 3 * wrinkle
+        end = person.eye_x + person.eye_width * 1.28 - 2 * lowering
+        x = side * (start + t * (end - start))
+        return np.stack([x, y], axis=1)
 
     def _draw_brow_hairs(
         self, albedo: Array, line: Array, width: Array, row: int, colour: Array

@@ -7,11 +7,8 @@ from torch.nn import functional
 from mien.classifiers.motion.parts.base import MotionNetwork
 
 STEM_WIDTH = 16
-CNN3D_WIDTHS = (
-    16,
-    32,
-    64,
-)  # of the residual blocks; from the second on, each halves space and time
+# Of the residual blocks; from the second on, each halves space and time
+CNN3D_WIDTHS = (16, 32, 64)
 CNN3D_DROPOUT = 0.3
 
 

@@ -158,7 +158,7 @@ def list_lines(found: DemoFindings, report: str) -> list[str]:
         f"{split}: labels permuted {_format(by_frame[network])}, "
         f"1-NN {_format(by_frame[permuted])}",
         f"{split}: only copies {_format(by_frame[copies])}, real faces {_format(by_frame[real])}",
-        f"{found.held_out} held-out people: {_format_interval(held[real])}, labels permuted "
+        f"{found.held_out} held-out people: real {_format_interval(held[real])}, permuted "
         f"{_format(held[network])}, constant {found.constant:.1f}",
         f"Synthetic faces add {_format_change(found, 'synthetic')}",
         f"Compared with copies: {_format_change(found, 'copies')}",

@@ -10,6 +10,7 @@ About forty people labelled each face.
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,25 +146,8 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
 
     # Report what was left out, and how many images each official partition has.
     other_images = tuple(image[0] for image in matched if _name_part(image) != part)
-    if other_images:
-        message = f"images of the part that was not read, left out: {len(other_images)}"
-        findings.append(Finding("note", "other part", part, message, pictures=other_images))
-    if rows:
-        counts = Counter(row.key.split("/")[0] for row in rows)
-        message = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-        findings.append(
-            Finding("note", "official partition", ".", f"{message}; each key begins with it")
-        )
-    if not lists:
-        findings.append(
-            Finding(
-                "note",
-                "labels of folders",
-                ".",
-                "without a list, the labels are the folders' names",
-            )
-        )
     findings += [
+        *_report_partitions(part, other_images, [row.key for row in rows], bool(lists)),
         *stray_findings,
         *report_faults(faults, RAFDB_FAULT_MESSAGES, ["repeated row"], losses),
         *report_incomplete_release(len(rows), RAFDB_RELEASED_IMAGES, "images"),
@@ -181,6 +165,22 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         part=part,
         annotation_rows=read,
     )
+
+
+def _report_partitions(
+    part: str, other_images: tuple[str, ...], keys: Sequence[str], has_list: bool
+) -> Iterator[Finding]:
+    """Yield what there is to say of the other part, the official partitions, and the labels."""
+    if other_images:
+        message = f"images of the part that was not read, left out: {len(other_images)}"
+        yield Finding("note", "other part", part, message, pictures=other_images)
+    if keys:
+        counts = Counter(key.split("/")[0] for key in keys)
+        message = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+        yield Finding("note", "official partition", ".", f"{message}; each key begins with it")
+    if not has_list:
+        message = "without a list, the labels are the folders' names"
+        yield Finding("note", "labels of folders", ".", message)
 
 
 def recognise(look: FolderGlance) -> str | None:
