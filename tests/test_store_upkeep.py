@@ -461,6 +461,22 @@ def test_what_dead_processes_were_writing_is_swept_and_young_and_other_files_are
     )
 
 
+@pytest.mark.parametrize("text", ["", "another-machine/0123 17 abc 4", "another-mach"])
+def test_an_old_claim_on_a_finished_run_goes_whatever_its_text_is(store: Store, text: str):
+    run = store.make(Note(), write("hello"))
+    claim, log = (store.root / "work" / f"{run.name}.{end}" for end in ("claim", "log"))
+    claim.parent.mkdir(exist_ok=True)
+    for path in (claim, log):
+        path.write_text(text)
+    store.remove_leftovers()
+    assert claim.exists() is bool(text)  # somebody may have just finished it
+    then = time.time() - 2 * STALE_S
+    if text:
+        os.utime(claim, (then, then))
+    store.remove_leftovers()
+    assert not claim.exists() and not log.exists()
+
+
 @pytest.mark.parametrize("end", ["", "/below", "/deep/below"])
 def test_a_store_that_is_a_file_or_lies_below_one_is_refused_at_once(tmp_path: Path, end: str):
     (tmp_path / "file").write_text("mine")

@@ -556,14 +556,18 @@ class Store:
         """Delete what dead processes left behind, except for what helps to resume.
 
         It deletes the work of finished runs, incomplete outputs (checkpoints stay), claims of dead
-        processes, runs whose deletion was interrupted, and temporary files older than an hour.
+        processes, runs whose deletion was interrupted, and temporary files older than an hour. A
+        finished run is claimed only for a moment, so a claim on it that no heartbeat has renewed
+        for an hour is left over too, even if its text is damaged and names no process.
         """
         # Work of finished runs, dead claims, incomplete outputs.
         for path in self._list_entries("work"):
             run = path.name.partition(".")[0]
             with suppress(OSError):
                 if DELETED_PATTERN.match(path.name) or (
-                    run and self.is_done(run) and not self.is_being_made(run)
+                    run
+                    and self.is_done(run)
+                    and (not self.is_being_made(run) or self._has_stale_claim(run))
                 ):
                     _delete(path)
                 elif path.suffix == ".claim" and is_dead(claim := self.read_claim(path.stem)):
@@ -587,6 +591,11 @@ class Store:
                     and time.time() - path.stat().st_mtime > STALE_S
                 ):
                     _delete(path)
+
+    def _has_stale_claim(self, name: str) -> bool:
+        """Whether nobody has renewed the claim on a run for an hour."""
+        path = self.root / "work" / f"{name}.claim"
+        return path.is_file() and time.time() - path.stat().st_mtime > STALE_S
 
     def _remove_unfinished_output(self, work: Path) -> None:
         """Delete the incomplete output of a dead process, under a claim of this one."""
