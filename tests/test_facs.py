@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mien.faces import Faces, make_index
@@ -101,6 +101,7 @@ def test_every_text_that_a_coder_may_write_is_read_as_meant(drawn: tuple[str, li
     assert facs.parse_units(text) == (tuple(units), ())
 
 
+@example("oR")
 @given(st.text("AU0179LRTABEFk()+,;-/ or", max_size=20) | st.text(max_size=30))
 def test_of_any_text_each_word_is_a_unit_or_given_back(text: str):
     parsed = facs.parse_units(text)

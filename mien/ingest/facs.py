@@ -53,6 +53,8 @@ def parse_units(text: str) -> ParsedUnits:
         return ParsedUnits((), ())
     for term in _SEPARATOR_PATTERN.split(text):
         choices = [word.strip() for word in re.split(r"\bor\b", term, flags=re.IGNORECASE)]
+        if not any(choices):  # "or" joins nothing
+            choices = [term.strip()]
         for word in choices:
             match = _UNIT_PATTERN.fullmatch(word)
             if match is None or int(match["number"]) == 0:
