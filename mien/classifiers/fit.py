@@ -63,7 +63,8 @@ def fit_network(
     Checkpoints are written to `scratch`, and a training that was stopped resumes from there with
     the same result. `file` is the weights file that a spec with `file:` refers to. `watch` is
     called after each epoch with the network and the number of the epoch, from 1; it changes
-    nothing in the training. After a resumption it is called again from the checkpoint on.
+    nothing in the training. The last of a number of `updates` ends an epoch, even a partial one.
+    After a resumption it is called again from the checkpoint on.
 
     Raises DataError for fewer than two images or classes and for images that the network does not
     take, such as single frames for a network of clips, WeightsError if the pretrained weights
@@ -103,7 +104,7 @@ def fit_network(
 
                 # Read the losses seldom, and always before a checkpoint and after an epoch
                 last = step + 1 == work.steps
-                ended = (step + 1) % work.steps_per_epoch == 0
+                ended = last or (step + 1) % work.steps_per_epoch == 0
                 late = stopping.stop_requested() or time.monotonic() - saved >= CHECKPOINT_EVERY_S
                 due = scratch is not None and not last and late
                 if ended or due or step + 1 - checked >= CHECK_EVERY_STEPS:
@@ -115,7 +116,7 @@ def fit_network(
 
                 # Score the held-out images at the end of each epoch
                 if ended:
-                    epoch = (step + 1) // work.steps_per_epoch
+                    epoch = step // work.steps_per_epoch + 1
                     curve.end_epoch(epoch, best.compare(work.classifier, epoch))
                     if watch is not None:
                         watch(work.classifier, epoch)
@@ -155,7 +156,7 @@ class ClassifierTraining:
         # The images left over after whole batches get their turn in another epoch's order
         self.batch_size = min(spec.batch, len(faces))
         self.steps_per_epoch = len(faces) // self.batch_size
-        self.steps = spec.epochs * self.steps_per_epoch
+        self.steps = spec.updates or spec.epochs * self.steps_per_epoch
         self.optimiser = _make_optimiser(self.network, spec)
 
     def make_step(self, step: int) -> Float[Tensor, "2"]:

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mien.classifiers.baselines import BASELINES
 from mien.errors import SpecError
@@ -178,15 +185,16 @@ class ClassifierSpec(Strict):
     are defined here. `weights` is what the training starts from: imagenet (the weights that timm's
     hub has under that name), none (random weights), or a file, which digests name by its content,
     as `file:` and its sha256. Images are resized to `size` pixels. The learning rate falls to zero
-    along a cosine over `epochs`. With `augment` each training image is rotated, shifted, mirrored
-    and relit at random in each epoch. `freeze` is the share of the layers (convolutions, linear
-    and recurrent layers in the order of definition, rounded down) that are not trained, with the
-    normalisation that follows them. `validation` is the share of the training subjects (of clips if
-    subjects are not known, of images if clips are not known either) that are held out to choose the
-    epoch by UAR; with 0 the last epoch is taken. `threads` is the number of processor threads that
-    share a sum, so it is part of the result; `deterministic` makes an NVIDIA card use algorithms
-    that give the same bits each time. With `units` the last layer also sees the coded action units
-    of each image, next to the features of the picture.
+    along a cosine over `epochs`, or over `updates` optimiser steps, which take the place of
+    `epochs` and are as many for every number of images. With `augment` each training image is
+    rotated, shifted, mirrored and relit at random in each epoch. `freeze` is the share of the
+    layers (convolutions, linear and recurrent layers in the order of definition, rounded down) that
+    are not trained, with the normalisation that follows them. `validation` is the share of the
+    training subjects (of clips if subjects are not known, of images if clips are not known either)
+    that are held out to choose the epoch by UAR; with 0 the last epoch is taken. `threads` is the
+    number of processor threads that share a sum, so it is part of the result; `deterministic` makes
+    an NVIDIA card use algorithms that give the same bits each time. With `units` the last layer
+    also sees the coded action units of each image, next to the features of the picture.
     """
 
     name: str = Field(min_length=1)
@@ -204,12 +212,25 @@ class ClassifierSpec(Strict):
     deterministic: bool = True
     # Omitted where it is false, as in the specs of all classifiers before there was such a field
     units: bool = Field(default=False, exclude_if=is_unset)
+    updates: int | None = Field(default=None, ge=1, le=100_000_000, exclude_if=is_unset)
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_defaults(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("updates") is not None and "epochs" in data:
+            raise ValueError(
+                "either updates or epochs must be given, because both say how long the training "
+                f"is; given: updates = {data['updates']} and epochs = {data['epochs']}. Remove one"
+            )
         own_network = OWN_NETWORKS.get(str(data.get("name"))) if isinstance(data, dict) else None
         return data if own_network is None else {**own_network.defaults, **data}
+
+    @model_serializer(mode="wrap")
+    def _omit_unused_epochs(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = handler(self)
+        if self.updates is not None:
+            fields.pop("epochs", None)
+        return fields
 
     @field_validator("weights")
     @classmethod

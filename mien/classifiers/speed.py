@@ -43,16 +43,22 @@ class NetworkTiming:
 
     spec: ClassifierSpec
 
-    @property
-    def passes(self) -> float:
-        """How many times the training goes through its images, of which some are held out."""
-        return self.spec.epochs * (1 - self.spec.validation)
+    def count_trained(self, images: int) -> float:
+        """Return how many images all steps of a training on `images` see together.
+
+        Some of the images are held out by `validation`, and no step sees these.
+        """
+        shown = images * (1 - self.spec.validation)
+        if self.spec.updates is None:
+            return self.spec.epochs * shown
+        return self.spec.updates * min(self.spec.batch, shown)
 
     @property
     def plain(self) -> "NetworkTiming":
         """The plain network, which is the same for all ablations; only this one is measured."""
         changes = {
             "epochs": 1,
+            "updates": None,
             "weights": "none",
             "validation": 0.0,
             "augment": None,
@@ -68,7 +74,7 @@ class NetworkTiming:
     def count_work(self, classes: int, shown: tuple[str, ...]) -> Workload:
         """Return the work per image that shows the channels `shown`."""
         # Weights and epochs change nothing, so that equal work is counted only once
-        counted = self.spec.model_copy(update={"weights": "none", "epochs": 1})
+        counted = self.spec.model_copy(update={"weights": "none", "epochs": 1, "updates": None})
         return _count_once(counted.model_dump_json(), classes, shown)
 
     def measure(

@@ -329,7 +329,7 @@ def _estimate_trial(
     speed, timed = _find_speed(timing, plan.study.outputs, image, shown, store, device)
     train = sum(sizes.count_images(row, source)[0] for source in SOURCES_OF[row.spec.train])
     test = sum(sizes.count_images(row, source)[1] for source in row.spec.tests)
-    seconds = timing.passes * train / speed.train + test / speed.predict
+    seconds = timing.count_trained(train) / speed.train + test / speed.predict
     if timed:
         return Duration.of_batches(seconds, speed.fastest, speed.slowest)
     return Duration.of_estimate(seconds)

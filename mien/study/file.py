@@ -70,7 +70,8 @@ class StudyFile(Strict):
     for each unit that unit_scores.MIN_CLIPS clips or more of every training side show.
 
     `classifiers` are names of networks, or of BASELINES that are no controls; the table
-    [classifier] holds the fields that they share, and [classifier.NAME] those of one. Each is
+    [classifier] holds the fields that they share, and [classifier.NAME] those of one. A table that
+    sets `updates` takes the place of the `epochs` of a more general table, and the reverse. Each is
     trained once for each of `ablations`: plain, augment, freeze30, or one that a table
     [ablation.NAME] defines by fields of ClassifierSpec. Both [ablation.NAME] and [classifier.NAME]
     may also say in what the same images are shown: `input`, a list of inputs.INPUTS, and `clips`,
@@ -528,6 +529,7 @@ def resolve(
     for control in (name for name in spec.controls if CONTROLS[name].ceiling):
         require_units(faces, f"{where}: the control {control}")
     _require_units_as_input(spec, faces, where)
+    _require_equal_epochs(spec, where)
     plan_databases(spec, faces, where)
     if files is None:
         for path in weights_files.values():
@@ -543,6 +545,18 @@ def _require_motion(spec: StudySpec, store: Store, where: str) -> None:
         for name in spec.classifiers if CONTROLS[control].motion else ():
             faces = Faces.load(store.run(spec.find_faces(name, spec.ablations[0])).path)
             require_motion(faces, f"{where}: the control {control}, with the classifier {name},")
+
+
+def _require_equal_epochs(spec: StudySpec, where: str) -> None:
+    """Raise SpecError if inflation is asked for and folds can differ in their number of epochs."""
+    for name, by_ablation in spec.classifiers.items() if spec.inflation else ():
+        for ablation, network in select_networks(by_ablation).items():
+            if network.updates is not None:
+                raise SpecError(
+                    f"{where}: inflation needs classifiers with a number of epochs, because it "
+                    f"compares the same epoch in all folds; {name}, {ablation}, has updates = "
+                    f"{network.updates}. Set epochs, or remove inflation"
+                )
 
 
 def _require_units_as_input(spec: StudySpec, faces: Faces, where: str) -> None:
@@ -705,7 +719,7 @@ def _resolve_classifier(
             )
     common = {key: value for key, value in study.classifier.items() if key not in by_name}
     own = _omit_view(by_name.get(name, {}))
-    data = {"name": name, **common, **own}
+    data = override_fields({"name": name, **common}, own)
 
     # Each ablation changes these fields; the input is part of the study, not of the classifier
     tables = {**ABLATIONS, **study.ablation}
@@ -715,13 +729,23 @@ def _resolve_classifier(
         return dict.fromkeys(changes, name)
     return {
         ablation: _read_classifier(
-            _name_weights_by_digest({**data, **change}, folder, files),
+            _name_weights_by_digest(override_fields(data, change), folder, files),
             store,
             f"{where}: classifier.{name}, {ablation}",
             files,
         )
         for ablation, change in changes.items()
     }
+
+
+def override_fields(general: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a general table of a classifier, overridden by those of a special one.
+
+    `updates` and `epochs` replace each other, because both say how long the training is.
+    """
+    length = {"updates", "epochs"}
+    replaced = length if length & set(special) else set[str]()
+    return {**{key: value for key, value in general.items() if key not in replaced}, **special}
 
 
 def _omit_view(table: Mapping[str, Any]) -> dict[str, Any]:
