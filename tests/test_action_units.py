@@ -414,6 +414,10 @@ def test_units_as_input_are_an_ablation_and_a_field_that_is_omitted_where_it_is_
         ({"faces": "plain"}, "units = true, needs faces whose action units are coded"),
         ({"target": "action_units"}, "must not see the action units that it is to answer"),
         ({"settings": ["both_to_real"]}, "only with the setting real_to_real"),
+        (
+            {"target": "action_units", "ablations": ["plain", "weighted"], "ablation": {}},
+            "the classifier tiny, weighted, must not have class_weights = true",
+        ),
         ({"classifiers": ["svm"], "classifier": {}}, "because it is no network; with-units"),
         (
             {

@@ -19,7 +19,7 @@ from worlds import CLASSES, blobs, show_as, tiny
 
 from mien.classifiers import fit, pretrained, speed
 from mien.classifiers.curves import write_curve
-from mien.classifiers.fit import ClassifierTraining, fit_network, hold_out
+from mien.classifiers.fit import ClassifierTraining, fit_network, hold_out, make_loss
 from mien.classifiers.networks import build_network, build_outline, find_frozen_layers, name_head
 from mien.classifiers.predict import (
     TrainedNetwork,
@@ -219,6 +219,42 @@ def test_augmentation_changes_training_and_not_prediction():
     assert not same(weights(plain), weights(moved))
     swapped = replace(moved, network=plain.network)
     assert np.array_equal(predict_classes(swapped, faces), predict_classes(plain, faces))
+
+
+def test_each_class_weighs_as_much_in_the_loss_with_class_weights():
+    labels = torch.tensor([0] * 6 + [1] * 3 + [3])  # classes 2 and 4 have no image
+    answers = torch.from_numpy(np.random.default_rng(0).normal(size=(10, 5)))
+    loss = make_loss(labels, weighted_classes=5)
+
+    # By hand: n / (k n_c) is 10 / (3 * 6) for the first class, and so on; the mean weight is 1
+    factors = np.array([10 / 18] * 6 + [10 / 9] * 3 + [10 / 3])
+    odds = np.exp(answers.numpy())
+    entropies = -np.log(odds / odds.sum(axis=1, keepdims=True))[np.arange(10), labels.numpy()]
+    assert factors.mean() == pytest.approx(1)
+    assert loss(answers.float(), labels).item() == pytest.approx((factors * entropies).mean())
+
+    # In a batch, each image keeps the weight that it has in the whole training set
+    batch = [0, 1, 9]
+    expected = (factors * entropies)[batch].mean()
+    assert loss(answers[batch].float(), labels[batch]).item() == pytest.approx(expected)
+
+
+def test_class_weights_change_a_training_only_where_classes_are_uneven():
+    even, weighted = blobs(48), {"epochs": 2, "class_weights": True}
+    assert even.index["emotion"].value_counts().nunique() == 1  # as many images of each class
+    uneven = even.select(np.arange(len(even)) > 5)
+    for faces, equal in ((even, True), (uneven, False)):
+        plain, other = (
+            fit_network(faces, tiny(**fields), CLASSES, 0, device="cpu")
+            for fields in ({"epochs": 2}, weighted)
+        )
+        assert same(weights(plain), weights(other)) == equal
+        assert (plain.curve == other.curve) == equal
+
+
+def test_class_weights_are_refused_where_action_units_are_the_target():
+    with pytest.raises(SpecError, match="must not have class_weights = true if action units are"):
+        fit_network(blobs(), tiny(class_weights=True), CLASSES, 0, device="cpu", units=(1, 12))
 
 
 def test_frozen_layers_stay_as_they_were_and_the_others_learn():

@@ -226,6 +226,16 @@ def test_ablations_change_the_classifier_and_share_splits_and_databases(store: S
     assert len(found.databases) == 2
 
 
+def test_weighted_is_an_ablation_and_a_field_that_is_omitted_where_it_is_false(store: Store):
+    spec = resolve(table(ablations=["plain", "weighted"]), store)
+    dumped = spec.model_dump()["classifiers"]["tiny"]
+    assert "class_weights" not in dumped["plain"] and dumped["weighted"]["class_weights"] is True
+    common = resolve(table(classifier={"class_weights": True, "size": 16, "epochs": 3}), store)
+    assert select_networks(common.classifiers["tiny"])["plain"].class_weights
+    own = resolve(table(ablations=["w"], ablation={"w": {"class_weights": True}}), store)
+    assert select_networks(own.classifiers["tiny"])["w"].class_weights
+
+
 def test_what_an_ablation_freezes_is_said(store: Store):
     plan = plan_study(resolve(table(ablations=["plain", "freeze30"]), store), store)
     (one,) = list_frozen_shares(plan)

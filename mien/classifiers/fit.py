@@ -28,7 +28,7 @@ from mien.classifiers.predict import (
     set_precision,
     start_network,
 )
-from mien.classifiers.specs import ClassifierSpec
+from mien.classifiers.specs import ClassifierSpec, require_classes_to_weight
 from mien.errors import DataError, TrainingError
 from mien.faces import Faces
 from mien.prepare.inputs import find_resting_values
@@ -67,11 +67,13 @@ def fit_network(
     After a resumption it is called again from the checkpoint on.
 
     Raises DataError for fewer than two images or classes and for images that the network does not
-    take, such as single frames for a network of clips, WeightsError if the pretrained weights
-    are missing, and TrainingError if the training diverges.
+    take, such as single frames for a network of clips, SpecError for class_weights where action
+    units are the target, WeightsError if the pretrained weights are missing, and TrainingError if
+    the training diverges.
     """
     # The input must fit; then hold out the images that choose the epoch
     require_input(spec.name, spec, faces.shown)
+    require_classes_to_weight(spec, units, spec.name)
     train_faces, held_out = hold_out(faces, spec.validation, seed)
     if len(train_faces) < 2:
         raise DataError(
@@ -149,7 +151,8 @@ class ClassifierTraining:
         self.resting_values = find_resting_values(faces.shown)
         self.flows = find_flow_pairs(faces.shown)
         self.labels = torch.from_numpy(_find_targets(classifier, faces)).to(where)
-        self.measure_loss = make_loss(self.labels)
+        weighted_classes = len(classifier.classes) if spec.class_weights else 0
+        self.measure_loss = make_loss(self.labels, weighted_classes)
         coding = encode_units(list(faces.index["action_units"]), classifier.columns)
         self.coding = torch.from_numpy(coding).to(where) if classifier.columns else None
 
@@ -221,13 +224,43 @@ def _name_coding(spec: ClassifierSpec, faces: Faces) -> tuple[str, ...]:
     return name_columns(list(faces.index["action_units"]))
 
 
-def make_loss(labels: Shaped[Tensor, "*labels"]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss for such labels."""
-    if labels.ndim == 1:
+def make_loss(
+    labels: Shaped[Tensor, "*labels"], weighted_classes: int = 0
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of a batch, of its answers and labels, for a training on `labels`.
+
+    Of classes it is the mean cross-entropy of the images. If `weighted_classes`, their number, is
+    given, that of an image of class c is multiplied by n / (k n_c), for n training images in k
+    classes, n_c of them in c: each class then weighs as much in total, and the mean weight is 1. Of
+    action units it is the binary cross-entropy in which images with a unit weigh as much in total
+    as those without it.
+    """
+    if labels.ndim == 1 and not weighted_classes:
         return functional.cross_entropy
+    if labels.ndim == 1:
+        weights = _weight_classes(labels, weighted_classes)
+        return partial(_compute_weighted_cross_entropy, weights=weights)
     with_unit = labels.sum(dim=0)
     weights = (len(labels) - with_unit) / with_unit.clamp(min=1)
     return partial(functional.binary_cross_entropy_with_logits, pos_weight=weights)
+
+
+def _weight_classes(labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, " k"]:
+    """Return the weight of each class; that of a class without images is never used."""
+    counts = labels.bincount(minlength=classes)
+    return len(labels) / ((counts > 0).sum() * counts.clamp(min=1)).float()
+
+
+def _compute_weighted_cross_entropy(
+    answers: Float[Tensor, "n k"], labels: Int[Tensor, " n"], weights: Float[Tensor, " k"]
+) -> Float[Tensor, ""]:
+    """Return the mean over images of their weighted cross-entropy.
+
+    torch's own weighted mean divides by the weights in the batch, so that the weight of an image
+    would depend on the others in its batch.
+    """
+    total = functional.cross_entropy(answers, labels, weight=weights, reduction="sum")
+    return total / len(labels)
 
 
 def _require_finite(losses: Sequence[float], first: int, work: ClassifierTraining) -> None:

@@ -1,6 +1,6 @@
 """The specs of classifiers: what their training depends on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -194,7 +194,9 @@ class ClassifierSpec(Strict):
     that are held out to choose the epoch by UAR; with 0 the last epoch is taken. `threads` is the
     number of processor threads that share a sum, so it is part of the result; `deterministic` makes
     an NVIDIA card use algorithms that give the same bits each time. With `units` the last layer
-    also sees the coded action units of each image, next to the features of the picture.
+    also sees the coded action units of each image, next to the features of the picture. With
+    `class_weights` the loss of an image is divided by the number of training images of its class,
+    so that each class weighs as much in total.
     """
 
     name: str = Field(min_length=1)
@@ -210,9 +212,10 @@ class ClassifierSpec(Strict):
     validation: float = Field(default=0.0, ge=0, le=0.5)
     threads: int = Field(default=1, ge=1, le=1024)
     deterministic: bool = True
-    # Omitted where it is false, as in the specs of all classifiers before there was such a field
+    # Omitted where they are false, as in the specs of all classifiers before these fields
     units: bool = Field(default=False, exclude_if=is_unset)
     updates: int | None = Field(default=None, ge=1, le=100_000_000, exclude_if=is_unset)
+    class_weights: bool = Field(default=False, exclude_if=is_unset)
 
     @model_validator(mode="before")
     @classmethod
@@ -296,6 +299,18 @@ AnyClassifier = ClassifierSpec | BaselineName
 def get_classifier_name(classifier: AnyClassifier) -> str:
     """Return the printed name of a classifier."""
     return classifier if isinstance(classifier, str) else classifier.name
+
+
+def require_classes_to_weight(
+    spec: ClassifierSpec, units: Sequence[int], where: str = "a classifier"
+) -> None:
+    """Raise SpecError if classes are to be weighted where action units are the target."""
+    if spec.class_weights and units:
+        raise SpecError(
+            f"{where} must not have class_weights = true if action units are the target: their "
+            "loss already weights the images with a unit like those without it. Remove "
+            "class_weights"
+        )
 
 
 def select_networks(classifiers: Mapping[Key, AnyClassifier]) -> dict[Key, ClassifierSpec]:

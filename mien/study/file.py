@@ -16,6 +16,7 @@ from mien.classifiers.specs import (
     AnyClassifier,
     ClassifierSpec,
     WeightsSpec,
+    require_classes_to_weight,
     select_networks,
 )
 from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsError
@@ -39,6 +40,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "augment": {"augment": {}},
     "freeze30": {"freeze": 0.3},
+    "weighted": {"class_weights": True},
 }
 """What an ablation changes in every classifier; a study may define more, in [ablation.NAME]."""
 
@@ -72,7 +74,7 @@ class StudyFile(Strict):
     `classifiers` are names of networks, or of BASELINES that are no controls; the table
     [classifier] holds the fields that they share, and [classifier.NAME] those of one. A table that
     sets `updates` takes the place of the `epochs` of a more general table, and the reverse. Each is
-    trained once for each of `ablations`: plain, augment, freeze30, or one that a table
+    trained once for each of `ablations`: plain, augment, freeze30, weighted, or one that a table
     [ablation.NAME] defines by fields of ClassifierSpec. Both [ablation.NAME] and [classifier.NAME]
     may also say in what the same images are shown: `input`, a list of inputs.INPUTS, and `clips`,
     `until` and `flow` as in a PreprocessSpec.
@@ -530,6 +532,10 @@ def resolve(
         require_units(faces, f"{where}: the control {control}")
     _require_units_as_input(spec, faces, where)
     _require_equal_epochs(spec, where)
+    for name, by_ablation in spec.classifiers.items():
+        for ablation, network in select_networks(by_ablation).items():
+            called = f"{where}: the classifier {name}, {ablation},"
+            require_classes_to_weight(network, spec.units, called)
     plan_databases(spec, faces, where)
     if files is None:
         for path in weights_files.values():
