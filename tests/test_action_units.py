@@ -27,8 +27,12 @@ from mien.classifiers.specs import ClassifierSpec
 from mien.errors import DataError, SpecError
 from mien.faces import Faces
 from mien.prepare.flow import FLOW_CHANNELS
+from mien.report.conclusions import draw_conclusions
+from mien.report.content import collect_content
 from mien.report.facts import list_facts
+from mien.report.programs import list_csv_rows
 from mien.report.terminal import print_table
+from mien.report.units import make_unit_table
 from mien.report.write import write_report
 from mien.runs.store import Store
 from mien.study.file import StudyFile, resolve
@@ -186,7 +190,7 @@ def target(**changes: Any) -> StudyFile:
     [
         ({"classifiers": ["svm"]}, "needs classifiers that are networks; svm is none"),
         ({"settings": ["real_to_real", "both_to_real"]}, r"needs settings = .*real_to_real"),
-        ({"controls": ["nearest"]}, r"needs controls = \[\].*given: nearest"),
+        ({"controls": ["nearest"]}, "controls among shuffled_motion, no_motion.*given: nearest"),
         ({"protocol": "frame"}, "needs protocol 'clip', 'subject' or 'dataset'"),
         ({"target": "valence"}, r"emotion.*action_units"),
     ],
@@ -355,6 +359,98 @@ def test_a_study_of_units_reports_each_unit_beside_the_constant_answer(
     print_table("units", store)
     said = capsys.readouterr().out
     assert f"{cell.mean_f1.value:.3f}" in said and "always yes" in said
+
+    # One answer, in the terminal and on the page: the network is above the constant answer
+    (answer,) = draw_conclusions([found])
+    assert (answer.question, answer.answer, answer.n) == ("units", "yes", 24)
+    assert answer.estimate is not None and answer.estimate.low > 0
+    assert cell.mean_constant is not None
+    assert answer.estimate.value == pytest.approx(cell.mean_f1.value - cell.mean_constant.value)
+    assert f"Are action units recognised? {answer.sentence}" in said
+    assert answer.sentence in text and "24 held-out people" in answer.sentence
+
+
+def test_controls_of_movement_stand_beside_the_f1_of_units(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    moving = replace(many(), channels=("onset-difference",))
+    keep(moving, store, "blobs")
+    classifier = {"size": 16, "epochs": 8, "batch": 16}
+    with pytest.raises(DataError, match=r"no_motion.*needs images that show movement"):
+        keep(many(), store, "still")
+        resolve(target(faces="still", controls=["no_motion"]), store)
+    study = target(classifier=classifier, controls=["shuffled_motion", "no_motion"])
+    run_study(resolve(study, store), store, device="cpu")
+
+    # A network that sees the movement of others is no better than the constant answer
+    found = StudyResults("units", store)
+    (cell,), (shuffled, still) = found.unit_cells, found.unit_controls
+    assert cell.mean_f1 and shuffled.mean_f1 and still.mean_f1
+    assert cell.mean_f1.value > 0.9 and shuffled.mean_f1.value < 0.5 > still.mean_f1.value
+    assert [one.control for one in (cell, shuffled, still)] == ["", "shuffled_motion", "no_motion"]
+
+    # They are in the table, in the table for programs, and in the answer
+    table = make_unit_table(found)
+    assert table.head[3:6] == ("always yes", "motion shuffled", "no motion")
+    assert table.lines[-1].entries[4].text == f"{shuffled.mean_f1.value:.3f}"
+    rows = [row for row in list_csv_rows(found) if row.get("metric") == "mean_f1"]
+    means = {row["control"]: row["value"] for row in rows if row["source"] == "mean"}
+    assert means["shuffled_motion"] == shuffled.mean_f1.value and len(means) == 4
+    (answer,) = draw_conclusions([found])
+    assert answer.answer == "yes" and "its strongest control" in answer.sentence
+    strongest = max(value for control, value in means.items() if control)
+    assert answer.estimate is not None
+    assert answer.estimate.value == pytest.approx(cell.mean_f1.value - strongest)
+
+
+def test_units_that_a_network_cannot_see_have_no_answer_of_yes(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(many(), store, "blobs")
+    untrained = {"size": 16, "epochs": 1, "batch": 64, "learning_rate": 1e-8}
+    run_study(resolve(target(classifier=untrained), store), store, device="cpu")
+    found = StudyResults("units", store)
+    (answer,) = draw_conclusions([found])
+    assert answer.answer == "no" and answer.estimate is not None and answer.estimate.high < 0
+
+    # With few people nothing can be told, and the sentence says so
+    faces = many()
+    first_person = dict(
+        zip(faces.subjects, [faces.subjects[n % 4] for n in range(24)], strict=True)
+    )
+    four = faces.index.assign(subject=faces.index["subject"].map(first_person))
+    keep(replace(faces, index=four), store, "four")
+    few = target(name="few", faces="four", classifier=untrained)
+    run_study(resolve(few, store), store, device="cpu")
+    (answer,) = draw_conclusions([StudyResults("few", store)])
+    assert answer.answer == "cannot tell" and "fewer than 6 are not enough" in answer.sentence
+
+
+def test_studies_of_units_and_of_emotions_are_not_in_one_table(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(many(), store, "blobs")
+    classifier = {"size": 16, "epochs": 1, "batch": 64}
+    for study in (
+        target(classifier=classifier),
+        target(name="others", classifier=classifier, folds=3),
+        table(name="emotions", controls=[], classifier=classifier, trials=1),
+    ):
+        run_study(resolve(study, store), store, device="cpu")
+    loaded = [StudyResults(name, store) for name in ("units", "emotions", "others")]
+    content = collect_content(loaded)
+    assert content["apart"] == (
+        "The results of units and others cannot be compared with those of emotions: the former are "
+        "F1 scores of action units, and the latter are accuracies of emotions."
+    )
+    (side,) = content["side"]
+    assert side.head[1:] == (
+        "units, by subject, 8 action units",
+        "others, by subject, 8 action units",
+    )
+    assert [one.question for one in content["conclusions"]][-2:] == ["units", "units"]
+    write_report(["units", "emotions"], store, tmp_path / "report")
+    for name in ("report.html", "report.md"):
+        assert "cannot be compared with those of emotions" in (
+            tmp_path / "report" / name
+        ).read_text().replace("\\", "")
 
 
 # Action units as a further input

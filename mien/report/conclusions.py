@@ -1,7 +1,8 @@
-"""Conclusions: what studies found, as four questions, each with one answer.
+"""Conclusions: what studies found, as questions, each with one answer.
 
 The questions are whether synthetic faces help, whether they help more than copies of the real
 ones, whether anything is above its controls, and what a random split of frames would have said.
+Studies whose target is action units answer one question: whether the units are recognised.
 """
 
 import math
@@ -12,19 +13,21 @@ from typing import Literal
 import numpy as np
 
 from mien import stats
-from mien.report.sentences import format_gap, format_points, format_signed
+from mien.report.sentences import MINUS, format_gap, format_points, format_signed
+from mien.report.units import name_unit_cell
 from mien.report.words import format_cell_name, format_classifier, format_score
 from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.cells import SIGNIFICANT_P, ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS, SOURCES
+from mien.study.settings import CONTROLS, SETTINGS, SOURCES
+from mien.study.unit_scores import UnitCell, estimate_gap
 
 MIN_PEOPLE = 6  # the fewest people whose sign flips can give a p below 0.05: 2 / 2 ** 6
 
 HELD_OUT_PROTOCOLS = ("subject", "dataset")  # under them nobody of the tests was in training
 
-Question = Literal["synthetic", "copies", "controls", "split"]
+Question = Literal["synthetic", "copies", "controls", "split", "units"]
 
 Answer = Literal["yes", "no", "cannot tell"]
 
@@ -33,8 +36,12 @@ STUDY_QUESTIONS: dict[Question, str] = {
     "copies": "Does it help more than copies?",
     "controls": "Is any result above its controls?",
     "split": "Would a random split look better?",
+    "units": "Are action units recognised?",
 }
-"""The questions in the order in which reports answer them."""
+"""The questions in the order in which reports answer them.
+
+The last one is for studies whose target is action units, and the others are for emotions.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ class Conclusion:
     - `sentence` says the answer with the estimate, its interval, and the number of people.
     - `basis` says on which classifiers and tests the sentence rests, and `design` on which study,
       protocol, folds, trials and seed.
-    - `estimate` is a difference in accuracy, as a share from -1 to 1, with its 95 % interval over
-      tested people; None if nothing was measured.
+    - `estimate` is a difference in accuracy, or in mean F1 for action units, from -1 to 1, with its
+      95 % interval over tested people; None if nothing was measured.
     - `n` is the number of tested people, or of clips or images (`unit`) if people are unknown.
     - `study` is the title of the study, "" if there is none.
     """
@@ -69,19 +76,25 @@ class Conclusion:
 
 
 def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
-    """Return the answers to STUDY_QUESTIONS, in their order; at least one for each.
+    """Return the answers to STUDY_QUESTIONS, in their order.
 
-    The first three are answered by each study with held-out people, the last by each study whose
-    frames were split at random, compared with the first study with held-out people. An answer
-    needs both an interval that excludes zero and p < 0.05 of a sign-flip test over people, which
-    fewer than MIN_PEOPLE cannot reach. Differences are means over the trials and the classifiers of
-    the first ablation, paired by person.
+    There is at least one for each question that is about the target of a study. The first three are
+    answered by each study with held-out people, the last by each study whose frames were split at
+    random, compared with the first study with held-out people. An answer needs both an interval
+    that excludes zero and p < 0.05 of a sign-flip test over people, which fewer than MIN_PEOPLE
+    cannot reach. Differences are means over the trials and the classifiers of the first ablation,
+    paired by person. Studies of action units are compared with their controls by mean F1, with a p
+    from the bootstrap over people.
     """
+    of_units = [_ask_if_units_are_recognised(study) for study in studies if study.units]
+    studies = [study for study in studies if not study.units]
+    if not studies:
+        return of_units
     held_out = [study for study in studies if study.protocol in HELD_OUT_PROTOCOLS]
     by_frame = [study for study in studies if study.protocol == "frame"]
     askers = (_ask_if_synthetic_helps, _ask_if_more_than_copies, _ask_if_above_controls)
     conclusions = [one for ask in askers for study in held_out or studies[:1] for one in ask(study)]
-    return [*conclusions, *_ask_about_random_splits(by_frame, held_out)]
+    return [*conclusions, *_ask_about_random_splits(by_frame, held_out), *of_units]
 
 
 # Do synthetic faces help, and more than copies do?
@@ -473,3 +486,122 @@ def _find_images(study: StudyResults) -> dict[str, ResultCell]:
     """Return the finished cells of real → real by image and first ablation, by classifier."""
     cells = [study.find_cell("real_to_real", name) for name in study.classifiers]
     return {cell.classifier: cell for cell in cells if cell is not None and cell.whole}
+
+
+# Are action units recognised?
+
+
+@dataclass(frozen=True)
+class _UnitMargin:
+    """The smallest difference of a cell in mean F1 from a control, and the largest p of all."""
+
+    cell: UnitCell
+    control: str
+    score: float
+    gap: Interval
+    high: float
+    largest_p: float
+
+
+def _ask_if_units_are_recognised(study: StudyResults) -> Conclusion:
+    """Return whether a network exceeds the constant answer, and its controls, in mean F1."""
+    if seen := _find_seen_people(study, "units"):
+        return seen
+    margins = [margin for cell in study.unit_cells if (margin := _measure_unit_margin(study, cell))]
+    if not margins:
+        return _leave_open(study, "units", "no network has all of its trials and controls yet")
+
+    # A network is above its controls if it is after Holm's correction for the number of networks
+    ps = correct_by_holm([one.largest_p for one in margins])
+    enough = all(one.cell.grouped == "subject" and one.cell.groups >= MIN_PEOPLE for one in margins)
+    clear = [
+        one
+        for one, p in zip(margins, ps, strict=True)
+        if enough and one.gap.low > 0 and p < SIGNIFICANT_P
+    ]
+    best = max(clear or margins, key=lambda one: (_or_value(one.gap), one.gap.value))
+    answer: Answer = "cannot tell"
+    if clear:
+        answer = "yes"
+    elif enough and all(one.high <= 0 for one in margins):
+        answer = "no"
+
+    # The sentence, with the reason where there is no answer
+    cell, p = best.cell, ps[margins.index(best)]
+    reason = "" if answer != "cannot tell" else _explain_open_units(best, p)
+    number = f"{len(clear)} of {quantify(len(margins), 'result')}"
+    certain = " for certain" if answer == "cannot tell" else ""
+    mean = format_score(cell.mean_f1.value if cell.mean_f1 else math.nan, "f1")
+    people = "people" if cell.grouped == "subject" else f"{cell.grouped}s"
+    sentence = (
+        f"{answer.capitalize()}: {number} above the controls{certain}; the "
+        f"{'clearest' if clear else 'nearest'}, by {name_unit_cell(study, cell)}, has a mean F1 of "
+        f"{mean} over {quantify(len(study.units), 'action unit')}, and {best.control}, its "
+        f"strongest control, has {format_score(best.score, 'f1')}: a difference of "
+        f"{_format_f1_gap(best.gap)} ({cell.groups:,} held-out {people}{reason})."
+    )
+    basis = f"{name_unit_cell(study, cell)}, {quantify(cell.n, cell.level[:-1])}"
+    return Conclusion(
+        "units", answer, sentence, basis, describe_design(study), best.gap, cell.groups,
+        cell.grouped, study.title,
+    )  # fmt: skip
+
+
+def _measure_unit_margin(study: StudyResults, cell: UnitCell) -> _UnitMargin | None:
+    """Return the smallest difference of a cell from its controls, or None if one is not done."""
+    controls = [one for one in study.unit_controls if one.classifier == cell.classifier]
+    against = [("always yes", cell.mean_constant, estimate_gap(cell))]
+    against += [
+        (CONTROLS[one.control].label, one.mean_f1, estimate_gap(cell, one)) for one in controls
+    ]
+    measured = [
+        (name, score.value, gap)
+        for name, score, gap in against
+        if score is not None and gap is not None
+    ]
+    if len(measured) < len(against):
+        return None
+    name, score, gap = min(measured, key=lambda one: (one[2].value, _or_value(one[2])))
+
+    # Draws of people: how often the order of cell and control is the other one
+    draws = [cell.constant_draws, *(one.mean_draws for one in controls)]
+    ps = [
+        math.nan if cell.mean_draws is None or other is None else _count_reversals(
+            cell.mean_draws - other
+        )
+        for other in draws
+    ]  # fmt: skip
+    largest = math.nan if any(map(math.isnan, ps)) else max(ps)
+    return _UnitMargin(cell, name, score, gap, min(one[2].high for one in measured), largest)
+
+
+def _count_reversals(gaps: np.ndarray) -> float:
+    """Return the two-sided p of a bootstrap: twice the share of draws on the other side of zero.
+
+    One is added to the number of draws on each side, so that p is never zero (Davison and Hinkley
+    1997, Equation 4.11).
+    """
+    known = gaps[~np.isnan(gaps)]
+    fewer = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, 2 * (fewer + 1) / (len(known) + 1))
+
+
+def _explain_open_units(best: _UnitMargin, p: float) -> str:
+    """Return why the largest difference in mean F1 is no answer."""
+    if best.cell.grouped != "subject":
+        return "; it is not known which images are of one person"
+    if best.cell.groups < MIN_PEOPLE:
+        return f"; fewer than {MIN_PEOPLE} are not enough"
+    if best.gap.low <= 0 <= best.gap.high or math.isnan(best.gap.low):
+        return "; the interval includes zero"
+    if p >= SIGNIFICANT_P:
+        return f"; p is not below {SIGNIFICANT_P} after Holm's correction for all results"
+    return "; other results may be above their controls"
+
+
+def _format_f1_gap(gap: Interval) -> str:
+    """Return a difference in F1 with its interval, such as +0.210, 95 % interval +0.1 to +0.3."""
+    texts = [f"{value:+.3f}".replace("-", MINUS) for value in (gap.value, gap.low, gap.high)]
+    if math.isnan(gap.low):
+        return texts[0]
+    return f"{texts[0]}, 95 % interval {texts[1]} to {texts[2]}"

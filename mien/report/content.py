@@ -31,7 +31,12 @@ from mien.report.sentences import (
     has_synthetic_test,
     list_failure_reasons,
 )
-from mien.report.units import explain_unit_table, make_unit_table
+from mien.report.units import (
+    compare_unit_studies,
+    explain_incomparable,
+    explain_unit_table,
+    make_unit_table,
+)
 from mien.report.words import format_cell_name
 from mien.runs.progress import quantify
 from mien.study.cells import ResultCell
@@ -57,8 +62,12 @@ def collect_content(
     of_emotions = [study for study in studies if not study.units]
     return {
         "title": ", ".join(study.title for study in studies),
-        "side": [compare_studies(studies)] if len(studies) > 1 else [],
-        "conclusions": draw_conclusions(of_emotions) if of_emotions else [],
+        "side": [
+            *([compare_studies(of_emotions)] if len(of_emotions) > 1 else []),
+            *([of_units] if (of_units := compare_unit_studies(studies)) else []),
+        ],
+        "apart": explain_incomparable(studies),
+        "conclusions": draw_conclusions(studies),
         "studies": [
             _collect_section(study, real_faces, (maps or {}).get(study.title)) for study in studies
         ],

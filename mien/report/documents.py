@@ -29,8 +29,10 @@ def write_markdown(content: dict[str, Any]) -> str:
 
     # The tables of all studies, of each study, and those of the preprint
     lines.append("")
+    lines += ["## Side by side", ""] if content["side"] or content["apart"] else []
+    lines += [_escape(content["apart"]), ""] if content["apart"] else []
     for sheet in content["side"]:
-        lines += ["## Side by side", "", *tables.format_markdown(sheet)]
+        lines += tables.format_markdown(sheet)
     for section in content["studies"]:
         lines += _render_section(section, alone=len(content["studies"]) == 1)
     if content["preprint"]:

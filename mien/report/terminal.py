@@ -85,6 +85,8 @@ def print_table(study: str, store: Store) -> None:
     loaded = StudyResults(study, store)
     if loaded.units:
         out.print(make_terminal_unit_table(loaded))
+        for one in draw_conclusions([loaded]):
+            out.print(format_plain_value(f"{one.asked} {one.sentence}"), soft_wrap=True)
         return
     out.print(make_terminal_table(study, store))
     for text in [
@@ -103,7 +105,7 @@ def make_terminal_unit_table(study: StudyResults) -> Table:
         title=format_plain_value(title), title_justify="left", box=None, padding=(0, 1, 0, 0)
     )
     for number, name in enumerate(sheet.head):
-        table.add_column(name, justify="left" if number in (0, 4) else "right")
+        table.add_column(name, justify="left" if number in (0, len(sheet.head) - 1) else "right")
     for row in sheet.lines:
         texts = [format_plain_value(entry.plain) for entry in row.entries]
         table.add_row(*texts, style="bold" if row.kind == "group" else "")

@@ -9,15 +9,63 @@ from mien.report.words import format_classifier, format_score
 from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.results import StudyResults
+from mien.study.settings import CONTROLS
 from mien.study.unit_scores import MIN_CLIPS, UnitCell, count_clips, describe_coding
 
 HEAD = ("action unit", "n", "F1", "always yes", "coded as")
 
 
 def make_unit_table(study: StudyResults) -> ReportTable:
-    """Return F1 of each action unit, beside that of the constant answer yes, by classifier."""
+    """Return F1 of each action unit, beside that of the constant answer yes, by classifier.
+
+    Controls of movement, if the study has any, are further columns in the rows of the first
+    ablation.
+    """
+    labels = dict.fromkeys(CONTROLS[cell.control].label for cell in study.unit_controls)
     rows = tuple(row for cell in study.unit_cells for row in _make_rows(study, cell))
-    return ReportTable("F1 of action units", HEAD, rows)
+    return ReportTable("F1 of action units", (*HEAD[:-1], *labels, HEAD[-1]), rows)
+
+
+def name_unit_cell(study: StudyResults, cell: UnitCell) -> str:
+    """Return the printed name of a cell's classifier, and its ablation if there are several."""
+    return format_classifier(study, cell.classifier) + (
+        f", {cell.ablation}" if len(study.ablations) > 1 else ""
+    )
+
+
+def compare_unit_studies(studies: list[StudyResults]) -> ReportTable | None:
+    """Return the mean F1 of several studies of action units side by side, or None for fewer."""
+    studies = [study for study in studies if study.units]
+    if len(studies) < 2:
+        return None
+    cells = [{name_unit_cell(study, cell): cell for cell in study.unit_cells} for study in studies]
+    rows = []
+    for name in dict.fromkeys(name for by_name in cells for name in by_name):
+        found = [by_name.get(name) for by_name in cells]
+        means = [None if cell is None else cell.mean_f1 for cell in found]
+        entries = [
+            TableCell(EMPTY_CELL, hole=True) if mean is None else _make_entry(mean)
+            for mean in means
+        ]
+        rows.append(make_row(name, *entries))
+    heads = [
+        f"{study.title}, by {study.protocol}, {quantify(len(study.units), 'action unit')}"
+        for study in studies
+    ]
+    return ReportTable("Mean F1 of action units, of all studies", ("", *heads), tuple(rows))
+
+
+def explain_incomparable(studies: list[StudyResults]) -> str:
+    """Return why studies of action units and of emotions are not in one table, or ""."""
+    of_units = [study.title for study in studies if study.units]
+    of_emotions = [study.title for study in studies if not study.units]
+    if not (of_units and of_emotions):
+        return ""
+    return (
+        f"The results of {' and '.join(of_units)} cannot be compared with those of "
+        f"{' and '.join(of_emotions)}: the former are F1 scores of action units, and the latter "
+        "are accuracies of emotions."
+    )
 
 
 def explain_unit_table(study: StudyResults) -> str:
@@ -39,6 +87,13 @@ def explain_unit_table(study: StudyResults) -> str:
         f"n is the number of tested {scored} that show the unit, on any side and at any intensity. "
         f"F1 is pooled over folds first, and is the mean over trials{spread}. Always yes is the "
         "constant answer. The last column says how some of the clips were coded."
+        + "".join(
+            f" {label[0].upper()}{label[1:]}: {shows}."
+            for label, shows in dict.fromkeys(
+                (CONTROLS[cell.control].label, CONTROLS[cell.control].shows)
+                for cell in study.unit_controls
+            )
+        )
         + (
             f" Left out, with the number of clips, because a training side has fewer than "
             f"{MIN_CLIPS} of them: {', '.join(left_out)}."
@@ -50,20 +105,53 @@ def explain_unit_table(study: StudyResults) -> str:
 
 def _make_rows(study: StudyResults, cell: UnitCell) -> Iterator[TableRow]:
     """Yield the rows of one classifier in one ablation: its name, its units, their mean."""
-    name = format_classifier(study, cell.classifier) + (
-        f", {cell.ablation}" if len(study.ablations) > 1 else ""
-    )
+    name = name_unit_cell(study, cell)
+    controls = list_controls_of(study, cell)
+    shown = [
+        controls.get(name)
+        for name in dict.fromkeys(control.control for control in study.unit_controls)
+    ]
     if cell.mean_f1 is None or cell.mean_constant is None:
         hole = TableCell(f"{cell.done} of {quantify(cell.trials, 'trial')}", hole=True)
         yield make_row(TableCell(name), EMPTY_CELL, hole, kind="group")
         return
     yield make_row(TableCell(name, f"{cell.n} {cell.level}"), kind="group")
     coding = describe_coding(study.faces)
-    for unit, n, f1, constant in zip(study.units, cell.shown, cell.f1, cell.constant, strict=True):
-        entries = (_make_entry(f1), format_score(constant.value, "f1"), coding[unit])
-        yield make_row(f"AU {unit}", str(n), *entries)
-    mean = (_make_entry(cell.mean_f1), format_score(cell.mean_constant.value, "f1"), "")
-    yield make_row("mean", "", *mean, kind="total")
+    for place, unit in enumerate(study.units):
+        entries = [
+            _make_entry(cell.f1[place]),
+            format_score(cell.constant[place].value, "f1"),
+            *(_make_brief(control, place) for control in shown),
+        ]
+        yield make_row(f"AU {unit}", str(cell.shown[place]), *entries, coding[unit])
+    entries = [
+        _make_entry(cell.mean_f1),
+        format_score(cell.mean_constant.value, "f1"),
+        *(_make_brief(control) for control in shown),
+    ]
+    yield make_row("mean", "", *entries, "", kind="total")
+
+
+def list_controls_of(study: StudyResults, cell: UnitCell) -> dict[str, UnitCell]:
+    """Return the controls of movement of a cell's classifier, by name, if it is of their ablation.
+
+    Controls are trained in the first ablation only.
+    """
+    return {
+        control.control: control
+        for control in study.unit_controls
+        if (control.classifier, control.ablation) == (cell.classifier, cell.ablation)
+    }
+
+
+def _make_brief(control: UnitCell | None, place: int | None = None) -> TableCell:
+    """Return the F1 of a unit under a control, or the mean of all units; it may be a hole."""
+    if control is None:
+        return TableCell("")
+    if control.mean_f1 is None:
+        return TableCell(EMPTY_CELL, hole=True)
+    found = control.mean_f1 if place is None else control.f1[place]
+    return TableCell(format_score(found.value, "f1"))
 
 
 def _make_entry(found: Interval) -> TableCell:
@@ -75,13 +163,13 @@ def _make_entry(found: Interval) -> TableCell:
 
 def list_unit_csv_rows(study: StudyResults, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the means over trials for tables.csv, with the constant answer as a control."""
-    for cell in study.unit_cells:
+    for cell in [*study.unit_cells, *study.unit_controls]:
         if cell.mean_f1 is None or cell.mean_constant is None:
             continue
         names = [*(f"f1_{unit}" for unit in study.units), "mean_f1"]
         for control, scores in (
-            ("", [*cell.f1, cell.mean_f1]),
-            ("constant", [*cell.constant, cell.mean_constant]),
+            (cell.control, [*cell.f1, cell.mean_f1]),
+            *(() if cell.control else [("constant", [*cell.constant, cell.mean_constant])]),
         ):
             for name, found in zip(names, scores, strict=True):
                 yield {

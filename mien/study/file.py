@@ -68,8 +68,9 @@ class StudyFile(Strict):
     `protocol` frame each trial draws its own random split and tests one part in `folds`.
 
     `target` is what networks answer: the emotion, or which action units a face shows
-    ("action_units"). The latter needs the setting real_to_real alone and no controls, and answers
-    for each unit that unit_scores.MIN_CLIPS clips or more of every training side show.
+    ("action_units"). The latter needs the setting real_to_real alone and no controls but those of
+    movement, and answers for each unit that unit_scores.MIN_CLIPS clips or more of every training
+    side show.
 
     `classifiers` are names of networks, or of BASELINES that are no controls; the table
     [classifier] holds the fields that they share, and [classifier.NAME] those of one. A table that
@@ -171,17 +172,20 @@ class StudyFile(Strict):
                 f"{baselines[0]} is none. Remove it"
             )
 
-        # Synthetic faces have no coding, and controls answer for emotions
+        # Synthetic faces have no coding, and controls other than those of movement answer for
+        # emotions
         if self.settings != ("real_to_real",):
             raise ValueError(
                 "the target action_units needs settings = ['real_to_real'], because synthetic "
                 f"faces have no coded action units; given: {', '.join(self.settings)}"
             )
-        if self.controls:
+        moving = [name for name, control in CONTROLS.items() if control.motion]
+        others = [name for name in self.controls if name not in moving]
+        if others:
             raise ValueError(
-                "the target action_units needs controls = []: each F1 has the constant answer "
-                f"beside it, and other controls answer for emotions; given: "
-                f"{', '.join(self.controls)}"
+                f"the target action_units needs controls among {', '.join(moving)}, or none: each "
+                "F1 has the constant answer beside it, and other controls answer for emotions; "
+                f"given: {', '.join(others)}"
             )
 
         if self.inflation:

@@ -190,17 +190,35 @@ class StudyResults:
             for ablation in self.ablations
         ]
 
-    def _pool_trials(self, classifier: str, ablation: str) -> list[pd.DataFrame | None]:
+    @cached_property
+    def unit_controls(self) -> list[UnitCell]:
+        """The scores of action units under each control of movement, in the first ablation."""
+        first = self.ablations[0]
+        return [
+            score_units(name, first, self._pool_trials(name, first, control), self.units, control)
+            for control in (self.plan.controls if self.units else ())
+            for name in self.classifiers
+        ]
+
+    def _pool_trials(
+        self, classifier: str, ablation: str, control: str = ""
+    ) -> list[pd.DataFrame | None]:
         """Return the predictions of each trial on real faces, None where a fold is missing."""
         runs: dict[int, list[str]] = defaultdict(list)
         for trial in self.trials:
-            if (trial.classifier, trial.ablation) == (classifier, ablation):
+            place = (trial.classifier, trial.ablation, trial.control)
+            if place == (classifier, ablation, control):
                 runs[trial.trial].append(trial.run)
         return [self._pool_predictions(names, "real") for _, names in sorted(runs.items())]
 
     @cached_property
     def controls(self) -> list[ResultCell]:
-        """All planned controls, by image and by clip, in the order of the tables."""
+        """All planned controls, by image and by clip, in the order of the tables.
+
+        A study whose target is action units has `unit_controls` in their place.
+        """
+        if self.units:
+            return []
         controls = [
             self._make_cell(setting, classifier, ablation, level, control)
             for level in self.levels

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -147,10 +147,13 @@ def measure_mean(f1: Float[np.ndarray, " units"]) -> float:
 class UnitCell:
     """The F1 of each action unit by one classifier in one ablation, pooled over folds.
 
-    `f1` and `constant` have the interval of each unit, and `mean_f1` and `mean_constant` those of
-    their mean over units; intervals are over `groups` groups of the kind `grouped`. The constant
-    answer says yes to each image. `n` is the number of what `level` says is scored. Without a
-    finished trial there are none; `done` of `trials` trials are done.
+    `control` is empty, or the name of the control under which the classifier was trained. `f1` and
+    `constant` have the interval of each unit, and `mean_f1` and `mean_constant` those of their mean
+    over units; intervals are over `groups` groups of the kind `grouped`. The constant answer says
+    yes to each image. `n` is the number of what `level` says is scored. Without a finished trial
+    there are none; `done` of `trials` trials are done. `mean_draws` and `constant_draws` have the
+    mean F1 of each resample of the groups; cells with the same groups share the resamples, so that
+    their differences are paired.
     """
 
     classifier: str
@@ -166,10 +169,19 @@ class UnitCell:
     mean_f1: Interval | None = None
     mean_constant: Interval | None = None
     shown: tuple[int, ...] = ()
+    control: str = ""
+    mean_draws: Float[np.ndarray, " draws"] | None = field(default=None, compare=False, repr=False)
+    constant_draws: Float[np.ndarray, " draws"] | None = field(
+        default=None, compare=False, repr=False
+    )
 
 
 def score_units(
-    classifier: str, ablation: str, tables: Sequence[pd.DataFrame | None], units: Sequence[int]
+    classifier: str,
+    ablation: str,
+    tables: Sequence[pd.DataFrame | None],
+    units: Sequence[int],
+    control: str = "",
 ) -> UnitCell:
     """Return the scores of the pooled predictions of each trial; None is one that is not done.
 
@@ -177,7 +189,7 @@ def score_units(
     """
     whole = [table for table in tables if table is not None]
     if not whole or len(whole) < len(tables):
-        return UnitCell(classifier, ablation, len(whole), len(tables))
+        return UnitCell(classifier, ablation, len(whole), len(tables), control=control)
 
     # The counts of each trial, and those of the constant answer
     merged = [merge_into_clips(table, units) for table in whole]
@@ -188,24 +200,40 @@ def score_units(
 
     # Each resample of the groups is the same for both
     draws = stats.draw_resamples(len(names), f"{derive_seed('units', *names):x}")
-    ours, theirs = (_estimate(one, draws) for one in (counts, constant))
+    (ours, our_draws), (theirs, their_draws) = (_estimate(one, draws) for one in (counts, constant))
     return UnitCell(
         classifier, ablation, len(whole), len(tables), merged[0][0], len(merged[0][1]), kind,
         len(names), ours[:-1], theirs[:-1], ours[-1], theirs[-1],
         tuple(int(n) for n in counts[0].sum(axis=0)[:, 1].sum(axis=-1)),
+        control, our_draws, their_draws,
     )  # fmt: skip
+
+
+def estimate_gap(ours: UnitCell, theirs: UnitCell | None = None) -> Interval | None:
+    """Return the difference of two cells in mean F1 with its interval, paired by group.
+
+    Without `theirs` it is the difference from the constant answer. It is None if a trial is
+    missing.
+    """
+    first, second = ours.mean_f1, ours.mean_constant if theirs is None else theirs.mean_f1
+    if first is None or second is None:
+        return None
+    draws = ours.mean_draws
+    other = ours.constant_draws if theirs is None else theirs.mean_draws
+    gaps = None if draws is None or other is None else draws - other
+    return stats.make_interval(first.value - second.value, gaps)
 
 
 def _estimate(
     counts: Float[np.ndarray, "t g units 2 2"], draws: np.ndarray
-) -> tuple[Interval, ...]:
-    """Return the F1 of each unit with its interval, then that of their mean."""
+) -> tuple[tuple[Interval, ...], Float[np.ndarray, " draws"] | None]:
+    """Return the F1 of each unit with its interval, then that of their mean, and its resamples."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a resample may lack a unit
         f1 = np.nanmean(measure_f1(counts.sum(axis=1)), axis=0)
         values = [*f1, np.nanmean(f1)]
         if counts.shape[1] < 2:
-            return tuple(stats.make_interval(float(value), None) for value in values)
+            return tuple(stats.make_interval(float(value), None) for value in values), None
 
         # Sum the counts of the groups in each resample, and score each
         flat = counts.transpose(1, 0, 2, 3, 4).reshape(counts.shape[1], -1)
@@ -214,7 +242,8 @@ def _estimate(
         )
         resampled = np.nanmean(measure_f1(summed), axis=1)
         columns = [*resampled.T, np.nanmean(resampled, axis=1)]
-    return tuple(
+    intervals = tuple(
         stats.make_interval(float(value), None if np.isnan(value) else column)
         for value, column in zip(values, columns, strict=True)
     )
+    return intervals, columns[-1]
