@@ -56,10 +56,12 @@ def collect_content(
 
     `real_faces` is that of `write_report`; `maps` are maps of faces by the titles of studies.
     """
+    # Studies that can be compared with the preprint, or with each other by accuracy
     like = [
         study for study in studies if study.like and any(cell.published for cell in study.cells)
     ]
     of_emotions = [study for study in studies if not study.units]
+
     return {
         "title": ", ".join(study.title for study in studies),
         "side": [

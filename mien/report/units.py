@@ -105,17 +105,18 @@ def explain_unit_table(study: StudyResults) -> str:
 
 def _make_rows(study: StudyResults, cell: UnitCell) -> Iterator[TableRow]:
     """Yield the rows of one classifier in one ablation: its name, its units, their mean."""
+    # The head of the rows, which says how many trials are done where some are missing
     name = name_unit_cell(study, cell)
     controls = list_controls_of(study, cell)
-    shown = [
-        controls.get(name)
-        for name in dict.fromkeys(control.control for control in study.unit_controls)
-    ]
+    columns = dict.fromkeys(control.control for control in study.unit_controls)
+    shown = [controls.get(control) for control in columns]
     if cell.mean_f1 is None or cell.mean_constant is None:
         hole = TableCell(f"{cell.done} of {quantify(cell.trials, 'trial')}", hole=True)
         yield make_row(TableCell(name), EMPTY_CELL, hole, kind="group")
         return
     yield make_row(TableCell(name, f"{cell.n} {cell.level}"), kind="group")
+
+    # A row for each unit, then the mean
     coding = describe_coding(study.faces)
     for place, unit in enumerate(study.units):
         entries = [
