@@ -102,6 +102,25 @@ def predict_by_judge(panel: Judges, faces: Faces) -> Float[np.ndarray, "judges n
     return np.stack([_predict(model, features, panel) for model in panel.models])
 
 
+def predict_with_components(
+    panel: Judges, faces: Faces
+) -> tuple[Float[np.ndarray, "judges n c"], Float[np.ndarray, "judges n d"]]:
+    """Return the probabilities of each judge, and the components that it computes them from.
+
+    The components are float32: standardised gradients, projected on the principal components of
+    the people that the judge learnt from. If one judge has fewer than others, zeros follow.
+    """
+    features = describe_gradients(faces.images)
+    width = max(model.named_steps["pca"].n_components_ for model in panel.models)
+    probabilities = np.zeros((len(panel.models), len(faces), len(panel.classes)))
+    components = np.zeros((len(panel.models), len(faces), width), np.float32)
+    for number, model in enumerate(panel.models if len(faces) else ()):
+        projected = model[:-1].transform(features)
+        probabilities[number][:, model.classes_] = model[-1].predict_proba(projected)
+        components[number, :, : projected.shape[1]] = projected
+    return probabilities, components
+
+
 def predict_out_of_fold(panel: Judges, faces: Faces) -> Float[np.ndarray, "n c"]:
     """Return out-of-fold probabilities: each image is judged by the judge not trained on its group.
 

@@ -1,0 +1,1 @@
+"""Ways of using synthetic faces in the training of classifiers."""

@@ -1,0 +1,38 @@
+"""The spec of a filter: which synthetic faces are kept, and by which rule."""
+
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from mien.runs.spec import Spec
+
+
+class FilterSpec(Spec):
+    """A synthetic database, of which a part is kept, with equally many images of each class.
+
+    `database` is the run of synthetic faces. `training` is the run of real faces that the judges
+    learn from: nobody whom a classifier is tested on may be among them. An image is kept only if
+    the judges give its label a mean probability of at least `agreement`, and if the entropy of
+    their mean prediction is in the `band` between two quantiles of its class. At most `share` of
+    the mean number of images per class is kept; with `spread` the images are chosen that lie far
+    apart in the space of the judges, else at random.
+    """
+
+    stage: ClassVar[str] = "filter"
+    database: str
+    training: str
+    agreement: float = Field(default=0.5, ge=0, le=1)  # 0: whatever the judges think
+    band: tuple[float, float] = (0.2, 0.8)  # (0, 1): whatever the entropy is
+    share: float = Field(default=0.5, gt=0, le=1)
+    spread: bool = True
+    seed: int = 0  # of the first image of each class with `spread`, else of all images
+
+    @field_validator("band")
+    @classmethod
+    def _require_quantiles(cls, band: tuple[float, float]) -> tuple[float, float]:
+        low, high = band
+        if not 0 <= low < high <= 1:
+            raise ValueError(
+                "band must be two quantiles from 0 to 1, the lower one first, such as 0.2 and 0.8"
+            )
+        return band

@@ -1,0 +1,312 @@
+"""A filter keeps synthetic faces that show their label and differ, equally many of each class."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn import FOUR, keep, people
+
+from mien.audit.labels.judges import predict_by_judge, predict_with_components, train_judges
+from mien.errors import DataError, SpecError
+from mien.faces import Faces, concatenate, make_index
+from mien.runs.spec import read_spec
+from mien.runs.store import Run, Store
+from mien.seeds import make_rng
+from mien.study.uses.filter import KEPT, Judgements, choose_images, choose_spread, judge_labels
+from mien.study.uses.filter_run import filter_database, list_filter_lines
+from mien.study.uses.specs import FilterSpec
+
+NOT_FILTERED = {"agreement": 0.0, "band": (0.0, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def training() -> Faces:
+    """Eight drawn people, whom generator and judges know."""
+    return people(range(8), clips=2, frames=1, emotions=FOUR)
+
+
+def make_synthetic(real: Faces, each: int, name: str = "made", noise: float = 8) -> Faces:
+    """Noisy copies of real faces, as from a generator: so many of each class."""
+    emotions = real.index["emotion"].to_numpy(dtype=str)
+    rows = np.concatenate([np.resize(np.flatnonzero(emotions == c), each) for c in real.classes])
+    noisy = real.images[rows] + make_rng(name).normal(0, noise, real.images[rows].shape)
+    images = noisy.clip(0, 255).astype(np.uint8)
+    index = make_index(
+        images,
+        key=[f"{name}/{number:05d}" for number in range(len(rows))],
+        dataset="synthetic",
+        emotion=list(emotions[rows]),
+        source="generate-0123456789ab",
+        seed=list(range(len(rows))),
+    )
+    return Faces(images, index, real.index[["key", "subject", "clip", "dataset"]])
+
+
+def mislabel(faces: Faces, every: int) -> tuple[Faces, np.ndarray]:
+    """Give each n-th image the label of the next class; return the mask of these, too."""
+    wrong = np.arange(len(faces)) % every == 0
+    following = dict(zip(FOUR, FOUR[1:] + FOUR[:1], strict=True))
+    labels = faces.index["emotion"]
+    changed = labels.where(~wrong, labels.map(following)).astype("str")
+    return replace(faces, index=faces.index.assign(emotion=changed)), wrong
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    yield Store(tmp_path / "store")
+
+
+def run_filter(database: Faces, training: Faces, store: Store, **fields: object) -> Run:
+    """Put both sets into a store, and filter."""
+    given = {
+        "database": keep(database, store, "database").name,
+        "training": keep(training, store, "training").name,
+    }
+    return filter_database(read_spec(FilterSpec, {**given, **fields}, "filter"), store)
+
+
+def read_outcomes(run: Run) -> np.ndarray:
+    return pd.read_parquet(run.find_file("judgements.parquet"))["outcome"].to_numpy(dtype=str)
+
+
+# The choice
+
+
+def test_wrong_labels_are_dropped_and_right_ones_are_kept(training: Faces, store: Store):
+    database, wrong = mislabel(make_synthetic(training, 60), 5)
+    run = run_filter(database, training, store, band=[0.0, 1.0], share=1.0)
+    disagreed = read_outcomes(run) == "no_agreement"
+    assert disagreed[wrong].mean() > 0.9 and disagreed[~wrong].mean() < 0.1
+
+
+def test_no_label_is_dropped_where_the_parts_of_the_filter_are_off(training: Faces, store: Store):
+    """Wrong labels stay; the first class has fewer images, so as many are kept of the others."""
+    database, _ = mislabel(make_synthetic(training, 20), 5)
+    database = database.select(np.arange(len(database)) >= 5)
+    run = run_filter(database, training, store, **NOT_FILTERED, share=1.0)
+    assert set(read_outcomes(run)) == {KEPT, "not_chosen"}
+    counts = database.index["emotion"].value_counts()
+    assert len(Faces.load(run.path)) == 4 * counts.min() < len(database)
+
+
+def test_a_spread_choice_keeps_few_images_of_a_cluster(training: Faces, store: Store):
+    """Half of each class is one image again and again; a random choice keeps half of these."""
+    varied = make_synthetic(training, 24)
+    one_each = [np.flatnonzero(varied.index["emotion"] == name)[:1] for name in FOUR]
+    cluster = make_synthetic(varied.select(np.concatenate(one_each)), 24, "cluster", noise=1)
+    database = replace(concatenate([varied, cluster]), seen=varied.seen)
+    kept = {
+        spread: Faces.load(
+            run_filter(database, training, store, **NOT_FILTERED, share=0.25, spread=spread).path
+        )
+        for spread in (True, False)
+    }
+    in_cluster = {
+        spread: faces.index["key"].str.startswith("cluster").mean()
+        for spread, faces in kept.items()
+    }
+    assert len(kept[True]) == len(kept[False]) == 48
+    assert in_cluster[True] < 0.15 and 0.35 < in_cluster[False] < 0.65
+
+
+def test_the_band_keeps_the_middle_of_the_entropy_of_each_class():
+    faces = make_blank({"anger": 10, "fear": 10})
+    entropy = np.concatenate([np.arange(10.0), 100 + np.arange(10.0)])
+    outcomes = choose_images(
+        faces,
+        Judgements(np.ones(20), entropy, np.zeros((20, 1), np.float32)),
+        make_spec(band=(0.2, 0.8), share=1.0),
+    )
+    inside = [1, 2, 3, 4, 5, 6, 7, 8]  # the 1.8th of 0 to 9 is bounded by 1, the 7.2nd by 8
+    assert np.flatnonzero(outcomes == KEPT).tolist() == [*inside, *(row + 10 for row in inside)]
+
+
+def make_blank(counts: dict[str, int]) -> Faces:
+    labels = [name for name, count in counts.items() for _ in range(count)]
+    return Faces.from_arrays(np.zeros((len(labels), 8, 8), np.uint8), labels, synthetic=True)
+
+
+def make_spec(**fields: object) -> FilterSpec:
+    runs = {"database": "generate-000000000000", "training": "split-000000000000"}
+    return FilterSpec.model_validate({**runs, **fields})
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"),
+    [(1.0, 7), (0.5, 5), (0.05, None)],
+    ids=["as many as the smallest class", "a share of the mean class", "less than one image"],
+)
+def test_each_class_keeps_equally_many(share: float, kept: int | None):
+    """The classes have 7 and 13 images, so the mean is 10."""
+    faces = make_blank({"anger": 7, "fear": 13})
+    points = make_rng("points").normal(size=(20, 3)).astype(np.float32)
+    judgements = Judgements(np.ones(20), np.ones(20), points)
+    if kept is None:
+        with pytest.raises(DataError, match="share must leave one image of each class"):
+            choose_images(faces, judgements, make_spec(share=share))
+        return
+    outcomes = choose_images(faces, judgements, make_spec(share=share))
+    counts = faces.index["emotion"][outcomes == KEPT].value_counts().to_dict()
+    assert counts == {"anger": kept, "fear": kept}
+
+
+def test_a_class_that_never_agrees_is_an_error_that_says_what_to_do():
+    faces = make_blank({"anger": 3, "fear": 3})
+    probability = np.array([0.9, 0.9, 0.9, 0.1, 0.25, 0.2])
+    judgements = Judgements(probability, np.ones(6), np.zeros((6, 2), np.float32))
+    with pytest.raises(DataError, match=r"none of the 3 of fear does.* 0\.25.*Lower the agreement"):
+        choose_images(faces, judgements, make_spec())
+
+
+@pytest.mark.parametrize("first", [0, 7])
+def test_the_spread_choice_is_that_of_the_definition(first: int):
+    """Parity with the definition: all distances, and each time the farthest of all."""
+    points = make_rng("spread").normal(size=(60, 5)).astype(np.float32)
+    distances = np.linalg.norm(points[:, None].astype(np.float64) - points[None], axis=2)
+    naive = [first]
+    while len(naive) < 25:
+        left = [row for row in range(60) if row not in naive]
+        naive.append(max(left, key=lambda row: min(distances[row, one] for one in naive)))
+    assert choose_spread(points, 25, first).tolist() == naive
+
+
+def test_equal_images_are_each_chosen_once_at_most():
+    assert sorted(choose_spread(np.ones((5, 2), np.float32), 5, 3)) == [0, 1, 2, 3, 4]
+
+
+# The judges
+
+
+def test_the_judges_learn_from_the_training_people_alone(training: Faces, store: Store):
+    """The same judgements come from a panel that was trained on nothing else, and other labels of
+    the database change no probability of a class.
+    """
+    database = make_synthetic(training, 12)
+    run = run_filter(database, training, store, **NOT_FILTERED)
+    alone = judge_labels(train_judges(training), database)
+    table = pd.read_parquet(run.find_file("judgements.parquet"))
+    np.testing.assert_array_equal(table["probability"], alone.probability)
+    np.testing.assert_array_equal(table["entropy"], alone.entropy)
+
+    relabelled, wrong = mislabel(database, 3)
+    again = judge_labels(train_judges(training), relabelled)
+    np.testing.assert_array_equal(again.entropy, alone.entropy)
+    np.testing.assert_array_equal(again.probability[~wrong], alone.probability[~wrong])
+
+
+def test_components_come_with_the_probabilities_of_each_judge(training: Faces):
+    panel, faces = train_judges(training), make_synthetic(training, 3)
+    probabilities, components = predict_with_components(panel, faces)
+    np.testing.assert_array_equal(probabilities, predict_by_judge(panel, faces))
+    points = judge_labels(panel, faces).points
+    expected = np.mean([((one[0] - one[5]) ** 2).sum() for one in components])
+    assert ((points[0] - points[5]) ** 2).sum() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_judge_that_does_not_know_a_class_does_not_count_against_it(training: Faces):
+    """Of two judges one knows no surprise, the last class. Its probabilities of the others sum to
+    1, so with p from the other judge, the sum of the means is (1 - p + 1) / 2 + p.
+    """
+    surprised = (training.index["emotion"] == "surprise").to_numpy(dtype=bool)
+    whole, partial = train_judges(training), train_judges(training.select(~surprised))
+    assert whole.classes == (*partial.classes, "surprise")
+    panel = replace(whole, models=(whole.models[0], partial.models[0]))
+    faces = training.select(surprised)
+    p = predict_by_judge(panel, faces)[0, :, 3]
+    np.testing.assert_allclose(judge_labels(panel, faces).probability, p / (1 + p / 2))
+
+
+def test_a_class_that_no_judge_knows_is_kept_unjudged(
+    training: Faces, store: Store, capsys: pytest.CaptureFixture[str]
+):
+    rare = (training.index["emotion"] == "sadness").to_numpy(dtype=bool)
+    one_person = (training.index["subject"] == "drawn:s00").to_numpy(dtype=bool)
+    run = run_filter(make_synthetic(training, 12), training.select(~rare | one_person), store)
+    kept = Faces.load(run.path)
+    assert kept.index["emotion"].value_counts().nunique() == 1 and "sadness" in kept.classes
+    assert "no judge knows sadness" in capsys.readouterr().err
+    assert "sadness: " in " ".join(list_filter_lines(run))
+    row = next(row for row in run.summary["filtered"] if row["class"] == "sadness")
+    assert not row["judged"] and row["no_agreement"] == row["outside_band"] == 0
+
+
+# The run
+
+
+def test_the_run_counts_what_it_dropped_and_keeps_rows_as_they_were(training: Faces, store: Store):
+    database, _ = mislabel(make_synthetic(training, 30), 6)
+    run = run_filter(database, training, store)
+    kept, dropped = Faces.load(run.path), pd.read_csv(run.find_file("dropped.csv"))
+    assert list(dropped.columns) == [
+        "class", "judged", "given", "no_agreement", "outside_band", "not_chosen", "kept",
+    ]  # fmt: skip
+    parts = dropped[["no_agreement", "outside_band", "not_chosen", "kept"]]
+    assert (parts.sum(axis=1) == dropped["given"]).all() and (parts.sum() > 0).all()
+    assert dropped["given"].sum() == len(database) and dropped["kept"].nunique() == 1
+    assert dropped["kept"].sum() == len(kept)
+
+    rows = database.index["key"].isin(kept.index["key"])
+    pd.testing.assert_frame_equal(kept.index, database.index[rows].reset_index(drop=True))
+    assert kept.seen is not None and database.seen is not None
+    pd.testing.assert_frame_equal(kept.seen, database.seen)
+    assert (kept.images == database.images[rows]).all()
+
+
+def test_a_filter_gives_the_same_images_again_and_others_with_another_seed(
+    training: Faces, tmp_path: Path
+):
+    database = make_synthetic(training, 24)
+    runs = [
+        run_filter(database, training, Store(tmp_path / str(place)), **NOT_FILTERED, seed=seed)
+        for place, seed in enumerate((0, 0, 1))
+    ]
+    first, again, other = (set(Faces.load(run.path).index["key"]) for run in runs)
+    assert runs[0].content == runs[1].content and first == again != other
+
+
+def test_people_whom_only_the_judges_saw_count_as_seen(training: Faces, store: Store):
+    """A test on these people would not be a test on held-out people."""
+    others = people(range(20, 26), clips=1, frames=1, emotions=FOUR)
+    run = run_filter(make_synthetic(training, 12), others, store, agreement=0.0)
+    seen = Faces.load(run.path).seen
+    assert seen is not None
+    assert set(others.index["key"]) | set(training.index["key"]) == set(seen["key"])
+
+
+def test_what_cannot_be_filtered_is_an_error(training: Faces, store: Store):
+    database = make_synthetic(training, 12)
+    small = people(range(8), clips=1, frames=1, size=24, emotions=FOUR)
+    lone = training.select((training.index["subject"] == "drawn:s00").to_numpy(dtype=bool))
+    happy = training.select(training.index["emotion"].isin(["happiness"]).to_numpy(dtype=bool))
+    elsewhere = database.select((database.index["emotion"] == "sadness").to_numpy(dtype=bool))
+    without = training.select((training.index["emotion"] != "sadness").to_numpy(dtype=bool))
+    cases = [
+        (training, training, "holds 64 real ones"),
+        (database, database, "the faces that judges learn from must be real"),
+        (database, small, r"32 by 32 pixels \(gray\) and 24 by 24 pixels \(gray\)"),
+        (database, lone, "judges need two classes or more that two subjects"),
+        (database, happy, "only happiness is such a class"),
+        (elsewhere, without, "they know disgust, happiness, surprise, and it has sadness"),
+    ]
+    for number, (given, real, message) in enumerate(cases):
+        with pytest.raises(DataError, match=message):
+            run_filter(given, real, Store(store.root / str(number)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"band": (0.8, 0.2)}, "band must be two quantiles"),
+        ({"band": (0.5, 0.5)}, "band must be two quantiles"),
+        ({"band": (0, 1.5)}, "band must be two quantiles"),
+        ({"agreement": 1.5}, "agreement: must be 1.0 or less"),
+        ({"share": 0.0}, "share: must be more than 0.0"),
+    ],
+)
+def test_settings_that_are_not_valid_are_refused(fields: dict[str, object], message: str):
+    given = {"database": "generate-000000000000", "training": "split-000000000000", **fields}
+    with pytest.raises(SpecError, match=message):
+        read_spec(FilterSpec, given, "filter")
