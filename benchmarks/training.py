@@ -96,7 +96,7 @@ def plain_steps(work: ClassifierTraining, shown: Faces) -> Callable[[], None]:
 
     def step() -> None:
         x, labels = next(batches)
-        work.update_weights(x.to(work.where), labels.to(work.where))
+        work.update_weights(x.to(work.torch_device), labels.to(work.torch_device))
 
     return step
 

@@ -15,14 +15,17 @@ INTENSITIES = "ABCDE"
 """Intensities in FACS, from a trace to the maximum; as numbers 0.2, 0.4, 0.6, 0.8 and 1."""
 
 
-def require_units(faces: Faces, what: str) -> None:
-    """Raise DataError unless each dataset has action units; `what` needs them, in words."""
+def require_units(faces: Faces, where: str) -> None:
+    """Raise DataError unless each dataset has action units.
+
+    The message begins with `where`, which says what needs them.
+    """
     shown = [bool(parse_units(str(text)).units) for text in faces.index["action_units"]]
     coded = set(faces.index["dataset"][shown])
     without = sorted(set(faces.index["dataset"]) - coded)
     if without or not len(faces):
         raise DataError(
-            f"{what} needs faces whose action units are coded, and no image of "
+            f"{where} needs faces whose action units are coded, and no image of "
             f"{list_some(without, 4) or 'an empty set'} has any; use a set whose coding sheet has "
             "action units (`mien data`), or remove it from the study"
         )
@@ -52,13 +55,13 @@ def encode_units(texts: Sequence[str], columns: Sequence[str]) -> Float[np.ndarr
     (E), and 0 where none was scored. Units that the coder was unsure of or that do not move count
     as present; units that have no column are passed over.
     """
-    place = {name: number for number, name in enumerate(columns)}
+    positions = {name: number for number, name in enumerate(columns)}
     rows = {text: np.zeros(len(columns), dtype=np.float32) for text in set(texts)}
     for text, row in rows.items():
         for unit in parse_units(text).units:
             for name, value in _describe_unit(unit).items():
-                if name in place:
-                    row[place[name]] = max(row[place[name]], value)
+                if name in positions:
+                    row[positions[name]] = max(row[positions[name]], value)
     stacked = [rows[text] for text in texts]
     return np.stack(stacked) if stacked else np.zeros((0, len(columns)), dtype=np.float32)
 
@@ -69,8 +72,8 @@ def _describe_unit(unit: ActionUnit) -> dict[str, float]:
     if unit.side:
         numbers[f"{unit.number} {SIDES[unit.side]}"] = 1.0
     if unit.intensity:
-        level = INTENSITIES.index(unit.intensity) + 1
-        numbers[f"{unit.number} intensity"] = level / len(INTENSITIES)
+        rank = INTENSITIES.index(unit.intensity) + 1
+        numbers[f"{unit.number} intensity"] = rank / len(INTENSITIES)
     return numbers
 
 

@@ -19,7 +19,7 @@ from mien.classifiers.curves import EpochScores
 from mien.errors import DataError
 from mien.faces import Faces
 
-SVM_SIDE, SVM_C = 28, 28.0  # of the linear SVM: pixels per side, and the weight of errors
+SVM_SIZE, SVM_C = 28, 28.0  # of the linear SVM: pixels per side, and the weight of errors
 
 
 class Baseline(ABC):
@@ -146,36 +146,36 @@ class LinearSvm(Baseline):
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC  # takes seconds to load
 
-        self.present, places = np.unique(labels, return_inverse=True)
+        self.present, positions = np.unique(labels, return_inverse=True)
         if len(self.present) > 1:
             model = make_pipeline(
                 StandardScaler(), OneVsRestClassifier(SVC(kernel="linear", C=SVM_C))
             )
-            self.model = model.fit(flatten_pixels(_shrink(faces, SVM_SIDE)), places)
+            self.model = model.fit(flatten_pixels(_shrink(faces, SVM_SIZE)), positions)
 
     def predict_known(self, faces: Faces) -> Float[np.ndarray, "n classes"]:
         """Return the softmax of the decision values, and 0 for classes without training images."""
-        found = np.zeros((len(faces), len(self.classes)))
+        probabilities = np.zeros((len(faces), len(self.classes)))
         if len(self.present) == 1:
-            found[:, self.present] = 1.0
-            return found
-        values = self.model.decision_function(flatten_pixels(_shrink(faces, SVM_SIDE)))
+            probabilities[:, self.present] = 1.0
+            return probabilities
+        values = self.model.decision_function(flatten_pixels(_shrink(faces, SVM_SIZE)))
         if values.ndim == 1:  # of two classes, the value of the second
             values = np.stack([-values, values], axis=1)
         powers = np.exp(values - values.max(axis=1, keepdims=True))
-        found[:, self.present] = powers / powers.sum(axis=1, keepdims=True)
-        return found
+        probabilities[:, self.present] = powers / powers.sum(axis=1, keepdims=True)
+        return probabilities
 
 
-def _shrink(faces: Faces, side: int) -> Faces:
-    """Return the faces with images of side x side pixels, bilinear and antialiased."""
+def _shrink(faces: Faces, size: int) -> Faces:
+    """Return the faces with images of size x size pixels, bilinear and antialiased."""
     import torch
     from torch.nn import functional
 
-    if faces.size[1:] == (side, side):
+    if faces.size[1:] == (size, size):
         return faces
     images = torch.from_numpy(np.array(faces.images)).float()
-    resized = functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    resized = functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     return replace(faces, images=resized.round().clamp(0, 255).byte().numpy())
 
 
@@ -214,10 +214,10 @@ class UnitsOnly(Baseline):
         """Return the probabilities of the regression."""
         if len(self.present) == 1:
             return self.make_certain(np.full(len(faces), self.present[0]))
-        found = np.zeros((len(faces), len(self.classes)), dtype=np.float32)
+        probabilities = np.zeros((len(faces), len(self.classes)), dtype=np.float32)
         units = encode_units(list(faces.index["action_units"]), self.columns)
-        found[:, self.present] = self.model.predict_proba(units)
-        return found
+        probabilities[:, self.present] = self.model.predict_proba(units)
+        return probabilities
 
 
 def flatten_pixels(faces: Faces) -> Float[np.ndarray, "n pixels"]:

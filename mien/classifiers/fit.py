@@ -85,76 +85,81 @@ def fit_network(
             f"{' '.join(classes)}"
         )
 
-    where = devices.find_device(device)
+    torch_device = devices.find_device(device)
     with (
-        devices.isolate_randomness(where),
-        set_precision(spec, where),
+        devices.isolate_randomness(torch_device),
+        set_precision(spec, torch_device),
         stopping.defer_signals(scratch is not None),
     ):
         # Resume from the last checkpoint, if there is one
         columns = _name_coding(spec, train_faces)
         first = start_network(spec, classes, seed, file, train_faces.shown, units, columns)
-        work = ClassifierTraining(first, train_faces, seed, where)
+        training = ClassifierTraining(first, train_faces, seed, torch_device)
         best, curve = _BestEpoch(held_out), CurveRecorder()
-        done = _load_checkpoint(scratch, work, best, curve)
+        done = _load_checkpoint(scratch, training, best, curve)
         saved, checked = time.monotonic(), done
         scores: list[Tensor] = []
 
-        with track(f"training {spec.name}", work.steps) as bar:
-            for step in range(done, work.steps):
-                scores.append(work.make_step(step))
+        with track(f"training {spec.name}", training.steps) as bar:
+            for step in range(done, training.steps):
+                scores.append(training.make_step(step))
 
                 # Read the losses seldom, and always before a checkpoint and after an epoch
-                last = step + 1 == work.steps
-                ended = last or (step + 1) % work.steps_per_epoch == 0
+                last = step + 1 == training.steps
+                ended = last or (step + 1) % training.steps_per_epoch == 0
                 late = stopping.stop_requested() or time.monotonic() - saved >= CHECKPOINT_EVERY_S
                 due = scratch is not None and not last and late
                 if ended or due or step + 1 - checked >= CHECK_EVERY_STEPS:
                     losses, accuracies = torch.stack(scores).T.tolist()
-                    _require_finite(losses, checked, work)
+                    _require_finite(losses, checked, training)
                     curve.add_steps(losses, accuracies)
                     scores, checked = [], step + 1
                     bar.update(step + 1, f"loss {losses[-1]:.3f}")
 
                 # Score the held-out images at the end of each epoch
                 if ended:
-                    epoch = step // work.steps_per_epoch + 1
-                    curve.end_epoch(epoch, best.compare(work.classifier, epoch))
+                    epoch = step // training.steps_per_epoch + 1
+                    curve.end_epoch(epoch, best.compare(training.classifier, epoch))
                     if watch is not None:
-                        watch(work.classifier, epoch)
+                        watch(training.classifier, epoch)
 
                 # Save, then stop here if a signal asked for it
                 if due and scratch is not None:
-                    _save_checkpoint(scratch, work, best, curve, step + 1)
+                    _save_checkpoint(scratch, training, best, curve, step + 1)
                     saved = time.monotonic()
                     stopping.raise_if_asked()
 
     # The best epoch's weights, which must give finite answers
-    network = work.classifier.network
+    network = training.classifier.network
     best.restore(network)
     network.eval()
-    _require_finite_answers(work, train_faces)
-    return replace(work.classifier, epoch=best.epoch, curve=tuple(curve.done))
+    _require_finite_answers(training, train_faces)
+    return replace(training.classifier, epoch=best.epoch, curve=tuple(curve.done))
 
 
 class ClassifierTraining:
     """A training in progress: everything that a step needs is on the device."""
 
     def __init__(
-        self, classifier: TrainedNetwork, faces: Faces, seed: int, where: torch.device
+        self, classifier: TrainedNetwork, faces: Faces, seed: int, torch_device: torch.device
     ) -> None:
         spec = classifier.spec
-        self.classifier, self.spec, self.seed, self.where = classifier, spec, seed, where
-        self.network = classifier.network.to(where)
+        self.classifier, self.spec, self.seed, self.torch_device = (
+            classifier,
+            spec,
+            seed,
+            torch_device,
+        )
+        self.network = classifier.network.to(torch_device)
         self.frozen_modules = freeze_layers(self.network.eval(), spec.freeze)
-        self.images = torch.from_numpy(np.array(faces.images)).to(where)
+        self.images = torch.from_numpy(np.array(faces.images)).to(torch_device)
         self.resting_values = find_resting_values(faces.shown)
         self.flows = find_flow_pairs(faces.shown)
-        self.labels = torch.from_numpy(_find_targets(classifier, faces)).to(where)
+        self.labels = torch.from_numpy(_find_targets(classifier, faces)).to(torch_device)
         weighted_classes = len(classifier.classes) if spec.class_weights else 0
         self.measure_loss = make_loss(self.labels, weighted_classes)
         coding = encode_units(list(faces.index["action_units"]), classifier.columns)
-        self.coding = torch.from_numpy(coding).to(where) if classifier.columns else None
+        self.coding = torch.from_numpy(coding).to(torch_device) if classifier.columns else None
 
         # The images left over after whole batches get their turn in another epoch's order
         self.batch_size = min(spec.batch, len(faces))
@@ -169,7 +174,7 @@ class ClassifierTraining:
             choose_batch_rows(
                 len(self.images), self.batch_size, step, self.steps_per_epoch, self.seed
             )
-        ).to(self.where)
+        ).to(self.torch_device)
         x = self.make_inputs(rows, step)
         for group in self.optimiser.param_groups:
             group["lr"] = (
@@ -263,24 +268,24 @@ def _compute_weighted_cross_entropy(
     return total / len(labels)
 
 
-def _require_finite(losses: Sequence[float], first: int, work: ClassifierTraining) -> None:
+def _require_finite(losses: Sequence[float], first: int, training: ClassifierTraining) -> None:
     """Raise TrainingError if a loss since step `first` is not finite."""
     bad = next((index for index, value in enumerate(losses) if not math.isfinite(value)), None)
     if bad is not None:
         raise TrainingError(
-            f"the loss of {work.spec.name} must stay finite; it became {losses[bad]} in step "
-            f"{first + bad + 1} of {work.steps}; lower its learning_rate, which is "
-            f"{work.spec.learning_rate:g}"
+            f"the loss of {training.spec.name} must stay finite; it became {losses[bad]} in step "
+            f"{first + bad + 1} of {training.steps}; lower its learning_rate, which is "
+            f"{training.spec.learning_rate:g}"
         )
 
 
-def _require_finite_answers(work: ClassifierTraining, faces: Faces) -> None:
+def _require_finite_answers(training: ClassifierTraining, faces: Faces) -> None:
     """Raise TrainingError unless the network's answers to some training images are finite."""
     sample = faces.select(np.arange(min(len(faces), 8)))
-    if not np.isfinite(predict_classes(work.classifier, sample)).all():
+    if not np.isfinite(predict_classes(training.classifier, sample)).all():
         raise TrainingError(
-            f"the answers of {work.spec.name} must be finite after training, and are not; lower "
-            f"its learning_rate, which is {work.spec.learning_rate:g}"
+            f"the answers of {training.spec.name} must be finite after training, and are not; "
+            f"lower its learning_rate, which is {training.spec.learning_rate:g}"
         )
 
 
@@ -383,12 +388,12 @@ class _BestEpoch:
 
 
 def _save_checkpoint(
-    scratch: Path, work: ClassifierTraining, best: _BestEpoch, curve: CurveRecorder, step: int
+    scratch: Path, training: ClassifierTraining, best: _BestEpoch, curve: CurveRecorder, step: int
 ) -> None:
     """Write a checkpoint after `step` steps; tensors are named GROUP.NAME."""
     groups = {
-        "network": work.network.state_dict(),
-        "optimiser": checkpoints.pack_optimiser(work.optimiser),
+        "network": training.network.state_dict(),
+        "optimiser": checkpoints.pack_optimiser(training.optimiser),
         "best": best.weights,
     }
     checkpoints.save_checkpoint(
@@ -399,7 +404,7 @@ def _save_checkpoint(
 
 
 def _load_checkpoint(
-    scratch: Path | None, work: ClassifierTraining, best: _BestEpoch, curve: CurveRecorder
+    scratch: Path | None, training: ClassifierTraining, best: _BestEpoch, curve: CurveRecorder
 ) -> int:
     """Restore the last checkpoint, if there is one; return the number of steps that are done.
 
@@ -410,8 +415,8 @@ def _load_checkpoint(
         return 0
     tensors, state = checkpoint
     groups = checkpoints.unpack_groups(tensors, ".", ("network", "optimiser", "best"))
-    work.network.load_state_dict(groups["network"])
-    checkpoints.unpack_optimiser(work.optimiser, groups["optimiser"])
+    training.network.load_state_dict(groups["network"])
+    checkpoints.unpack_optimiser(training.optimiser, groups["optimiser"])
     best.weights, best.epoch = groups["best"], int(state["epoch"])
     best.score = float(state["score"])
     curve.restore(state["curve"])

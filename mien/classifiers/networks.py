@@ -87,20 +87,20 @@ def _find_near_sizes(spec: ClassifierSpec, shown: Sequence[str]) -> list[int]:
     Networks whose strides or windows do not fit every size fit multiples of 32.
     """
     below, above = (spec.size - 1) // SIZE_GRID * SIZE_GRID, spec.size // SIZE_GRID * SIZE_GRID
-    sides = [
+    candidates = [
         [below - SIZE_GRID * number for number in range(2)],
         [above + SIZE_GRID * number for number in range(1, 4)],
     ]
-    found = []
-    for sizes in sides:
+    near = []
+    for sizes in candidates:
         possible = (
             size
             for size in sizes
             if size >= SIZE_GRID
             and _find_size_fault(spec.model_copy(update={"size": size}), shown) is None
         )
-        found += [size for size in [next(possible, None)] if size is not None]
-    return found
+        near += [size for size in [next(possible, None)] if size is not None]
+    return near
 
 
 def get_pretrained_size(name: str) -> int:
@@ -191,14 +191,14 @@ def build_network(
 
 def _build_own_network(spec: ClassifierSpec, classes: int, shown: Sequence[str]) -> nn.Module:
     """Return one of OWN_NETWORKS, with the arguments that networks of its input take."""
-    own = OWN_NETWORKS[spec.name]
-    own_class = getattr(import_module(f"mien.classifiers.{own.file}"), own.class_name)
-    if own.takes == "flow":
-        return own_class(classes, spec.size)
+    facts = OWN_NETWORKS[spec.name]
+    network_class = getattr(import_module(f"mien.classifiers.{facts.file}"), facts.class_name)
+    if facts.takes == "flow":
+        return network_class(classes, spec.size)
     clip = read_clip_channels(shown)
-    if own.takes == "clips" and clip is not None:
-        return own_class(classes, len(clip.moments), len(clip.inputs), spec.size)
-    return own_class(classes, len(shown))
+    if facts.takes == "clips" and clip is not None:
+        return network_class(classes, len(clip.moments), len(clip.inputs), spec.size)
+    return network_class(classes, len(shown))
 
 
 def require_known_network(names: Iterable[str]) -> None:

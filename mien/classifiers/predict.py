@@ -64,9 +64,12 @@ class TrainedNetwork:
 
 
 @contextmanager
-def set_precision(spec: ClassifierSpec, where: torch.device) -> Iterator[None]:
+def set_precision(spec: ClassifierSpec, torch_device: torch.device) -> Iterator[None]:
     """Let torch use the threads and the deterministic algorithms that a spec asks for."""
-    with devices.limit_cores(spec.threads), devices.make_repeatable(where, spec.deterministic):
+    with (
+        devices.limit_cores(spec.threads),
+        devices.make_repeatable(torch_device, spec.deterministic),
+    ):
         yield
 
 
@@ -81,18 +84,20 @@ def predict_classes(
     """
     _require_channels(classifier, faces)
     network = classifier.network.eval()
-    where = next(network.parameters()).device
+    torch_device = next(network.parameters()).device
     rows = []
-    with set_precision(classifier.spec, where):
+    with set_precision(classifier.spec, torch_device):
         for first in range(0, len(faces), batch):
-            images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(where)
+            images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(
+                torch_device
+            )
             x = normalise_batch(
                 resize_batch(images, classifier.spec.size), classifier.mean, classifier.std
             )
             if classifier.columns:
                 texts = list(faces.index["action_units"][first : first + batch])
                 coding = torch.from_numpy(encode_units(texts, classifier.columns))
-                give_units(network, coding.to(where))
+                give_units(network, coding.to(torch_device))
             answers = network(x).float()
             chances = answers.sigmoid() if classifier.units else answers.softmax(dim=1)
             rows.append(chances.cpu().numpy())
@@ -119,9 +124,11 @@ def forward(
     It is the mean over positions, or whatever timm's head pools in other networks.
     """
     network: Any = classifier.network.eval()
-    where = next(network.parameters()).device
-    with set_precision(classifier.spec, where):
-        pictures = resize_batch(torch.from_numpy(np.array(images)).to(where), classifier.spec.size)
+    torch_device = next(network.parameters()).device
+    with set_precision(classifier.spec, torch_device):
+        pictures = resize_batch(
+            torch.from_numpy(np.array(images)).to(torch_device), classifier.spec.size
+        )
         x = normalise_batch(pictures, classifier.mean, classifier.std)
         return (
             network.forward_head(network.forward_features(x), pre_logits=True).float().cpu().numpy()
@@ -223,8 +230,12 @@ def start_network(
 def _require_channels(classifier: TrainedNetwork, faces: Faces) -> None:
     """Raise DataError if a network of motion is given other channels than those it was made for."""
     require_input(classifier.spec.name, classifier.spec, faces.shown)
-    own = OWN_NETWORKS.get(classifier.spec.name)
-    if own is not None and own.takes != "images" and faces.shown != classifier.shown:
+    own_network = OWN_NETWORKS.get(classifier.spec.name)
+    if (
+        own_network is not None
+        and own_network.takes != "images"
+        and faces.shown != classifier.shown
+    ):
         raise DataError(
             f"{classifier.spec.name} was trained on the channels "
             f"{list_some(list(classifier.shown), 4)}; these faces show "

@@ -212,21 +212,24 @@ class ClassifierSpec(Strict):
     validation: float = Field(default=0.0, ge=0, le=0.5)
     threads: int = Field(default=1, ge=1, le=1024)
     deterministic: bool = True
-    # Omitted where they are false, as in the specs of all classifiers before these fields
+    # Omitted without a value, as in the specs of all classifiers before these fields
     units: bool = Field(default=False, exclude_if=is_unset)
     updates: int | None = Field(default=None, ge=1, le=100_000_000, exclude_if=is_unset)
     class_weights: bool = Field(default=False, exclude_if=is_unset)
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_defaults(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("updates") is not None and "epochs" in data:
+    def _fill_in_defaults(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        if fields.get("updates") is not None and "epochs" in fields:
             raise ValueError(
                 "either updates or epochs must be given, because both say how long the training "
-                f"is; given: updates = {data['updates']} and epochs = {data['epochs']}. Remove one"
+                f"is; given: updates = {fields['updates']} and epochs = {fields['epochs']}. Remove "
+                "one"
             )
-        own_network = OWN_NETWORKS.get(str(data.get("name"))) if isinstance(data, dict) else None
-        return data if own_network is None else {**own_network.defaults, **data}
+        own_network = OWN_NETWORKS.get(str(fields.get("name")))
+        return fields if own_network is None else {**own_network.defaults, **fields}
 
     @model_serializer(mode="wrap")
     def _omit_unused_epochs(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -256,10 +259,10 @@ class ClassifierSpec(Strict):
         least = SMALLEST_SIZE_PX.get(self.name.partition(".")[0], 8)
         if self.size < least:
             raise ValueError(f"size must be {least} or more for {self.name}; given: {self.size}")
-        own = OWN_NETWORKS.get(self.name)
-        if own is not None and self.size % own.size_multiple:
+        own_network = OWN_NETWORKS.get(self.name)
+        if own_network is not None and self.size % own_network.size_multiple:
             raise ValueError(
-                f"size must be a multiple of {own.size_multiple} for {self.name}; given: "
+                f"size must be a multiple of {own_network.size_multiple} for {self.name}; given: "
                 f"{self.size}"
             )
         if self.name in OWN_NETWORKS and self.weights == "imagenet":

@@ -129,20 +129,21 @@ def measure_speed(
     two sizes, which takes seconds: the constant cost of a step (the optimiser) and the cost of each
     further image give the time of a whole batch.
     """
-    where = devices.find_device(device)
+    torch_device = devices.find_device(device)
     small = spec.name in OWN_NETWORKS and OWN_NETWORKS[spec.name].small
-    counts = TIMED_BATCHES_ON_CPU if where.type == "cpu" and not small else (spec.batch,)
+    counts = TIMED_BATCHES_ON_CPU if torch_device.type == "cpu" and not small else (spec.batch,)
     timings = [
-        _time_batch(spec, classes, image, shown, where, min(count, spec.batch)) for count in counts
+        _time_batch(spec, classes, image, shown, torch_device, min(count, spec.batch))
+        for count in counts
     ]
     (small, *small_times), (large, *large_times) = timings[0], timings[-1]
     small_seconds, large_seconds = (
         [times.mean for times in both] for both in (small_times, large_times)
     )
-    all_times = [*small_times, *large_times]
+    both_times = [*small_times, *large_times]
     spread = {
-        "fastest": min(times.fastest for times in all_times),
-        "slowest": max(times.slowest for times in all_times),
+        "fastest": min(times.fastest for times in both_times),
+        "slowest": max(times.slowest for times in both_times),
     }
     if small == large:
         return Speed(*(large / seconds for seconds in large_seconds), **spread)
@@ -164,7 +165,7 @@ def _time_batch(
     classes: int,
     image: tuple[int, int, int],
     shown: tuple[str, ...],
-    where: torch.device,
+    torch_device: torch.device,
     count: int,
 ) -> tuple[int, StepTimes, StepTimes]:
     """Return `count`, and how long training steps and predictions with so many images take."""
@@ -176,13 +177,15 @@ def _time_batch(
     index = make_index(images, key=key, emotion=[names[n % classes] for n in range(count)])
     faces = Faces(images, index, None, shown)
 
-    with devices.isolate_randomness(where), set_precision(spec, where):
-        work = ClassifierTraining(start_network(spec, names, 0, None, faces.shown), faces, 0, where)
+    with devices.isolate_randomness(torch_device), set_precision(spec, torch_device):
+        training = ClassifierTraining(
+            start_network(spec, names, 0, None, faces.shown), faces, 0, torch_device
+        )
         train, predict = (
-            time_steps(step, lambda: devices.wait_for_device(where), TIMED_S, TIMED_STEPS)
+            time_steps(step, lambda: devices.wait_for_device(torch_device), TIMED_S, TIMED_STEPS)
             for step in (
-                lambda _: work.make_step(0),
-                lambda _: predict_classes(work.classifier, faces),
+                lambda _: training.make_step(0),
+                lambda _: predict_classes(training.classifier, faces),
             )
         )
         return count, train, predict

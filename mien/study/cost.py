@@ -221,9 +221,9 @@ def describe_costs(costs: list[Cost], device: str = "auto") -> str:
     )
 
 
-def sum_costs(found: Iterable[Cost]) -> Duration:
+def sum_costs(costs: Iterable[Cost]) -> Duration:
     """Return how long everything takes, one run after the other."""
-    return sum((cost.duration for cost in found), Duration())
+    return sum((cost.duration for cost in costs), Duration())
 
 
 def _format_line(label: str, width: int, runs: int, duration: Duration) -> str:
@@ -243,9 +243,9 @@ def format_range(duration: Duration) -> str:
 
 def format_roughly(seconds: float) -> str:
     """Return a time with two digits in the largest unit that fits: `42 s`, `13 min`, `25 days`."""
-    for unit, size, most in (("s", 1, 99), ("min", 60, 99), ("h", 3600, 72)):
-        if seconds <= most * size:
-            return f"{_format_two_digits(seconds / size)} {unit}"
+    for symbol, factor, most in (("s", 1, 99), ("min", 60, 99), ("h", 3600, 72)):
+        if seconds <= most * factor:
+            return f"{_format_two_digits(seconds / factor)} {symbol}"
     return f"{_format_two_digits(seconds / 86400)} days"
 
 
@@ -270,11 +270,13 @@ def estimate_with_workers(
 
     # The schedule with the expected times, and with those at both ends of the ranges
     ends = [
-        _find_end(jobs, {run: getattr(one, field) for run, one in durations.items()}, slots)
+        _find_end(
+            jobs, {run: getattr(duration, field) for run, duration in durations.items()}, slots
+        )
         for field in ("seconds", "least", "most")
     ]
-    elapsed = Duration(*ends, timed=all(one.timed for one in durations.values()))
-    work = sum(one.seconds for one in durations.values())
+    elapsed = Duration(*ends, timed=all(duration.timed for duration in durations.values()))
+    work = sum(duration.seconds for duration in durations.values())
     return elapsed, work / (elapsed.seconds * slots) if elapsed.seconds else 1.0
 
 

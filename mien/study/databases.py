@@ -64,15 +64,16 @@ def _plan_database(
     fold: int,
     split: SplitSpec | None,
     parent: str,
-    side: Bool[np.ndarray, " n"],
+    is_in_training: Bool[np.ndarray, " n"],
     where: str,
 ) -> Database:
     """Return the database of a fold, with those that take its place under controls.
 
-    `parent` is the run of the training side, whose images are `faces` where `side` is true.
+    `parent` is the run of the training side, whose images are `faces` where `is_in_training` is
+    true.
     """
     # What is generated, relative to the images of each class on the training side
-    images = Counter(faces.index.loc[side, "emotion"].tolist())
+    images = Counter(faces.index.loc[is_in_training, "emotion"].tolist())
     on_side = {name: images[name] for name in EMOTIONS if name in images}
     counts = _resolve_counts(study.counts, on_side, faces.classes, where)
     planned = _plan_generation(study, fold, split, parent, counts, study.generator, where)

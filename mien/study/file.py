@@ -33,7 +33,7 @@ from mien.study.databases import plan_databases
 from mien.study.motion_controls import require_motion
 from mien.study.plan import plan_study, read_channels
 from mien.study.settings import CONTROLS, SETTINGS, ControlName, SettingName
-from mien.study.specs import AblationInput, StudySpec
+from mien.study.specs import OwnInput, StudySpec
 from mien.study.unit_scores import choose_units
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -110,11 +110,11 @@ class StudyFile(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _expand_one_dataset_out(cls, data: Any) -> Any:
+    def _expand_one_dataset_out(cls, fields: Any) -> Any:
         return (
-            {"folds": "datasets", **data}
-            if isinstance(data, dict) and data.get("protocol") == "dataset"
-            else data
+            {"folds": "datasets", **fields}
+            if isinstance(fields, dict) and fields.get("protocol") == "dataset"
+            else fields
         )
 
     @model_validator(mode="after")
@@ -416,10 +416,10 @@ def describe_differences(run: str, study: StudySpec, store: Store, most: int = 4
     return "; ".join([*changes[:most], *rest])
 
 
-def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested tables as one, whose names are paths: classifiers.tiny.plain.epochs."""
     flat: dict[str, Any] = {}
-    for name, value in data.items():
+    for name, value in table.items():
         flat |= (
             _flatten(value, f"{prefix}{name}.")
             if isinstance(value, dict)
@@ -581,19 +581,19 @@ def _require_units_as_input(spec: StudySpec, faces: Faces, where: str) -> None:
         return
 
     # Synthetic faces have no coding, and a target that is given away needs no network
-    what = f"{where}: the classifier {next(iter(named))}, which has units = true,"
+    called = f"{where}: the classifier {next(iter(named))}, which has units = true,"
     if spec.units:
         raise SpecError(
-            f"{what} must not see the action units that it is to answer; remove units, or the "
+            f"{called} must not see the action units that it is to answer; remove units, or the "
             "target action_units"
         )
     synthetic = [name for name in spec.settings if SETTINGS[name].needs_synthetic]
     if synthetic:
         raise SpecError(
-            f"{what} can be used only with the setting real_to_real; {synthetic[0]} needs "
+            f"{called} can be used only with the setting real_to_real; {synthetic[0]} needs "
             "synthetic faces, whose action units are not coded. Make another study"
         )
-    require_units(faces, what)
+    require_units(faces, called)
 
     # The units go into a linear head, which some networks of timm do not have
     for network in named.values():
@@ -656,7 +656,7 @@ def _count_folds(study: StudyFile, faces: Faces, where: str) -> int:
     return folds
 
 
-def _make_inputs(study: StudyFile, run: Run, store: Store, where: str) -> dict[str, AblationInput]:
+def _make_inputs(study: StudyFile, run: Run, store: Store, where: str) -> dict[str, OwnInput]:
     """Return the input of each ablation that has one, and make its run of faces."""
     inputs = {}
     for name in study.ablations:
@@ -668,18 +668,18 @@ def _make_inputs(study: StudyFile, run: Run, store: Store, where: str) -> dict[s
 
 def _make_classifier_inputs(
     study: StudyFile, run: Run, store: Store, where: str
-) -> dict[str, dict[str, AblationInput]]:
+) -> dict[str, dict[str, OwnInput]]:
     """Return the input of each classifier that has one, by ablation, and make its runs of faces.
 
     What [ablation.NAME] says of the input takes the place of what [classifier.NAME] says.
     """
-    inputs: dict[str, dict[str, AblationInput]] = {}
+    inputs: dict[str, dict[str, OwnInput]] = {}
     for name in study.classifiers:
-        own = select_view(_list_classifier_tables(study).get(name, {}))
-        if not own:
+        view = select_view(_list_classifier_tables(study).get(name, {}))
+        if not view:
             continue
         by_ablation = {
-            ablation: select_view(study.ablation.get(ablation, {})) or own
+            ablation: select_view(study.ablation.get(ablation, {})) or view
             for ablation in study.ablations
         }
         inputs[name] = {
@@ -689,10 +689,10 @@ def _make_classifier_inputs(
     return inputs
 
 
-def _make_input(shown: Mapping[str, Any], run: Run, store: Store, where: str) -> AblationInput:
+def _make_input(shown: Mapping[str, Any], run: Run, store: Store, where: str) -> OwnInput:
     faces = views.make_view(run, shown, store, where)
     fields = {**shown, "input": expand_groups(shown.get("input", ())), "faces": faces.name}
-    return read_spec(AblationInput, fields, where)
+    return read_spec(OwnInput, fields, where)
 
 
 def select_view(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -728,18 +728,18 @@ def _resolve_classifier(
                 f"{', '.join(study.classifiers)}"
             )
     common = {key: value for key, value in study.classifier.items() if key not in by_name}
-    own = _omit_view(by_name.get(name, {}))
-    data = override_fields({"name": name, **common}, own)
+    own_fields = _omit_view(by_name.get(name, {}))
+    fields = override_fields({"name": name, **common}, own_fields)
 
     # Each ablation changes these fields; the input is part of the study, not of the classifier
     tables = {**ABLATIONS, **study.ablation}
     changes = {ablation: _omit_view(tables[ablation]) for ablation in study.ablations}
     if name in BASELINES:
-        _require_no_fields(name, own, changes, where)
+        _require_no_fields(name, own_fields, changes, where)
         return dict.fromkeys(changes, name)
     return {
         ablation: _read_classifier(
-            _name_weights_by_digest(override_fields(data, change), folder, files),
+            _name_weights_by_digest(override_fields(fields, change), folder, files),
             store,
             f"{where}: classifier.{name}, {ablation}",
             files,
@@ -781,33 +781,33 @@ def _require_no_fields(
 
 
 def _name_weights_by_digest(
-    data: dict[str, Any], folder: Path, files: dict[str, Path]
+    fields: dict[str, Any], folder: Path, files: dict[str, Path]
 ) -> dict[str, Any]:
     """Return the fields of a classifier, with a path of weights replaced by the file's digest.
 
     The path is added to `files` under that digest.
     """
-    file_name = data.get("weights", "")
+    file_name = fields.get("weights", "")
     if (
         not isinstance(file_name, str)
         or file_name in ("", "imagenet", "none")
         or file_name.startswith("file:")
     ):
-        return data
+        return fields
     path = weight_files.find(Path(file_name), (folder, Path()))
     digest = pretrained.hash_file_name(path)
     files[digest] = path
-    return {**data, "weights": digest}
+    return {**fields, "weights": digest}
 
 
 def _read_classifier(
-    data: dict[str, Any], store: Store, where: str, files: dict[str, Path]
+    fields: dict[str, Any], store: Store, where: str, files: dict[str, Path]
 ) -> ClassifierSpec:
     """Return the specification of one classifier.
 
     Raises WeightsError if its weights file is neither in `files` nor in the store.
     """
-    spec = read_spec(ClassifierSpec, data, where)
+    spec = read_spec(ClassifierSpec, fields, where)
     digest = spec.weights.removeprefix("file:")
     if spec.weights.startswith("file:") and spec.weights not in files:
         run_name = WeightsSpec(sha256=digest).name

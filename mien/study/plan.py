@@ -44,7 +44,7 @@ from mien.study.specs import (
 )
 
 
-def plan_rows(study: StudySpec, made: list[Database]) -> list[TrialRow]:
+def plan_rows(study: StudySpec, databases: list[Database]) -> list[TrialRow]:
     """Return the trials of a study with their positions in its table, given its databases."""
     return [
         TrialRow(
@@ -53,7 +53,7 @@ def plan_rows(study: StudySpec, made: list[Database]) -> list[TrialRow]:
             kind.control,
             trial,
             fold,
-            _make_trial_spec(study, made, kind, trial, fold),
+            _make_trial_spec(study, databases, kind, trial, fold),
         )
         for fold in study.tested_folds
         for trial in range(study.trials)
@@ -68,9 +68,13 @@ def _make_trial_spec(
     by_frame = study.protocol == "frame"
     number = -1 if by_frame else fold
     database = next((database for database in databases if database.fold == number), None)
-    made = database.by_source if database else {}
+    by_source = database.by_source if database else {}
     used = {*SOURCES_OF[kind.train], *kind.tests}
-    runs = {source: one.generate.name for source, one in made.items() if source in used}
+    runs = {
+        source: source_database.generate.name
+        for source, source_database in by_source.items()
+        if source in used
+    }
 
     # The classifier; without randomness all trials are one and the same run
     change = find_motion_change(kind.control)
@@ -119,11 +123,11 @@ def plan_study(study: StudySpec, store: Store) -> StudyPlan:
     Nothing is made. A run whose files were altered after it was made counts as failed, and the
     alteration is its error.
     """
-    all_databases = list_databases(study, store)
-    table = plan_rows(study, all_databases)
+    databases = list_databases(study, store)
+    rows = plan_rows(study, databases)
     names = dict.fromkeys(
-        [name for database in all_databases for name in list_run_names(database)]
-        + [row.spec.name for row in table]
+        [name for database in databases for name in list_run_names(database)]
+        + [row.spec.name for row in rows]
     )
     altered = {name: text for name in names if (text := store.explain_alteration(name))}
     done = frozenset(name for name in names if store.is_done(name) and name not in altered)
@@ -133,14 +137,21 @@ def plan_study(study: StudySpec, store: Store) -> StudyPlan:
         if name not in done and (text := altered.get(name) or read_failure(store, name))
     }
     shown = read_channels(study, store)
-    return StudyPlan(study, tuple(all_databases), tuple(table), done, failed, shown)
+    return StudyPlan(study, tuple(databases), tuple(rows), done, failed, shown)
 
 
 def read_channels(study: StudySpec, store: Store) -> dict[str, tuple[str, ...]]:
     """Return the names of the channels of each run of faces that a study shows, by run."""
-    own = (one for by_ablation in study.classifier_inputs.values() for one in by_ablation.values())
-    runs = [study.faces, *(one.faces for one in [*study.inputs.values(), *own])]
-    return {name: Faces.load(store.run(name).path).shown for name in dict.fromkeys(runs)}
+    inputs = [
+        *study.inputs.values(),
+        *(
+            own_input
+            for by_ablation in study.classifier_inputs.values()
+            for own_input in by_ablation.values()
+        ),
+    ]
+    runs = dict.fromkeys([study.faces, *(own_input.faces for own_input in inputs)])
+    return {run: Faces.load(store.run(run).path).shown for run in runs}
 
 
 def describe_plan(plan: StudyPlan) -> str:
@@ -281,7 +292,10 @@ def make_record(plan: StudyPlan) -> StudyRecord:
             generator=database.train.name,
             database=database.generate.name,
             **list_control_fields(
-                {source: made.generate.name for source, made in database.controls.items()}
+                {
+                    source: control_database.generate.name
+                    for source, control_database in database.controls.items()
+                }
             ),
             counts=database.generate.counts,
         )

@@ -36,7 +36,7 @@ from mien.study.plan_file import TrialRecord, read_record
 from mien.study.predictions import list_levels, read_predictions, score_predictions
 from mien.study.settings import CONTROLS, draws_at_random, name_under_control
 from mien.study.sources import find_withheld_sources
-from mien.study.specs import AblationInput
+from mien.study.specs import OwnInput
 from mien.study.unit_scores import UnitCell, score_units
 
 
@@ -109,19 +109,19 @@ class StudyResults:
         return tuple(sorted(set(self.faces.index["dataset"]) - {""}))
 
     @property
-    def inputs(self) -> dict[str, AblationInput]:
+    def inputs(self) -> dict[str, OwnInput]:
         """What each ablation sees that has an input, by its name."""
         return {
-            name: read_spec(AblationInput, fields, self.run.name)
+            name: read_spec(OwnInput, fields, self.run.name)
             for name, fields in self.spec.get("inputs", {}).items()
         }
 
     @property
-    def classifier_inputs(self) -> dict[str, dict[str, AblationInput]]:
+    def classifier_inputs(self) -> dict[str, dict[str, OwnInput]]:
         """What each classifier sees that has an input, by its name and then by ablation."""
         return {
             name: {
-                ablation: read_spec(AblationInput, fields, self.run.name)
+                ablation: read_spec(OwnInput, fields, self.run.name)
                 for ablation, fields in by_ablation.items()
             }
             for name, by_ablation in self.spec.get("classifier_inputs", {}).items()
@@ -374,7 +374,7 @@ class StudyResults:
             for position, by_trial in runs.items()
         }
         return {
-            position: [one for one in trials if one is not None]
+            position: [inflation for inflation in trials if inflation is not None]
             for position, trials in measured.items()
             if None not in trials
         }
@@ -385,15 +385,17 @@ class StudyResults:
         if table is None:
             return None
         answers = [read_epochs(self.done[run].path) for run in runs]
-        kept = [after for after in answers if after is not None]
-        if len(kept) < len(runs):
+        by_fold = [epochs for epochs in answers if epochs is not None]
+        if len(by_fold) < len(runs):
             return None
         number = {name: position for position, name in enumerate(self.classes)}
         true, chosen = (
             table[column].map(number).to_numpy(dtype=np.int64) for column in ("true", "predicted")
         )
         owners = list(name_units(table, "subject"))
-        return measure_inflation(true, np.concatenate(kept, axis=1), chosen, owners, self.classes)
+        return measure_inflation(
+            true, np.concatenate(by_fold, axis=1), chosen, owners, self.classes
+        )
 
     def list_records(self, run: str) -> list[Record]:
         """Return the scores of each test set of a finished trial, from its predictions."""

@@ -148,8 +148,8 @@ def list_study_jobs(
                 ]
 
     trial_jobs = [_make_trial_job(row, todo.study, device) for row in missing]
-    all_jobs = [*training_jobs, *database_jobs, *trial_jobs]
-    return [job for job in all_jobs if job.run not in todo.done]
+    jobs = [*training_jobs, *database_jobs, *trial_jobs]
+    return [job for job in jobs if job.run not in todo.done]
 
 
 def _make_generator(

@@ -14,7 +14,7 @@ from mien.runs.spec import Spec, Strict, is_unset
 from mien.study.settings import SYNTHETIC, ControlName, SettingName, Source, TrainedOn
 
 
-class AblationInput(Strict):
+class OwnInput(Strict):
     """What an ablation or a classifier sees in place of the study's faces; `faces` is its run.
 
     The other fields are those of a PreprocessSpec, as they were given.
@@ -52,9 +52,9 @@ class StudySpec(Spec):
     class_set: str
     classes: tuple[str, ...]
     ablations: tuple[str, ...]
-    inputs: dict[str, AblationInput]  # of ablations that have an input, by name
+    inputs: dict[str, OwnInput]  # of ablations that have an input, by name
     # Of classifiers that have an input, by name, then by ablation; omitted where no one has
-    classifier_inputs: dict[str, dict[str, AblationInput]] = Field(
+    classifier_inputs: dict[str, dict[str, OwnInput]] = Field(
         default_factory=dict, exclude_if=is_unset
     )
     controls: tuple[ControlName, ...]
@@ -74,8 +74,9 @@ class StudySpec(Spec):
 
     def find_faces(self, classifier: str, ablation: str) -> str:
         """Return the run of the real faces that a classifier sees under an ablation."""
-        own = self.classifier_inputs.get(classifier, {}).get(ablation) or self.inputs.get(ablation)
-        return self.faces if own is None else own.faces
+        by_ablation = self.classifier_inputs.get(classifier, {})
+        own_input = by_ablation.get(ablation) or self.inputs.get(ablation)
+        return self.faces if own_input is None else own_input.faces
 
 
 MOST_LISTED_FOLDS = 3  # a plan lists the counts of up to so many different folds one by one

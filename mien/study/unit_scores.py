@@ -24,19 +24,20 @@ YES = 0.5  # an answer with this probability or more is yes
 # Which units
 
 
-def choose_units(faces: Faces, sides: Sequence[np.ndarray], what: str) -> tuple[int, ...]:
+def choose_units(faces: Faces, sides: Sequence[np.ndarray], where: str) -> tuple[int, ...]:
     """Return the units that MIN_CLIPS clips or more of each training side show, in order.
 
     `sides` has the mask or the positions of each training side. Raises DataError if there is no
-    such unit; `what` needs them, in words.
+    such unit; its message begins with `where`, which says what needs them.
     """
     counts = [count_clips(faces.select(side)) for side in sides]
     units = sorted(set().union(*counts))
-    chosen = tuple(unit for unit in units if min(one.get(unit, 0) for one in counts) >= MIN_CLIPS)
+    fewest = {unit: min(clips.get(unit, 0) for clips in counts) for unit in units}
+    chosen = tuple(unit for unit, clips in fewest.items() if clips >= MIN_CLIPS)
     if not chosen:
-        most = max((min(one.get(unit, 0) for one in counts) for unit in units), default=0)
+        most = max(fewest.values(), default=0)
         raise DataError(
-            f"{what} needs an action unit that {MIN_CLIPS} clips of every training side show; no "
+            f"{where} needs an action unit that {MIN_CLIPS} clips of every training side show; no "
             f"unit is shown by more than {most}. Use more faces, or fewer folds"
         )
     return chosen
@@ -54,12 +55,15 @@ def describe_coding(faces: Faces) -> dict[int, str]:
     """Return how each unit was coded in some clips: on one side, unsurely, or without movement."""
     rows = tabulate_units(faces)
     texts = {}
-    for unit, ours in rows.groupby("number"):
-        parts = {name: set(ours["clip"][ours["side"] == letter]) for letter, name in SIDES.items()}
-        parts["unsure"] = set(ours["clip"][ours["unsure"]])
-        parts["without movement"] = set(ours["clip"][ours["static"]])
-        found = [f"{len(clips)} {name}" for name, clips in parts.items() if clips]
-        texts[int(str(unit))] = ", ".join(found)
+    for unit, unit_rows in rows.groupby("number"):
+        codings = {
+            name: set(unit_rows["clip"][unit_rows["side"] == letter])
+            for letter, name in SIDES.items()
+        }
+        codings["unsure"] = set(unit_rows["clip"][unit_rows["unsure"]])
+        codings["without movement"] = set(unit_rows["clip"][unit_rows["static"]])
+        counts = [f"{len(clips)} {name}" for name, clips in codings.items() if clips]
+        texts[int(str(unit))] = ", ".join(counts)
     return texts
 
 
@@ -187,25 +191,27 @@ def score_units(
 
     The scores are the mean over trials; as with other cells, none is given while one is missing.
     """
-    whole = [table for table in tables if table is not None]
-    if not whole or len(whole) < len(tables):
-        return UnitCell(classifier, ablation, len(whole), len(tables), control=control)
+    done = [table for table in tables if table is not None]
+    if not done or len(done) < len(tables):
+        return UnitCell(classifier, ablation, len(done), len(tables), control=control)
 
     # The counts of each trial, and those of the constant answer
-    merged = [merge_into_clips(table, units) for table in whole]
-    found = [count_answers(rows, units) for _, rows in merged]
-    counts, (_, names, kind) = np.stack([one for one, _, _ in found]), found[0]
+    merged = [merge_into_clips(table, units) for table in done]
+    counted = [count_answers(rows, units) for _, rows in merged]
+    counts = np.stack([trial_counts for trial_counts, _, _ in counted])
+    _, names, kind = counted[0]
     constant = np.zeros_like(counts)
     constant[..., 1] = counts.sum(axis=-1)
 
     # Each resample of the groups is the same for both
     draws = stats.draw_resamples(len(names), f"{derive_seed('units', *names):x}")
-    (ours, our_draws), (theirs, their_draws) = (_estimate(one, draws) for one in (counts, constant))
+    measured, measured_draws = _estimate(counts, draws)
+    constant_f1, constant_draws = _estimate(constant, draws)
     return UnitCell(
-        classifier, ablation, len(whole), len(tables), merged[0][0], len(merged[0][1]), kind,
-        len(names), ours[:-1], theirs[:-1], ours[-1], theirs[-1],
+        classifier, ablation, len(done), len(tables), merged[0][0], len(merged[0][1]), kind,
+        len(names), measured[:-1], constant_f1[:-1], measured[-1], constant_f1[-1],
         tuple(int(n) for n in counts[0].sum(axis=0)[:, 1].sum(axis=-1)),
-        control, our_draws, their_draws,
+        control, measured_draws, constant_draws,
     )  # fmt: skip
 
 

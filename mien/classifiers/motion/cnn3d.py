@@ -25,7 +25,7 @@ class Cnn3d(MotionNetwork):
         super().__init__()
         self.moments = moments
         self.stem = nn.Sequential(
-            *_factorise(width, STEM_WIDTH, side=5, space_stride=2),
+            *_factorise(width, STEM_WIDTH, size=5, space_stride=2),
             nn.BatchNorm3d(STEM_WIDTH),
             nn.ReLU(),
             nn.MaxPool3d((1, 2, 2)),
@@ -42,8 +42,8 @@ class Cnn3d(MotionNetwork):
 
     def forward_features(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n 64"]:
         """Return the mean of each map over space and time."""
-        n, channels, side, _ = x.shape
-        clips = x.reshape(n, self.moments, channels // self.moments, side, side).transpose(1, 2)
+        n, channels, size, _ = x.shape
+        clips = x.reshape(n, self.moments, channels // self.moments, size, size).transpose(1, 2)
         return self.drop(self.blocks(self.stem(clips)).mean(dim=(2, 3, 4)))
 
 
@@ -71,22 +71,22 @@ class FactorisedBlock(nn.Module):
 
 
 def _factorise(
-    before: int, after: int, side: int = 3, space_stride: int = 1, time_stride: int = 1
+    before: int, after: int, size: int = 3, space_stride: int = 1, time_stride: int = 1
 ) -> tuple[nn.Module, ...]:
     """Return a convolution over space and one over three moments, with rectification between.
 
     The number of maps between them gives both together about as many weights as a full convolution
-    of 3 x side x side would have (Section 3.5 of the paper).
+    of 3 x size x size would have (Section 3.5 of the paper).
     """
-    full = 3 * side**2 * before * after
-    between = max(1, full // (side**2 * before + 3 * after))
+    full = 3 * size**2 * before * after
+    between = max(1, full // (size**2 * before + 3 * after))
     return (
         nn.Conv3d(
             before,
             between,
-            (1, side, side),
+            (1, size, size),
             stride=(1, space_stride, space_stride),
-            padding=(0, side // 2, side // 2),
+            padding=(0, size // 2, size // 2),
             bias=False,
         ),
         nn.BatchNorm3d(between),

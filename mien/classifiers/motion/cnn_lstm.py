@@ -34,8 +34,8 @@ class CnnLstm(MotionNetwork):
 
     def forward_features(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n 64"]:
         """Return the state of the memory after the last moment."""
-        n, channels, side, _ = x.shape
-        frames = x.reshape(n * self.moments, channels // self.moments, side, side)
+        n, channels, size, _ = x.shape
+        frames = x.reshape(n * self.moments, channels // self.moments, size, size)
         embedded = functional.relu(self.embed(self.trunk(frames))).view(n, self.moments, LSTM_WIDTH)
         states, _ = self.memory(embedded)
         return self.drop(states[:, -1])

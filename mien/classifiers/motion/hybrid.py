@@ -31,7 +31,7 @@ class CnnTransformer(MotionNetwork):
 
     def forward_features(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n 64"]:
         """Return the mean of the tokens of each clip."""
-        n, channels, side, _ = x.shape
-        frames = x.reshape(n * self.moments, channels // self.moments, side, side)
+        n, channels, size, _ = x.shape
+        frames = x.reshape(n * self.moments, channels // self.moments, size, size)
         tokens = functional.relu(self.embed(self.trunk(frames))).view(n, self.moments, HYBRID_WIDTH)
         return self.encoder(tokens)

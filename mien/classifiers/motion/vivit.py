@@ -33,7 +33,7 @@ class Vivit(MotionNetwork):
 
     def forward_features(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n 64"]:
         """Return the mean of the tokens of each clip."""
-        n, channels, side, _ = x.shape
-        frames = x.reshape(n * self.moments, channels // self.moments, side, side)
+        n, channels, size, _ = x.shape
+        frames = x.reshape(n * self.moments, channels // self.moments, size, size)
         patches = self.embed(frames).flatten(2).transpose(1, 2)
         return self.temporal(self.spatial(patches).view(n, self.moments, VIVIT_WIDTH))

@@ -30,8 +30,8 @@ class Trunk(nn.Module):
             nn.Dropout2d(dropout),
             nn.Flatten(),
         )
-        side = ((size - 4) // 3 - 2) // 2
-        self.width = SECOND_WIDTH * side**2
+        map_size = ((size - 4) // 3 - 2) // 2
+        self.width = SECOND_WIDTH * map_size**2
 
     def forward(self, x: Float[Tensor, "n k s s"]) -> Float[Tensor, "n width"]:
         """Return the features of images."""
