@@ -88,16 +88,15 @@ def predict_classes(
     rows = []
     with set_precision(classifier.spec, torch_device):
         for first in range(0, len(faces), batch):
-            images = torch.from_numpy(np.array(faces.images[first : first + batch])).to(
-                torch_device
-            )
-            x = normalise_batch(
-                resize_batch(images, classifier.spec.size), classifier.mean, classifier.std
-            )
+            # The images as the network takes them, and their action units if it sees these
+            images = torch.from_numpy(np.array(faces.images[first : first + batch]))
+            x = resize_batch(images.to(torch_device), classifier.spec.size)
+            x = normalise_batch(x, classifier.mean, classifier.std)
             if classifier.columns:
                 texts = list(faces.index["action_units"][first : first + batch])
                 coding = torch.from_numpy(encode_units(texts, classifier.columns))
                 give_units(network, coding.to(torch_device))
+
             answers = network(x).float()
             chances = answers.sigmoid() if classifier.units else answers.softmax(dim=1)
             rows.append(chances.cpu().numpy())
