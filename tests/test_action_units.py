@@ -210,6 +210,16 @@ def test_a_target_of_units_needs_coded_faces_and_enough_clips(tmp_path: Path):
         resolve(target(faces="few"), store)
 
 
+def test_a_target_of_units_refuses_mixed_labels_and_takes_other_strong_augmentation(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(many(), store, "blobs")
+    with pytest.raises(
+        SpecError, match=r"tiny, strong, must have strong.mixup = 0 if action units"
+    ):
+        resolve(target(ablations=["strong"]), store)
+    resolve(target(ablations=["mine"], ablation={"mine": {"strong": {"mixup": 0}}}), store)
+
+
 def test_units_are_chosen_by_the_clips_of_each_training_side():
     faces = many()
     counts = count_clips(faces)

@@ -29,6 +29,13 @@ from mien.classifiers.predict import (
     start_network,
 )
 from mien.classifiers.specs import ClassifierSpec, require_classes_to_weight
+from mien.classifiers.strong import (
+    find_heavier,
+    make_mix,
+    require_labels,
+    require_pictures,
+    vary_pictures,
+)
 from mien.errors import DataError, TrainingError
 from mien.faces import Faces
 from mien.prepare.inputs import find_resting_values
@@ -41,8 +48,9 @@ CHECKPOINT_EVERY_S = 60.0  # a killed training loses no more than this
 # steps between two reads of the loss, each of which makes a graphics card wait
 CHECK_EVERY_STEPS = 10
 
-# Numbers written per number of an image: resized and normalised only, and also augmented
-WRITES_PER_NUMBER, WRITES_PER_AUGMENTED_NUMBER = 4, 16
+# Numbers written per number of an image: resized and normalised only, and also augmented; and
+# further ones for strong augmentation
+WRITES_PER_NUMBER, WRITES_PER_AUGMENTED_NUMBER, FURTHER_STRONG_WRITES = 4, 16, 80
 
 
 def fit_network(
@@ -74,6 +82,8 @@ def fit_network(
     # The input must fit; then hold out the images that choose the epoch
     require_input(spec.name, spec, faces.shown)
     require_classes_to_weight(spec, units, spec.name)
+    require_pictures(spec.name, spec, faces.shown)
+    require_labels(spec, units, spec.name)
     train_faces, held_out = hold_out(faces, spec.validation, seed)
     if len(train_faces) < 2:
         raise DataError(
@@ -158,6 +168,7 @@ class ClassifierTraining:
         self.labels = torch.from_numpy(_find_targets(classifier, faces)).to(torch_device)
         weighted_classes = len(classifier.classes) if spec.class_weights else 0
         self.measure_loss = make_loss(self.labels, weighted_classes)
+        self.mix = make_mix(spec.strong, len(classifier.classes))
         coding = encode_units(list(faces.index["action_units"]), classifier.columns)
         self.coding = torch.from_numpy(coding).to(torch_device) if classifier.columns else None
 
@@ -181,11 +192,16 @@ class ClassifierTraining:
                 self.spec.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
             )
         give_units(self.network, None if self.coding is None else self.coding[rows])
-        return self.update_weights(x, self.labels[rows])
+        labels = self.labels[rows]
+        if self.mix is not None:
+            x, labels = self.mix(x, labels)
+        return self.update_weights(x, labels)
 
     def make_inputs(self, rows: Int[Tensor, " n"], step: int) -> Float[Tensor, "n k size size"]:
         """Return the images at `rows` as the network takes them in this step."""
         images, size, changes = self.images[rows], self.spec.size, self.spec.augment
+        if self.spec.strong is not None:
+            images = vary_pictures(images, self.spec.strong)
         if changes is None:
             x = resize_batch(images, size)
         else:
@@ -198,7 +214,9 @@ class ClassifierTraining:
     ) -> Float[Tensor, "2"]:
         """Take one optimiser step on a prepared batch, and return its loss and accuracy.
 
-        Both are of the batch before the step, and stay on the device.
+        `labels` are class numbers, mixed labels (a probability for each class; the answer must be
+        the more probable class), or 0 and 1 for each action unit. Loss and accuracy are of the
+        batch before the step, and stay on the device.
         """
         if not self.network.training:
             self.network.train()
@@ -209,8 +227,10 @@ class ClassifierTraining:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        chosen = answers.detach() > 0 if labels.ndim == 2 else answers.detach().argmax(dim=1)
-        right = (chosen == labels).to(loss.dtype)
+        if self.classifier.units:
+            right = ((answers.detach() > 0) == labels).to(loss.dtype)
+        else:
+            right = (answers.detach().argmax(dim=1) == find_heavier(labels)).to(loss.dtype)
         return torch.stack([loss.detach(), right.mean()])
 
 
@@ -257,9 +277,11 @@ def _weight_classes(labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, " 
 
 
 def _compute_weighted_cross_entropy(
-    answers: Float[Tensor, "n k"], labels: Int[Tensor, " n"], weights: Float[Tensor, " k"]
+    answers: Float[Tensor, "n k"], labels: Shaped[Tensor, "*labels"], weights: Float[Tensor, " k"]
 ) -> Float[Tensor, ""]:
     """Return the mean over images of their weighted cross-entropy.
+
+    A mixed label, a probability for each class, takes the weight of each class by its share.
 
     torch's own weighted mean divides by the weights in the batch, so that the weight of an image
     would depend on the others in its batch.

@@ -19,6 +19,7 @@ from mien.classifiers.networks import (
     require_size,
 )
 from mien.classifiers.specs import OWN_NETWORKS, USUAL_NETWORKS, ClassifierSpec, WeightsSpec
+from mien.classifiers.strong import require_pictures
 from mien.classifiers.weight_files import (
     fetch_from_hub,
     find,
@@ -61,6 +62,7 @@ def check_all(
     seen = {name: tuple((shown or {}).get(name, PICTURE)) for name in specs}
     for name, spec in specs.items():
         require_input(name, spec, seen[name])
+        require_pictures(name, spec, seen[name])
     seen = {name: name_network_channels(channels) for name, channels in seen.items()}
     sizes = {(spec.name, spec.size, seen[name]): (name, spec) for name, spec in specs.items()}
     for (_, _, channels), (name, spec) in sizes.items():

@@ -46,6 +46,19 @@ class AugmentSpec(Strict):
         return pair
 
 
+class StrongSpec(Strict):
+    """Strong augmentation: RandAugment, mirroring of half of the images, and mixup.
+
+    Each image is changed by `operations` random operations of the strength `magnitude`, from 0 to
+    30. `mixup` is the parameter of the symmetric Beta distribution from which the share of the
+    other image is drawn; with 0 no images are mixed.
+    """
+
+    operations: int = Field(default=2, ge=0, le=14)
+    magnitude: int = Field(default=9, ge=0, le=30)
+    mixup: float = Field(default=0.2, ge=0, le=10)
+
+
 @dataclass(frozen=True)
 class OwnNetwork:
     """What is known of a network that is defined in mien.classifiers, by its class.
@@ -187,7 +200,8 @@ class ClassifierSpec(Strict):
     as `file:` and its sha256. Images are resized to `size` pixels. The learning rate falls to zero
     along a cosine over `epochs`, or over `updates` optimiser steps, which take the place of
     `epochs` and are as many for every number of images. With `augment` each training image is
-    rotated, shifted, mirrored and relit at random in each epoch. `freeze` is the share of the
+    rotated, shifted, mirrored and relit at random in each epoch; `strong`, which comes first,
+    changes images by RandAugment and mixes them. `freeze` is the share of the
     layers (convolutions, linear and recurrent layers in the order of definition, rounded down) that
     are not trained, with the normalisation that follows them. `validation` is the share of the
     training subjects (of clips if subjects are not known, of images if clips are not known either)
@@ -216,6 +230,7 @@ class ClassifierSpec(Strict):
     units: bool = Field(default=False, exclude_if=is_unset)
     updates: int | None = Field(default=None, ge=1, le=100_000_000, exclude_if=is_unset)
     class_weights: bool = Field(default=False, exclude_if=is_unset)
+    strong: StrongSpec | None = Field(default=None, exclude_if=is_unset)
 
     @model_validator(mode="before")
     @classmethod
@@ -268,6 +283,15 @@ class ClassifierSpec(Strict):
         if self.name in OWN_NETWORKS and self.weights == "imagenet":
             raise ValueError(
                 f"weights must be 'none' or a file for {self.name}, which has no ImageNet weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_mixed_units(self) -> "ClassifierSpec":
+        if self.units and self.strong is not None and self.strong.mixup:
+            raise ValueError(
+                "strong.mixup must be 0 with units = true, because a mixed image shows no coded "
+                f"action units; given: {self.strong.mixup:g}"
             )
         return self
 

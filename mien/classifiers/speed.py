@@ -7,7 +7,12 @@ import numpy as np
 import torch
 
 from mien.classifiers.channels import name_network_channels
-from mien.classifiers.fit import WRITES_PER_AUGMENTED_NUMBER, WRITES_PER_NUMBER, ClassifierTraining
+from mien.classifiers.fit import (
+    FURTHER_STRONG_WRITES,
+    WRITES_PER_AUGMENTED_NUMBER,
+    WRITES_PER_NUMBER,
+    ClassifierTraining,
+)
 from mien.classifiers.networks import build_outline, freeze_layers
 from mien.classifiers.predict import predict_classes, set_precision, start_network
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
@@ -62,6 +67,7 @@ class NetworkTiming:
             "weights": "none",
             "validation": 0.0,
             "augment": None,
+            "strong": None,
             "freeze": 0.0,
         }
         return NetworkTiming(self.spec.model_copy(update=changes))
@@ -107,11 +113,10 @@ def count_work(spec: ClassifierSpec, classes: int, shown: tuple[str, ...]) -> Wo
     network_work = work_of(network, 2, images, frozen_modules=frozen_modules)
 
     # The preparation of the image: resized, normalised, and augmented if the spec says so
-    prepared = (
-        len(shown)
-        * spec.size**2
-        * (WRITES_PER_AUGMENTED_NUMBER if spec.augment is not None else WRITES_PER_NUMBER)
-    )
+    writes = WRITES_PER_NUMBER if spec.augment is None else WRITES_PER_AUGMENTED_NUMBER
+    if spec.strong is not None:
+        writes += FURTHER_STRONG_WRITES
+    prepared = len(shown) * spec.size**2 * writes
     return replace(network_work, numbers=network_work.numbers + prepared)
 
 

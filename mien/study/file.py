@@ -19,6 +19,7 @@ from mien.classifiers.specs import (
     require_classes_to_weight,
     select_networks,
 )
+from mien.classifiers.strong import require_labels
 from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsError
 from mien.faces import CLASS_SETS, Faces
 from mien.generators import presets
@@ -41,6 +42,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "augment": {"augment": {}},
     "freeze30": {"freeze": 0.3},
     "weighted": {"class_weights": True},
+    "strong": {"strong": {}},
 }
 """What an ablation changes in every classifier; a study may define more, in [ablation.NAME]."""
 
@@ -75,10 +77,10 @@ class StudyFile(Strict):
     `classifiers` are names of networks, or of BASELINES that are no controls; the table
     [classifier] holds the fields that they share, and [classifier.NAME] those of one. A table that
     sets `updates` takes the place of the `epochs` of a more general table, and the reverse. Each is
-    trained once for each of `ablations`: plain, augment, freeze30, weighted, or one that a table
-    [ablation.NAME] defines by fields of ClassifierSpec. Both [ablation.NAME] and [classifier.NAME]
-    may also say in what the same images are shown: `input`, a list of inputs.INPUTS, and `clips`,
-    `until` and `flow` as in a PreprocessSpec.
+    trained once for each of `ablations`: plain, augment, freeze30, weighted, strong, or one that a
+    table [ablation.NAME] defines by fields of ClassifierSpec. Both [ablation.NAME] and
+    [classifier.NAME] may also say in what the same images are shown: `input`, a list of
+    inputs.INPUTS, and `clips`, `until` and `flow` as in a PreprocessSpec.
 
     [generator] is a `preset` with changes, [generate] says how images are drawn from it, and
     `counts` how many: like (as many as the training side has), preprint, each:N (N per class),
@@ -540,6 +542,7 @@ def resolve(
         for ablation, network in select_networks(by_ablation).items():
             called = f"{where}: the classifier {name}, {ablation},"
             require_classes_to_weight(network, spec.units, called)
+            require_labels(network, spec.units, called)
     plan_databases(spec, faces, where)
     if files is None:
         for path in weights_files.values():
