@@ -85,7 +85,7 @@ def plain_steps(work: ClassifierTraining, shown: Faces) -> Callable[[], None]:
     one = work.classifier
     pictures = Pictures(shown, work.spec.size, one.mean, one.std)
     loader = DataLoader(
-        pictures, work.batch_size, shuffle=True, drop_last=True, num_workers=WORKERS
+        pictures, work.phase.batch, shuffle=True, drop_last=True, num_workers=WORKERS
     )
 
     def endless() -> Iterator[list[Tensor]]:
@@ -105,7 +105,7 @@ def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[
     """Return the images a second of each side, a number a round."""
     where, shown = devices.find_device(device), faces()
     work = ClassifierTraining(start_network(spec, NAMES, 0, None), shown, 0, where)
-    rows = torch.arange(work.batch_size, device=where)
+    rows = torch.arange(work.phase.batch, device=where)
     ready, labels = work.make_inputs(rows, 0), work.labels[rows]
     count = iter(range(10**9))
     sides: dict[str, Callable[[], object]] = {
@@ -122,7 +122,7 @@ def measure(spec: ClassifierSpec, device: str, steps: int, rounds: int) -> dict[
                 side()
             devices.wait_for_device(where)
             if turn:
-                found[name].append(steps * work.batch_size / (time.monotonic() - began))
+                found[name].append(steps * work.phase.batch / (time.monotonic() - began))
     return found
 
 

@@ -150,13 +150,13 @@ def test_a_learning_curve_has_loss_and_accuracy_of_each_epoch(tmp_path: Path):
     with devices.isolate_randomness(torch.device("cpu")), devices.limit_cores(1):
         for step in range(work.steps):
             work.make_step(step)
-            if (step + 1) % work.steps_per_epoch == 0:
+            if (step + 1) % work.phase.steps_per_epoch == 0:
                 loss = np.mean([log_loss(*one, labels=range(len(CLASSES))) for one in answers])
                 right = np.mean([np.mean(true == given.argmax(1)) for true, given in answers])
                 chosen = predict_classes(work.classifier, held).argmax(axis=1)
                 expected.append((loss, right, np.mean(chosen == held.number_labels(CLASSES))))
                 answers.clear()
-    assert work.steps_per_epoch > 1
+    assert work.phase.steps_per_epoch > 1
 
     # The curve has these numbers, and its file has them with six digits
     found = fit_network(faces, spec, CLASSES, 5, device="cpu").curve
@@ -326,7 +326,7 @@ def _uar_after(epoch: int, spec: ClassifierSpec, shown: Faces, held: Faces) -> f
     """What the network scores on `held` after so many epochs of the same training."""
     work = ClassifierTraining(start_network(spec, CLASSES, 0, None), shown, 0, torch.device("cpu"))
     with devices.isolate_randomness(torch.device("cpu")), devices.limit_cores(1):
-        for step in range(epoch * work.steps_per_epoch):
+        for step in range(epoch * work.phase.steps_per_epoch):
             work.make_step(step)
         found = predict_classes(work.classifier, held).argmax(axis=1)
     return recall_score(held.number_labels(CLASSES), found, average="macro")

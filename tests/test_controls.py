@@ -245,8 +245,8 @@ def test_a_source_takes_the_place_of_synthetic_images_in_each_training_set(name:
 def test_a_control_adds_trainings_or_tests_to_just_the_settings_that_it_applies_to(
     name: str, blob_store: Store
 ):
-    for setting, sides in SETTINGS.items():
-        if not CONTROLS[name].applies_to(setting, sides.train, sides.test):
+    for setting in SETTINGS:
+        if not CONTROLS[name].applies_to(setting):
             with pytest.raises(ValidationError, match=CONTROLS[name].needs):
                 table(settings=[setting], controls=[name])
             continue
@@ -256,12 +256,12 @@ def test_a_control_adds_trainings_or_tests_to_just_the_settings_that_it_applies_
         kinds = list_trial_kinds(study)
         assert [kind for kind in kinds if kind not in plain]
         assert {kind.control for kind in kinds} <= {"", name}
-        assert all(kind.train in SOURCES_OF for kind in kinds)
+        assert all(kind.arm.train in SOURCES_OF for kind in kinds)
 
         # The cells keep their own tests, and are tested on nothing else but the control's images
         cells = [kind for kind in kinds if not kind.control]
         for cell, before in zip(cells, plain, strict=True):
-            assert cell.train == before.train
+            assert cell.arm == before.arm
             assert cell.tests[: len(before.tests)] == before.tests
             assert set(cell.tests) - set(before.tests) <= {name}
 

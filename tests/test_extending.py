@@ -179,7 +179,7 @@ USES = {
     "A study setting": STUDY
     + """
         (kind,) = list_trial_kinds(study(settings=["both_to_synthetic"], controls=[]))
-        assert (kind.train, kind.tests) == ("both", ("synthetic",))
+        assert (kind.arm.train, kind.tests) == ("both", ("synthetic",))
     """,
     "A control": STUDY
     + """

@@ -76,7 +76,7 @@ def test_a_partial_last_epoch_is_scored_and_can_be_chosen():
     assert held is not None
     spec = tiny(updates=10, validation=0.3)
     work = start(shown, spec)
-    assert work.steps_per_epoch == 4
+    assert work.phase.steps_per_epoch == 4
     uars = []
     with devices.isolate_randomness(CPU), devices.limit_cores(1):
         for step in range(10):

@@ -19,7 +19,8 @@ from mien.classifiers.augment import augment, draw_parameters
 from mien.classifiers.channels import find_flow_pairs, require_input
 from mien.classifiers.curves import CurveRecorder
 from mien.classifiers.late_units import give_units
-from mien.classifiers.networks import choose_batch_rows, freeze_layers
+from mien.classifiers.networks import freeze_layers
+from mien.classifiers.phases import plan_phases
 from mien.classifiers.predict import (
     TrainedNetwork,
     normalise_batch,
@@ -28,7 +29,7 @@ from mien.classifiers.predict import (
     set_precision,
     start_network,
 )
-from mien.classifiers.specs import ClassifierSpec, require_classes_to_weight
+from mien.classifiers.specs import ClassifierSpec, TrainingUse, require_classes_to_weight
 from mien.classifiers.strong import (
     find_heavier,
     make_mix,
@@ -36,6 +37,7 @@ from mien.classifiers.strong import (
     require_pictures,
     vary_pictures,
 )
+from mien.classifiers.tags import add_tag, remove_tag, tell_origin
 from mien.errors import DataError, TrainingError
 from mien.faces import Faces
 from mien.prepare.inputs import find_resting_values
@@ -63,6 +65,7 @@ def fit_network(
     file: Path | None = None,
     watch: Callable[[TrainedNetwork, int], None] | None = None,
     units: Sequence[int] = (),
+    use: TrainingUse | None = None,
 ) -> TrainedNetwork:
     """Return a network of `classes` trained on `faces`; equal arguments give equal weights.
 
@@ -72,7 +75,9 @@ def fit_network(
     the same result. `file` is the weights file that a spec with `file:` refers to. `watch` is
     called after each epoch with the network and the number of the epoch, from 1; it changes
     nothing in the training. The last of a number of `updates` ends an epoch, even a partial one.
-    After a resumption it is called again from the checkpoint on.
+    After a resumption it is called again from the checkpoint on. `use` says when and how it is
+    trained on the synthetic images among `faces`; None is that they are mixed with the real ones.
+    The epochs of a pretraining come first, and none of them is kept.
 
     Raises DataError for fewer than two images or classes and for images that the network does not
     take, such as single frames for a network of clips, SpecError for class_weights where action
@@ -104,7 +109,7 @@ def fit_network(
         # Resume from the last checkpoint, if there is one
         columns = _name_coding(spec, train_faces)
         first = start_network(spec, classes, seed, file, train_faces.shown, units, columns)
-        training = ClassifierTraining(first, train_faces, seed, torch_device)
+        training = ClassifierTraining(first, train_faces, seed, torch_device, use)
         best, curve = _BestEpoch(held_out), CurveRecorder()
         done = _load_checkpoint(scratch, training, best, curve)
         saved, checked = time.monotonic(), done
@@ -116,7 +121,8 @@ def fit_network(
 
                 # Read the losses seldom, and always before a checkpoint and after an epoch
                 last = step + 1 == training.steps
-                ended = last or (step + 1) % training.steps_per_epoch == 0
+                epoch = training.find_ended_epoch(step)
+                ended = epoch is not None
                 late = stopping.stop_requested() or time.monotonic() - saved >= CHECKPOINT_EVERY_S
                 due = scratch is not None and not last and late
                 if ended or due or step + 1 - checked >= CHECK_EVERY_STEPS:
@@ -126,10 +132,11 @@ def fit_network(
                     scores, checked = [], step + 1
                     bar.update(step + 1, f"loss {losses[-1]:.3f}")
 
-                # Score the held-out images at the end of each epoch
-                if ended:
-                    epoch = step // training.steps_per_epoch + 1
+                # Score the held-out images at the end of each epoch, after a pretraining
+                if epoch is not None:
                     curve.end_epoch(epoch, best.compare(training.classifier, epoch))
+                    if training.phase is not training.phases[-1]:
+                        best.forget()
                     if watch is not None:
                         watch(training.classifier, epoch)
 
@@ -142,6 +149,7 @@ def fit_network(
     # The best epoch's weights, which must give finite answers
     network = training.classifier.network
     best.restore(network)
+    remove_tag(network)
     network.eval()
     _require_finite_answers(training, train_faces)
     return replace(training.classifier, epoch=best.epoch, curve=tuple(curve.done))
@@ -151,7 +159,12 @@ class ClassifierTraining:
     """A training in progress: everything that a step needs is on the device."""
 
     def __init__(
-        self, classifier: TrainedNetwork, faces: Faces, seed: int, torch_device: torch.device
+        self,
+        classifier: TrainedNetwork,
+        faces: Faces,
+        seed: int,
+        torch_device: torch.device,
+        use: TrainingUse | None = None,
     ) -> None:
         spec = classifier.spec
         self.classifier, self.spec, self.seed, self.torch_device = (
@@ -160,8 +173,12 @@ class ClassifierTraining:
             seed,
             torch_device,
         )
-        self.network = classifier.network.to(torch_device)
+        self.network = classifier.network
         self.frozen_modules = freeze_layers(self.network.eval(), spec.freeze)
+        self.tag = use.tag if use is not None else ""
+        if self.tag:
+            add_tag(self.network, self.tag, spec.name)
+        self.network = self.network.to(torch_device)
         self.images = torch.from_numpy(np.array(faces.images)).to(torch_device)
         self.resting_values = find_resting_values(faces.shown)
         self.flows = find_flow_pairs(faces.shown)
@@ -173,24 +190,37 @@ class ClassifierTraining:
         self.coding = torch.from_numpy(coding).to(torch_device) if classifier.columns else None
 
         # The images left over after whole batches get their turn in another epoch's order
-        self.batch_size = min(spec.batch, len(faces))
-        self.steps_per_epoch = len(faces) // self.batch_size
-        self.steps = spec.updates or spec.epochs * self.steps_per_epoch
+        is_synthetic = np.array(faces.index["source"] != "real", dtype=bool)
+        self.is_synthetic = torch.from_numpy(is_synthetic).to(torch_device)
+        self.phases = plan_phases(is_synthetic, spec, use, seed)
+        self.phase = self.phases[0]
+        self.steps = sum(phase.steps for phase in self.phases)
         self.optimiser = _make_optimiser(self.network, spec)
+
+    def find_ended_epoch(self, step: int) -> int | None:
+        """Return the number of the epoch that a step (from 0) ends, or None if it ends none.
+
+        Epochs count from 1 over all phases. The last step of a phase ends an epoch.
+        """
+        before = 0
+        for phase in self.phases:
+            done = step + 1 - phase.first
+            if 0 < done <= phase.steps:
+                ends = done == phase.steps or done % phase.steps_per_epoch == 0
+                return before + math.ceil(done / phase.steps_per_epoch) if ends else None
+            before += phase.epochs
+        return None
 
     def make_step(self, step: int) -> Float[Tensor, "2"]:
         """Take step number `step` (from 0), and return what `update_weights` returns."""
         checkpoints.begin_step(self.seed, step)
-        rows = torch.from_numpy(
-            choose_batch_rows(
-                len(self.images), self.batch_size, step, self.steps_per_epoch, self.seed
-            )
-        ).to(self.torch_device)
+        self.phase = next(phase for phase in reversed(self.phases) if step >= phase.first)
+        rows = torch.from_numpy(self.phase.choose_rows(step)).to(self.torch_device)
         x = self.make_inputs(rows, step)
         for group in self.optimiser.param_groups:
-            group["lr"] = (
-                self.spec.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            )
+            group["lr"] = self.phase.compute_learning_rate(step, self.spec.learning_rate)
+        if self.tag:
+            tell_origin(self.network, self.is_synthetic[rows])
         give_units(self.network, None if self.coding is None else self.coding[rows])
         labels = self.labels[rows]
         if self.mix is not None:
@@ -399,6 +429,10 @@ class _BestEpoch:
                 name: tensor.detach().clone()
                 for name, tensor in classifier.network.state_dict().items()
             }
+
+    def forget(self) -> None:
+        """Forget the epochs so far, so that a later one is kept."""
+        self.epoch, self.score, self.weights = 0, -1.0, {}
 
     def restore(self, network: nn.Module) -> None:
         """Give the network the weights of the best epoch."""

@@ -13,7 +13,13 @@ from mien.classifiers.curves import EpochScores
 from mien.classifiers.fit import fit_network
 from mien.classifiers.predict import TrainedNetwork
 from mien.classifiers.pretrained import find_imported_weights
-from mien.classifiers.specs import OWN_NETWORKS, AnyClassifier, ClassifierSpec, get_classifier_name
+from mien.classifiers.specs import (
+    OWN_NETWORKS,
+    AnyClassifier,
+    ClassifierSpec,
+    TrainingUse,
+    get_classifier_name,
+)
 from mien.classifiers.speed import NetworkTiming
 from mien.faces import Faces
 from mien.runs.store import Store
@@ -44,7 +50,7 @@ class ClassifierKind:
 
     - `fit(faces, classifier, classes, seed, scratch, device, store)` returns a FittedClassifier.
       `store` has the weights that the training starts from. A kind that is trained in epochs also
-      takes `watch` and `units`, as fit_network does.
+      takes `watch`, `units` and `use`, as fit_network does.
     - `timing(classifier)` returns how long its training takes, or is None for a kind whose training
       takes seconds.
     """
@@ -63,9 +69,10 @@ def _fit_network(
     store: Store,
     watch: Callable[[TrainedNetwork, int], None] | None = None,
     units: Sequence[int] = (),
+    use: TrainingUse | None = None,
 ) -> TrainedNetwork:
     file = find_imported_weights(spec, store)
-    return fit_network(faces, spec, classes, seed, scratch, device, file, watch, units)
+    return fit_network(faces, spec, classes, seed, scratch, device, file, watch, units, use)
 
 
 def _make_baseline_kind(baseline: type[Baseline]) -> ClassifierKind:
@@ -102,18 +109,24 @@ def fit_classifier(
     device: str = "auto",
     watch: Callable[[TrainedNetwork, int], None] | None = None,
     units: Sequence[int] = (),
+    use: TrainingUse | None = None,
 ) -> FittedClassifier:
     """Return a classifier of `classes` trained on `faces`; equal arguments give equal answers.
 
     A training that writes checkpoints to `scratch` resumes from there with the same result. `watch`
     is for classifiers that are trained in epochs, and is called after each. `units` is for
-    networks, which then say which of these action units a face shows.
+    networks, which then say which of these action units a face shows. `use` says how a network is
+    trained on the synthetic images among `faces`; by default they are mixed with the real ones.
 
     Raises DataError for too few images or classes, WeightsError if the pretrained weights are
     missing, and TrainingError if the training diverges.
     """
     fit = find_kind(classifier).fit
-    options = {**({"watch": watch} if watch else {}), **({"units": units} if units else {})}
+    options = {
+        **({"watch": watch} if watch else {}),
+        **({"units": units} if units else {}),
+        **({"use": use} if use is not None and use.needs_network else {}),
+    }
     return fit(faces, classifier, classes, seed, scratch, device, store, **options)
 
 

@@ -253,6 +253,10 @@ class ClassifierSpec(Strict):
             fields.pop("epochs", None)
         return fields
 
+    def count_steps(self, images: int) -> int:
+        """Return the number of optimiser steps of a training on so many images."""
+        return self.updates or self.epochs * (images // min(self.batch, images))
+
     @field_validator("weights")
     @classmethod
     def _digest_is_whole(cls, weights: str) -> str:
@@ -294,6 +298,37 @@ class ClassifierSpec(Strict):
                 f"action units; given: {self.strong.mixup:g}"
             )
         return self
+
+
+class TrainingUse(Strict):
+    """When and how a network is trained on the synthetic images among its training images.
+
+    With `pretrain` this share of the updates is made on synthetic images alone. In the updates
+    after it the learning rate is multiplied by `rate`, and `keep` is about the share of images that
+    are synthetic. `tag` tells the network which images are synthetic: `normalisation` gives these
+    normalisation layers of their own (Xie et al. 2020, arXiv:1911.09665, for adversarial images),
+    and `token` gives the last layer a number that is 1 for them and 0 for real ones. All images
+    that are predicted later count as real.
+    """
+
+    pretrain: float = Field(default=0.0, ge=0, lt=1, exclude_if=is_unset)
+    rate: float | None = Field(default=None, gt=0, le=1, exclude_if=is_unset)
+    keep: float = Field(default=0.0, ge=0, lt=1, exclude_if=is_unset)
+    tag: Literal["", "normalisation", "token"] = Field(default="", exclude_if=is_unset)
+
+    @model_validator(mode="after")
+    def _refuse_unused_fields(self) -> "TrainingUse":
+        if not self.pretrain and (self.rate is not None or self.keep):
+            name = "rate" if self.rate is not None else "keep"
+            raise ValueError(
+                f"{name} is about the updates after a pretraining; add pretrain, or remove {name}"
+            )
+        return self
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether only networks can be trained so."""
+        return bool(self.pretrain or self.tag)
 
 
 class WeightsSpec(Spec):

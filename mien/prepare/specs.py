@@ -190,3 +190,11 @@ class SplitSpec(Spec):
     number: int = Field(ge=0)  # the fold that is the test side
     side: Literal["train", "test"]
     seed: int = 0
+    # The share of the training people that is kept; omitted where all are
+    people: float | None = Field(default=None, gt=0, lt=1, exclude_if=is_unset)
+
+    @model_validator(mode="after")
+    def _require_training_side(self) -> "SplitSpec":
+        if self.people is not None and self.side != "train":
+            raise ValueError("people is about the training side; remove it, or set side to 'train'")
+        return self

@@ -21,7 +21,7 @@ from mien.pages.sheets import draw_class_sheet
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.progress import quantify, say
 from mien.runs.store import Run, RunSummary, Store
-from mien.seeds import derive_seed
+from mien.seeds import derive_seed, make_rng
 from mien.spellings import format_groups, identify_people, identify_person
 
 Texts = Shaped[np.ndarray, " n"]
@@ -79,6 +79,32 @@ def split(faces: Faces, by: Unit, folds: int, number: int, seed: int) -> Fold:
         part_of = _assign_groups(groups, faces.number_labels(), folds, seed)
     test = np.array([part_of[name] for name in groups]) == number
     return Fold(~test, test)
+
+
+def keep_people(
+    faces: Faces, train: Bool[np.ndarray, " n"], share: float | None, seed: int
+) -> Bool[np.ndarray, " n"]:
+    """Return the images of a training side that belong to a share of its people.
+
+    At least two people are kept. A smaller share of the same side and seed keeps some of the people
+    of a larger one. None is all of them.
+
+    Raises DataError if a subject is unknown.
+    """
+    if share is None:
+        return train
+    subjects = faces.index["subject"].to_numpy(dtype=str)
+    unknown = int((subjects[train] == "").sum())
+    if unknown:
+        raise DataError(
+            "subjects must be known where a share of the people is kept, and "
+            f"{quantify(unknown, 'training image')} has none; ingest with --subject-pattern or a "
+            "subject column"
+        )
+    names = sorted(set(subjects[train]))
+    kept = max(2, round(share * len(names)))
+    order = make_rng("people", seed).permutation(len(names))[:kept]
+    return train & np.isin(subjects, [names[index] for index in order])
 
 
 def choose_fold_count(faces: Faces, by: str) -> int:
@@ -186,7 +212,8 @@ def run_split(spec: SplitSpec, store: Store, *, alias: str | None = None) -> Run
         )
 
     def build(out: Path, scratch: Path) -> RunSummary:
-        faces_of_side = faces.select(fold.train if spec.side == "train" else fold.test)
+        train = keep_people(faces, fold.train, spec.people, spec.seed)
+        faces_of_side = faces.select(train if spec.side == "train" else fold.test)
         faces_of_side.save(out)
         draw_class_sheet(faces_of_side).save(out / "sheet.png")
         return {

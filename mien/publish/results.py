@@ -14,7 +14,7 @@ from mien.runs.progress import quantify
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS
+from mien.study.settings import find_setting
 
 TABLE_METRICS = ("accuracy", "uf1", "uar")
 
@@ -48,7 +48,7 @@ def _make_study_table(study: StudyResults, cells: list[ResultCell], database: st
     head = ("train → test", "classifier", "scored", "tested on", "accuracy, %", "UF1", "UAR")
     lines = [
         make_row(
-            SETTINGS[cell.setting].label,
+            find_setting(cell.setting).label,
             _label_classifier(study, cell),
             cell.level,
             format_test_size(cell) if cell.done else EMPTY_CELL,

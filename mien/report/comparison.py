@@ -18,7 +18,7 @@ from mien.report.words import (
 from mien.runs.progress import quantify
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS
+from mien.study.settings import SETTINGS, find_setting
 
 EMPTY_ENTRY = TableCell(EMPTY_CELL, hole=True)
 
@@ -54,7 +54,7 @@ def _make_setting_rows(study: StudyResults, level: str, metrics: list[str]) -> I
             continue
         yield make_row(
             TableCell(
-                SETTINGS[setting].label,
+                find_setting(setting).label,
                 next((format_test_size(cell) for cell in cells if cell.done), ""),
             ),
             kind="group",
@@ -182,7 +182,7 @@ def make_recall_table(study: StudyResults) -> ReportTable | None:
             counts = of_setting[0].sum_confusions().sum(axis=1) // len(of_setting[0].done)
             rows.append(
                 make_row(
-                    f"{SETTINGS[setting].label}, images",
+                    f"{find_setting(setting).label}, images",
                     *(f"{int(n):,}" if n else EMPTY_CELL for n in counts),
                     kind="total",
                 )
@@ -247,7 +247,7 @@ def make_dataset_tables(study: StudyResults) -> list[ReportTable]:
         rows: list[TableRow] = []
         for setting in real:
             of_setting = [cell for cell in cells if cell.setting == setting]
-            rows += [make_row(SETTINGS[setting].label, kind="group")] if of_setting else []
+            rows += [make_row(find_setting(setting).label, kind="group")] if of_setting else []
             rows += [
                 make_row(format_cell_name(study, cell), *_make_dataset_entries(study, cell, metric))
                 for cell in of_setting
@@ -275,8 +275,10 @@ def compare_studies(studies: list[StudyResults]) -> ReportTable:
     ablated = any(len(study.ablations) > 1 for study in studies)
     comparable = any(cell.published is not None for study in studies for cell in study.cells)
     rows: list[TableRow] = []
-    for setting in (name for name in SETTINGS if any(name in study.settings for study in studies)):
-        rows.append(make_row(SETTINGS[setting].label, kind="group"))
+    shown = dict.fromkeys(name for study in studies for name in study.settings)
+    order = list(SETTINGS)
+    for setting in sorted(shown, key=lambda name: order.index(name.partition(":")[0])):
+        rows.append(make_row(find_setting(setting).label, kind="group"))
         with_setting = [study if setting in study.settings else None for study in studies]
         keys = dict.fromkeys(
             (cell.classifier, cell.ablation)

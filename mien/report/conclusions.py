@@ -20,7 +20,7 @@ from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.cells import SIGNIFICANT_P, ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import CONTROLS, SETTINGS, SOURCES
+from mien.study.settings import CONTROLS, SOURCES, find_setting
 from mien.study.unit_scores import UnitCell, estimate_gap
 
 MIN_PEOPLE = 6  # the fewest people whose sign flips can give a p below 0.05: 2 / 2 ** 6
@@ -105,7 +105,7 @@ def _ask_if_synthetic_helps(study: StudyResults) -> list[Conclusion]:
     if seen := _find_seen_people(study, "synthetic"):
         return [seen]
     lacking = [
-        SETTINGS[name].label
+        find_setting(name).label
         for name in ("both_to_real", "real_to_real")
         if name not in study.settings
     ]
@@ -360,7 +360,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
     if answer == "cannot tell" and not reason:
         reason = f"; p is not below {SIGNIFICANT_P} after Holm's correction for all results"
     sentence = (
-        f"{count}; the {which}, {SETTINGS[best.cell.setting].label} by "
+        f"{count}; the {which}, {find_setting(best.cell.setting).label} by "
         f"{format_cell_name(study, best.cell)}, differs from {best.control}, its strongest "
         f"control, by {format_gap(best.gap, best.p)} ({_describe_people(study, best.cell)}"
         f"{reason if answer == 'cannot tell' else ''})."

@@ -41,7 +41,7 @@ from mien.report.words import format_cell_name
 from mien.runs.progress import quantify
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS
+from mien.study.settings import find_setting
 from mien.study.status import describe_trial
 
 MOST_OPEN_CONFUSIONS = 6  # more confusion matrices than these are folded away on the page
@@ -176,7 +176,7 @@ def _collect_confusion(study: StudyResults, cell: ResultCell) -> dict[str, Any]:
 
     trials = quantify(len(cell.trials), "trial")
     return {
-        "title": f"{SETTINGS[cell.setting].label}, {format_cell_name(study, cell)}",
+        "title": f"{find_setting(cell.setting).label}, {format_cell_name(study, cell)}",
         "columns": [study.classes[index] for index in occurring],
         "rows": rows,
         "note": f"summed over {trials if cell.whole else f'{len(cell.done)} of {trials}'}",

@@ -18,7 +18,7 @@ from mien.runs.progress import quantify
 from mien.runs.store import Run
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import CONTROLS, SETTINGS
+from mien.study.settings import CONTROLS, describe_arm, find_setting
 
 CURVE_POINTS = 20  # points of a learning curve, at most
 
@@ -40,7 +40,7 @@ def plot_accuracies(study: StudyResults) -> dict[str, Any]:
     ]
     groups = [
         {
-            "name": SETTINGS[setting].label,
+            "name": find_setting(setting).label,
             "rows": [_make_plot_row(study, cell) for cell in cells if cell.setting == setting],
         }
         for setting in study.settings
@@ -191,6 +191,7 @@ def _plot_classifiers(study: StudyResults) -> list[dict[str, Any]]:
         table = _read_csv(study.done[trial.run], CURVE_FILE)
         if table is not None and len(table):
             trained_on = {"both": "real + synthetic"}.get(trial.train, trial.train)
+            trained_on += describe_arm(trial.arm)
             name = format_classifier(study, trial.classifier)
             found.setdefault((name, trained_on), []).append(table.set_index("epoch"))
 

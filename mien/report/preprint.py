@@ -20,7 +20,7 @@ from mien.report.words import (
 from mien.runs.progress import quantify
 from mien.study.cells import PUBLISHED_ABLATIONS, ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS
+from mien.study.settings import find_setting
 
 PUBLISHED_TRIALS = 5  # of the preprint
 
@@ -129,7 +129,7 @@ def _make_table(studies: list[StudyResults], setting: str, ablation: str) -> Rep
     )
     note = f"Tests of a trial, {tests}.{plain}" if tests else ""
     caption = (
-        f"Table {published.TABLE_NUMBERS[setting, ablation]}. {SETTINGS[setting].label}, "
+        f"Table {published.TABLE_NUMBERS[setting, ablation]}. {find_setting(setting).label}, "
         f"{published.ABLATION_CAPTIONS[ablation]}"
     )
     head = ("", *(f"trial {number}" for number in range(1, width + 1)), "average")
@@ -204,9 +204,8 @@ def make_figures(studies: list[StudyResults]) -> list[dict[str, Any]]:
                 ]
 
         # The chart and its numbers
-        caption = (
-            f"Figure {number}. {SETTINGS[setting].label}, {published.ABLATION_CAPTIONS[ablation]}"
-        )
+        label = find_setting(setting).label
+        caption = f"Figure {number}. {label}, {published.ABLATION_CAPTIONS[ablation]}"
         names = [published.MODELS[model] for model in models]
         svg = charts.draw_bars(caption, names, series)
         numbers = _tabulate_bars(caption, names, series)
@@ -287,7 +286,7 @@ def make_table_15(studies: list[StudyResults]) -> ReportTable:
             rows.append(
                 make_row(
                     format_classifier(study, cell.classifier),
-                    SETTINGS[cell.setting].label,
+                    find_setting(cell.setting).label,
                     make_average_entry(cell, mark),
                     uf1,
                 )

@@ -7,6 +7,7 @@ from mien.report.comparison import METRICS
 from mien.report.units import list_unit_csv_rows
 from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
+from mien.study.settings import find_setting
 
 # For programs
 
@@ -78,12 +79,13 @@ def _list_record_rows(
     """Yield the records of one trial and fold."""
     fields = trial.model_dump(include={"classifier", "ablation", "control", "train", "fold", "run"})
     settings = {
-        (sources.train, sources.test): name for name, sources in study.plan.settings.items()
+        (find_setting(name).arm, sources.test): name
+        for name, sources in study.plan.settings.items()
     }
     for record in study.list_records(trial.run):
         test, level, metric = record.metric.split("/")
         setting = {
-            "setting": settings.get((trial.train, test), ""),
+            "setting": settings.get((trial.arm, test), ""),
             "test": test,
             "trial": trial.trial + 1,
         }

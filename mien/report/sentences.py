@@ -8,7 +8,7 @@ from mien.runs.progress import format_duration, quantify
 from mien.stats import Interval
 from mien.study.cells import Comparison, ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS, SOURCES
+from mien.study.settings import SOURCES, find_setting
 
 NOTICES = {
     "frame": (
@@ -79,7 +79,7 @@ def describe_state(study: StudyResults) -> str:
 def copy_alarms(study: StudyResults) -> list[str]:
     """Return a sentence for each accuracy that is so high that a leak is likely."""
     return [
-        f"{SETTINGS[cell.setting].label}, {format_cell_name(study, cell)}: "
+        f"{find_setting(cell.setting).label}, {format_cell_name(study, cell)}: "
         f"{_format_accuracy(cell)} right by {cell.level[:-1]} on held-out people "
         f"({format_test_size(cell)})."
         for cell in study.find_too_good()
@@ -98,7 +98,7 @@ def describe_findings(study: StudyResults) -> list[str]:
         real = [cell for cell in complete if study.plan.settings[cell.setting].test == "real"]
         if real:
             scores = "; ".join(
-                f"{SETTINGS[cell.setting].label} {_format_scores(cell)}" for cell in real
+                f"{find_setting(cell.setting).label} {_format_scores(cell)}" for cell in real
             )
             floor = format_score(real[0].score_constant_answer("accuracy"), "accuracy")
             sentences.append(
@@ -204,7 +204,7 @@ def list_failure_reasons(study: StudyResults) -> list[str]:
         ]
         if controls:
             sentences.append(
-                f"{SETTINGS[cell.setting].label}, {format_cell_name(study, cell)}: not above "
+                f"{find_setting(cell.setting).label}, {format_cell_name(study, cell)}: not above "
                 f"{'; '.join(controls)}."
             )
     return sentences

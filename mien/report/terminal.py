@@ -16,7 +16,7 @@ from mien.runs.progress import make_console, quantify
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import CONTROLS, SETTINGS
+from mien.study.settings import CONTROLS, find_setting
 
 TABLE_WIDTH_CHARACTERS = 140  # columns of a table if the output is not a terminal
 
@@ -47,7 +47,7 @@ def make_terminal_table(study: str, store: Store) -> Table:
             average = [f"{cell.published:.2f}" if cell.published else ""] * has_published
             mark = f" {LOW_MARK}" if list_missed_controls(loaded, cell, "accuracy") else ""
             table.add_row(
-                SETTINGS[setting].label if index == 0 else "",
+                find_setting(setting).label if index == 0 else "",
                 format_plain_value(name + mark),
                 *_format_brief(cell),
                 *average,

@@ -1,5 +1,6 @@
 """Controls in the plan: the trainings and tests that each adds to the cells."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -9,11 +10,11 @@ from mien.classifiers.baselines import BASELINES
 from mien.faces import Faces
 from mien.study.settings import (
     CONTROLS,
-    SETTINGS,
     SOURCES,
     SYNTHETIC,
+    Arm,
     Source,
-    TrainedOn,
+    find_setting,
     name_under_control,
 )
 from mien.study.specs import StudySpec
@@ -44,49 +45,52 @@ class TrialKind:
     classifier: str
     ablation: str
     control: str
-    train: TrainedOn
+    arm: Arm
     tests: tuple[Source, ...]
 
 
 def list_trial_kinds(study: StudySpec) -> list[TrialKind]:
     """Return the trainings of one trial of one fold: those of the cells, then of the controls."""
-    tests: dict[TrainedOn, list[Source]] = {}
-    for name in study.settings:
-        tests.setdefault(SETTINGS[name].train, []).append(SETTINGS[name].test)
-    tests_of: dict[TrainedOn, tuple[Source, ...]] = {
-        train: tuple(dict.fromkeys(sources)) for train, sources in tests.items()
-    }
+    tests: dict[Arm, list[Source]] = {}
+    for name in study.setting_names:
+        setting = find_setting(name)
+        tests.setdefault(setting.arm, []).append(setting.test)
+    tests_of = {arm: tuple(dict.fromkeys(sources)) for arm, sources in tests.items()}
 
     cells = [
         TrialKind(
-            name,
-            ablation,
-            "",
-            train,
-            (*sources, *_list_further_tests(study, ablation, train, sources)),
+            name, ablation, "", arm, (*sources, *_list_further_tests(study, ablation, arm, sources))
         )
         for name in study.classifiers
         for ablation in study.ablations
-        for train, sources in tests_of.items()
+        for arm, sources in tests_of.items()
+        if _can_train(study, name, arm)
     ]
     baselines = [
-        TrialKind(CONTROLS[name].baseline, "", name, train, sources)
+        TrialKind(CONTROLS[name].baseline, "", name, arm, sources)
         for name in study.controls
         if CONTROLS[name].baseline
-        for train, sources in _list_trainings(name, tests_of)
+        for arm, sources in _list_trainings(name, tests_of)
     ]
     retrained = [
-        TrialKind(classifier, ablation, name, train, sources)
+        TrialKind(classifier, ablation, name, arm, sources)
         for name in CONTROLS
         if name in study.controls and not CONTROLS[name].baseline
         for classifier, ablation in _list_controlled(study, name)
-        for train, sources in _list_trainings(name, tests_of)
+        for arm, sources in _list_trainings(name, tests_of)
+        if _can_train(study, classifier, arm) and (arm.is_plain or classifier in study.classifiers)
     ]
     return [*cells, *baselines, *retrained]
 
 
+def _can_train(study: StudySpec, classifier: str, arm: Arm) -> bool:
+    """Whether a classifier can be trained in the way of an arm, which may be for networks alone."""
+    use = study.uses.get(arm.use)
+    return classifier not in BASELINES or use is None or not use.needs_network
+
+
 def _list_further_tests(
-    study: StudySpec, ablation: str, train: TrainedOn, tests: tuple[Source, ...]
+    study: StudySpec, ablation: str, arm: Arm, tests: tuple[Source, ...]
 ) -> tuple[Source, ...]:
     """Return the tests that controls add to a training of the first ablation.
 
@@ -98,22 +102,28 @@ def _list_further_tests(
         name_under_control(name, test)
         for name in study.controls
         for test in tests
-        if name in SOURCES and test == SYNTHETIC and not CONTROLS[name].needs_training(train)
+        if name in SOURCES and test == SYNTHETIC and not CONTROLS[name].needs_training(arm.train)
     )
 
 
 def _list_trainings(
-    name: str, tests_of: dict[TrainedOn, tuple[Source, ...]]
-) -> list[tuple[TrainedOn, tuple[Source, ...]]]:
-    """Return the training set and the tests of each training that a control has of its own."""
+    name: str, tests_of: Mapping[Arm, tuple[Source, ...]]
+) -> list[tuple[Arm, tuple[Source, ...]]]:
+    """Return the arm and the tests of each training that a control has of its own.
+
+    Only images that take the place of synthetic ones are used in all the ways that those are.
+    """
     control = CONTROLS[name]
     if control.only:
-        setting = SETTINGS[control.only]
-        tests_of = {setting.train: (setting.test,)}
+        setting = find_setting(control.only)
+        tests_of = {setting.arm: (setting.test,)}
     return [
-        (name_under_control(name, train), tuple(name_under_control(name, test) for test in sources))
-        for train, sources in tests_of.items()
-        if control.needs_training(train)
+        (
+            replace(arm, train=name_under_control(name, arm.train)),
+            tuple(name_under_control(name, test) for test in sources),
+        )
+        for arm, sources in tests_of.items()
+        if control.needs_training(arm.train) and (arm.is_plain or control.source is not None)
     ]
 
 

@@ -112,7 +112,7 @@ def estimate_costs(
     by_database = [
         _estimate_database(database, faces, plan, store, device)
         for database in plan.all_databases
-        if database.generate.name in needed
+        if any(used.name in needed for used in database.all_used)
     ]
     generating = [
         training + sampling for training, sampling in by_database if (training + sampling).seconds
@@ -298,21 +298,31 @@ class _Sizes:
 
     def __init__(self, plan: StudyPlan, faces: Faces) -> None:
         self.study, self.faces = plan.study, faces
-        specs = [database.generate for database in plan.all_databases]
-        self.made = {spec.name: sum(spec.counts.values()) for spec in specs}
+        self.made = {
+            used.name: sum(used.generate.counts.values())
+            for database in plan.all_databases
+            for used in database.all_used
+        }
         self.real = cache(self._count_real)
 
-    def _count_real(self, fold: int) -> tuple[int, int]:
+    def _count_real(self, fold: int, people: float | None) -> tuple[int, int]:
         """Return the number of real training and test images of a fold."""
         study = self.study
         split = splits.split(self.faces, study.protocol, study.folds, fold, study.seed)
-        return int(split.train.sum()), int(split.test.sum())
+        train = splits.keep_people(self.faces, split.train, people, study.seed)
+        return int(train.sum()), int(split.test.sum())
 
     def count_images(self, row: TrialRow, source: Source) -> tuple[int, int]:
         """Return the number of training and test images of a source."""
         if source == "real":
-            return self.real(row.fold)
+            return self.real(row.fold, row.arm.people)
         images = self.made[row.spec.databases[source]]
+        if row.spec.has_own_use:
+            ratio = row.arm.ratio
+            most = (
+                images if ratio is None else round(ratio * self.real(row.fold, row.arm.people)[0])
+            )
+            return min(images, most), 0
         tested = images // SYNTHETIC_TEST_DIVISOR
         return images - tested, tested
 

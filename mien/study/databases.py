@@ -18,7 +18,9 @@ from mien.runs.progress import quantify
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
 from mien.study.settings import SETTINGS, SOURCES, SYNTHETIC_TEST_DIVISOR
-from mien.study.specs import Database, StudyPlan, StudySpec, name_folds
+from mien.study.specs import Database, StudyPlan, StudySpec, UsedDatabase, name_folds
+from mien.study.uses.specs import FilterSpec
+from mien.study.uses.table import UseSpec
 
 # What a study consists of
 
@@ -29,7 +31,10 @@ def needs_database(study: StudySpec) -> bool:
 
 
 def list_databases(study: StudySpec, store: Store) -> list[Database]:
-    """Return the synthetic database of each fold: one for all folds by frame, none if unused."""
+    """Return the synthetic database of each fold and share of the people.
+
+    There is one for all folds by frame, and none if no setting uses it.
+    """
     return plan_databases(study, Faces.load(store.run(study.faces).path), study.title)
 
 
@@ -43,19 +48,24 @@ def plan_databases(study: StudySpec, faces: Faces, where: str) -> list[Database]
     if study.protocol == "frame":
         everything = np.ones(len(faces), dtype=bool)
         return [_plan_database(study, faces, -1, None, study.faces, everything, where)]
-    by_fold = []
+
+    # One for each fold and share of its training people
+    databases = []
     for fold in study.tested_folds:
         train_side = splits.split(faces, study.protocol, study.folds, fold, study.seed).train
-        split = SplitSpec(
-            faces=study.faces,
-            by=study.protocol,
-            folds=study.folds,
-            number=fold,
-            side="train",
-            seed=study.seed,
-        )
-        by_fold.append(_plan_database(study, faces, fold, split, split.name, train_side, where))
-    return by_fold
+        for share in study.people_shares:
+            split = SplitSpec(
+                faces=study.faces,
+                by=study.protocol,
+                folds=study.folds,
+                number=fold,
+                side="train",
+                seed=study.seed,
+                people=share,
+            )
+            kept = splits.keep_people(faces, train_side, share, study.seed)
+            databases.append(_plan_database(study, faces, fold, split, split.name, kept, where))
+    return databases
 
 
 def _plan_database(
@@ -86,13 +96,50 @@ def _plan_database(
             f"{total}{'' if fold < 0 else f' in fold {fold}'}"
         )
 
-    # As many images of each other source
+    # What some ways of use take in its place, and as many images of each other source
+    planned = replace(planned, uses=_plan_uses(study, planned, parent, where))
     controls = {
         name: _plan_generation(study, fold, split, parent, counts, source.generator, where, {})
         for name, source in SOURCES.items()
         if name in study.controls
     }
+    controls = {
+        name: replace(control, uses=_plan_uses(study, control, parent, where))
+        for name, control in controls.items()
+    }
     return replace(planned, controls=controls)
+
+
+def _plan_uses(
+    study: StudySpec, database: Database, parent: str, where: str
+) -> dict[str, UsedDatabase]:
+    """Return what the ways of use that draw or filter images in their own way take, by way.
+
+    `parent` is the run of the training side, from which the judges of a filter learn. How images
+    are drawn differs only with generators that draw in steps, so not with copies.
+    """
+    used = {}
+    for name, use in study.uses.items():
+        generate = database.generate
+        if use.generate and KIND_FACTS[database.train.kind].sampler != "direct":
+            fields = {**generate.model_dump(mode="json"), **use.generate}
+            generate = read_spec(GenerateSpec, fields, f"{where}: use.{name}: generate")
+        chosen = None if use.filter is None else _plan_filter(use, generate, parent, where, study)
+        if chosen is not None or generate != database.generate:
+            used[name] = UsedDatabase(generate, chosen)
+    return used
+
+
+def _plan_filter(
+    use: UseSpec, generate: GenerateSpec, parent: str, where: str, study: StudySpec
+) -> FilterSpec:
+    fields = {
+        "seed": study.seed,
+        **(use.filter or {}),
+        "database": generate.name,
+        "training": parent,
+    }
+    return read_spec(FilterSpec, fields, f"{where}: use: filter")
 
 
 def _plan_generation(
@@ -125,7 +172,7 @@ def _plan_generation(
             f"{where}: generate: a {train.kind} generator cannot use the sampler "
             f"'{spec.sampler}'; omit sampler"
         )
-    return Database(fold, split, train, spec)
+    return Database(fold, split, train, spec, people=split.people if split else None)
 
 
 def _resolve_counts(

@@ -1,5 +1,6 @@
 """The study file: read from TOML, and resolved to a spec."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,9 @@ from mien.study.plan import plan_study, read_channels
 from mien.study.settings import CONTROLS, SETTINGS, ControlName, SettingName
 from mien.study.specs import OwnInput, StudySpec
 from mien.study.unit_scores import choose_units
+from mien.study.uses.table import USES, UseSpec, resolve_use
+
+USE_NAME = re.compile(r"(?!x\d|people\d)[a-z][a-z0-9-]*")
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -88,6 +92,13 @@ class StudyFile(Strict):
     changes single classes: like,happiness=40. Every class on the training side must have images,
     unless it is given 0, or `only` comes first: only,happiness=100. `controls` are the baselines
     that the cells must exceed.
+
+    `uses` are the ways in which synthetic faces are used beside real ones: those of uses.table.USES
+    (mixed, pretrain, filtered, tagged, balanced), any that a table [use.NAME] defines
+    by fields of a UseSpec, or several joined by "+". `ratios` are numbers of synthetic images per
+    real training image. `people` are shares of the training people, 1.0 among them: each smaller
+    share is part of the larger ones, and has a generator of its own. Each way, ratio and share is a
+    setting of its own, tested on the same real faces. Copies are used in the same ways.
     """
 
     name: str
@@ -107,6 +118,10 @@ class StudyFile(Strict):
     generator: dict[str, Any] = Field(default_factory=dict)
     generate: dict[str, Any] = Field(default_factory=dict)
     counts: str = "like"
+    uses: tuple[str, ...] = ()
+    use: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    ratios: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
+    people: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     seed: int = 0
     inflation: bool = False
 
@@ -144,7 +159,8 @@ class StudyFile(Strict):
             raise ValueError(f"only_folds must be from 0 to {last}; given: {outside}")
 
         # A name that is listed twice would be run and reported twice
-        for name in ("settings", "classifiers", "ablations", "controls", "only_folds"):
+        several = ("settings", "classifiers", "ablations", "controls", "only_folds")
+        for name in (*several, "uses", "ratios", "people"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(
@@ -281,14 +297,60 @@ class StudyFile(Strict):
         return self
 
     @model_validator(mode="after")
+    def _require_settings_of_uses(self) -> "StudyFile":
+        # A table that no way refers to does nothing
+        used = {part for name in self.uses for part in name.split("+")}
+        unused = sorted(set(self.use) - used)
+        if unused:
+            raise ValueError(
+                f"[use.{unused[0]}] belongs to no way of use; uses lists "
+                f"{', '.join(self.uses) or 'none'}"
+            )
+        redefined = sorted(set(self.use) & set(USES))
+        if redefined:
+            raise ValueError(
+                f"[use.{redefined[0]}] needs another name, since {redefined[0]} means the same in "
+                "every study"
+            )
+        odd = [name for name in self.use if not USE_NAME.fullmatch(name)]
+        if odd:
+            raise ValueError(
+                "the name of a way of use must be of small letters, digits and hyphens, begin with "
+                f"a letter, and not look like a ratio; given: [use.{odd[0]}]"
+            )
+
+        # Ways and ratios are about synthetic faces; shares are about people who are held out
+        trained = [SETTINGS[name] for name in self.settings if SETTINGS[name].test == "real"]
+        if (self.uses or self.ratios) and not any(setting.needs_synthetic for setting in trained):
+            raise ValueError(
+                f"{'uses' if self.uses else 'ratios'} needs the setting both_to_real or "
+                f"synthetic_to_real; the settings are {', '.join(self.settings)}"
+            )
+        if self.people and 1.0 not in self.people:
+            raise ValueError(
+                "people must include 1.0, all training people, which the smaller shares are "
+                f"compared with; given: {', '.join(map(str, self.people))}"
+            )
+        if self.people and (self.protocol not in ("subject", "dataset") or not trained):
+            raise ValueError(
+                "people needs protocol 'subject' or 'dataset' and a setting that is tested on real "
+                f"faces; given: protocol '{self.protocol}', {', '.join(self.settings)}"
+            )
+        if self.protocol == "frame" and (self.uses or self.ratios):
+            raise ValueError(
+                "uses and ratios need a protocol that holds out clips, subjects or datasets; "
+                "given: 'frame'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_settings_of_controls(self) -> "StudyFile":
         misplaced = sorted(set(self.classifiers) & set(CONTROLS))
         if misplaced:
             raise ValueError(f"{misplaced[0]} is a control; move it from classifiers to controls")
         for name, control in CONTROLS.items():
             if name in self.controls and not any(
-                control.applies_to(setting, SETTINGS[setting].train, SETTINGS[setting].test)
-                for setting in self.settings
+                control.applies_to(setting) for setting in self.settings
             ):
                 raise ValueError(
                     f"the control '{name}' needs {control.needs}; the settings are "
@@ -529,6 +591,9 @@ def resolve(
         seed=study.seed,
         inflation=study.inflation,
         units=units,
+        uses=_resolve_uses(study, where),
+        ratios=study.ratios,
+        people=study.people,
     )
 
     # Controls of movement and of action units, and then [generator], [generate] and counts, are
@@ -543,13 +608,55 @@ def resolve(
             called = f"{where}: the classifier {name}, {ablation},"
             require_classes_to_weight(network, spec.units, called)
             require_labels(network, spec.units, called)
-    plan_databases(spec, faces, where)
+    _require_enough_images(spec, faces, where)
     if files is None:
         for path in weights_files.values():
             pretrained.import_weights(path, store)
     else:
         files |= weights_files
     return spec
+
+
+def _resolve_uses(study: StudyFile, where: str) -> dict[str, UseSpec]:
+    """Return the ways of use by name.
+
+    Raises SpecError for an unknown way, and for one that no classifier or setting can use.
+    """
+    uses = {name: resolve_use(name, study.use, where) for name in study.uses}
+    networks = [name for name in study.classifiers if name not in BASELINES]
+    for name, use in uses.items():
+        if use.needs_network and not networks:
+            raise SpecError(
+                f"{where}: the way of use '{name}' needs a network among the classifiers; they are "
+                f"{', '.join(study.classifiers)}"
+            )
+        if use.needs_real and "both_to_real" not in study.settings:
+            raise SpecError(
+                f"{where}: the way of use '{name}' needs the setting both_to_real; the settings "
+                f"are {', '.join(study.settings)}"
+            )
+    return uses
+
+
+def _require_enough_images(spec: StudySpec, faces: Faces, where: str) -> None:
+    """Raise SpecError if a database has fewer images than a ratio or a balance of classes needs.
+
+    What a filter keeps is known only later, so a ratio of filtered images is the largest that there
+    can be.
+    """
+    for database in plan_databases(spec, faces, where):
+        train = splits.split(
+            faces, spec.protocol, spec.folds, max(database.fold, 0), spec.seed
+        ).train
+        real = int(splits.keep_people(faces, train, database.people, spec.seed).sum())
+        images = sum(database.generate.counts.values())
+        for ratio in spec.ratios:
+            if round(ratio * real) > images:
+                raise SpecError(
+                    f"{where}: the ratio {ratio:g} needs {round(ratio * real):,} synthetic images "
+                    f"for {real:,} real ones in fold {database.fold}, and counts = "
+                    f"'{spec.counts}' makes {images:,}; ask for more in counts"
+                )
 
 
 def _require_motion(spec: StudySpec, store: Store, where: str) -> None:

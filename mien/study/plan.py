@@ -25,10 +25,11 @@ from mien.study.plan_file import (
     list_control_fields,
 )
 from mien.study.settings import (
-    SETTINGS,
     SOURCES_OF,
+    Arm,
     draws_at_random,
     find_motion_change,
+    find_setting,
     permutes_labels,
 )
 from mien.study.specs import (
@@ -42,6 +43,7 @@ from mien.study.specs import (
     list_run_names,
     name_folds,
 )
+from mien.study.uses.table import MIXED
 
 
 def plan_rows(study: StudySpec, databases: list[Database]) -> list[TrialRow]:
@@ -53,6 +55,7 @@ def plan_rows(study: StudySpec, databases: list[Database]) -> list[TrialRow]:
             kind.control,
             trial,
             fold,
+            kind.arm,
             _make_trial_spec(study, databases, kind, trial, fold),
         )
         for fold in study.tested_folds
@@ -67,13 +70,20 @@ def _make_trial_spec(
     # The images: the fold's database is named only where the training or a test uses it
     by_frame = study.protocol == "frame"
     number = -1 if by_frame else fold
-    database = next((database for database in databases if database.fold == number), None)
-    by_source = database.by_source if database else {}
-    used = {*SOURCES_OF[kind.train], *kind.tests}
+    arm = kind.arm
+    database = next(
+        (
+            database
+            for database in databases
+            if (database.fold, database.people) == (number, arm.people)
+        ),
+        None,
+    )
+    needed = {*SOURCES_OF[arm.train], *kind.tests}
     runs = {
-        source: source_database.generate.name
-        for source, source_database in by_source.items()
-        if source in used
+        source: source_database.find_used(arm.use).name
+        for source, source_database in (database.by_source if database else {}).items()
+        if source in needed
     }
 
     # The classifier; without randomness all trials are one and the same run
@@ -87,9 +97,12 @@ def _make_trial_spec(
         folds=study.folds,
         number=fold,
         split_seed=derive_seed("study", study.seed, "trial", trial) if by_frame else study.seed,
-        train=kind.train,
+        train=arm.train,
         tests=kind.tests,
         classifier=classifier,
+        use=study.uses[arm.use].training if arm.use in study.uses else None,
+        ratio=arm.ratio,
+        people=arm.people,
         permuted=derive_seed("study", study.seed, "permuted", trial)
         if permutes_labels(kind.control)
         else None,
@@ -99,7 +112,7 @@ def _make_trial_spec(
         else None,
         keeps_epochs=study.inflation
         and not kind.control
-        and kind.train == "real"
+        and arm == Arm("real")
         and isinstance(classifier, ClassifierSpec),
         classes=study.classes,
         units=study.units,
@@ -160,7 +173,7 @@ def describe_plan(plan: StudyPlan) -> str:
 
     # The first line: how many results, each of one cell in one trial, and the axes
     axes = {
-        "settings": study.settings,
+        "settings": study.setting_names,
         "classifiers": study.classifiers,
         "ablations": study.ablations,
     }
@@ -210,7 +223,13 @@ def count_runs(plan: StudyPlan) -> dict[str, tuple[int, int, int]]:
     databases = plan.databases
     kinds = {
         "generator": [database.train.name for database in databases],
-        "database": [database.generate.name for database in databases],
+        "database": [used.generate.name for database in databases for used in database.all_used],
+        "filtered database": [
+            used.name
+            for database in plan.all_databases
+            for used in database.all_used
+            if used.filter is not None
+        ],
         **{
             f"{source} database": [
                 database.controls[source].generate.name for database in databases
@@ -220,6 +239,8 @@ def count_runs(plan: StudyPlan) -> dict[str, tuple[int, int, int]]:
         "training of classifiers": [row.spec.name for row in plan.rows if not row.control],
         "trial of controls": [row.spec.name for row in plan.rows if row.control],
     }
+
+    # How many of each kind are done, and failed
     counts = {}
     for kind, run_names in kinds.items():
         names = dict.fromkeys(run_names)
@@ -240,6 +261,8 @@ def describe_synthetic_counts(plan: StudyPlan) -> list[str]:
     """Return the number of synthetic images per class, and the folds where the numbers differ."""
     folds_of: dict[str, list[int]] = {}
     for database in plan.databases:
+        if database.people is not None:
+            continue
         counts = database.generate.counts
         text = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         folds_of.setdefault(f"{sum(counts.values()):,} ({text})", []).append(database.fold)
@@ -298,6 +321,10 @@ def make_record(plan: StudyPlan) -> StudyRecord:
                 }
             ),
             counts=database.generate.counts,
+            people=database.people,
+            filtered={
+                name: used.name for name, used in database.uses.items() if used.filter is not None
+            },
         )
         for database in plan.databases
     ]
@@ -313,6 +340,9 @@ def make_record(plan: StudyPlan) -> StudyRecord:
             trial=row.trial,
             fold=row.fold,
             train=row.spec.train,
+            use=row.arm.use if row.arm.use != MIXED else "",
+            ratio=row.arm.ratio,
+            people=row.arm.people,
             tests=row.spec.tests,
             synthetic=row.spec.synthetic,
         )
@@ -321,8 +351,8 @@ def make_record(plan: StudyPlan) -> StudyRecord:
 
     return StudyRecord(
         settings={
-            name: SourcesRecord(train=SETTINGS[name].train, test=SETTINGS[name].test)
-            for name in study.settings
+            name: SourcesRecord(train=setting.train, test=setting.test)
+            for name, setting in ((name, find_setting(name)) for name in study.setting_names)
         },
         classifiers=tuple(study.classifiers),
         ablations=study.ablations,

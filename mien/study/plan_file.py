@@ -10,6 +10,8 @@ from mien.errors import StoreError
 from mien.runs.files import write_indented_json
 from mien.runs.spec import is_unset
 from mien.runs.store import Run
+from mien.study.settings import Arm
+from mien.study.uses.table import MIXED
 
 PLAN_FILE = "plan.json"
 
@@ -40,6 +42,8 @@ class DatabaseRecord(_Frozen):
 
     `split` is empty if the generator is trained on all faces. `copycat` and `others` are the
     databases that take its place under controls, by source; `copycat` is empty if there is none.
+    `people` is the share of the training people that it is made from, and `filtered` has what the
+    filters of ways of use keep of it, by way.
     """
 
     fold: int
@@ -50,11 +54,14 @@ class DatabaseRecord(_Frozen):
     # Omitted where it is empty, as in the plans of all studies before there were other sources
     others: dict[str, str] = Field(default_factory=dict, exclude_if=is_unset)
     counts: dict[str, int]
+    # Omitted where it is made from all training people, or where no way of use filters it
+    people: float | None = Field(default=None, exclude_if=is_unset)
+    filtered: dict[str, str] = Field(default_factory=dict, exclude_if=is_unset)
 
     @property
     def runs(self) -> list[str]:
         """The generator, the database, and those that take its place under controls."""
-        return [self.generator, self.database, *self.controls.values()]
+        return [self.generator, self.database, *self.filtered.values(), *self.controls.values()]
 
     @property
     def controls(self) -> dict[str, str]:
@@ -84,6 +91,15 @@ class TrialRecord(_Frozen):
     train: str
     tests: tuple[str, ...] = ()
     synthetic: str = ""
+    # Omitted where images are mixed, where all synthetic ones are used, and those of all people
+    use: str = Field(default="", exclude_if=is_unset)
+    ratio: float | None = Field(default=None, exclude_if=is_unset)
+    people: float | None = Field(default=None, exclude_if=is_unset)
+
+    @property
+    def arm(self) -> Arm:
+        """What it is trained on, and how."""
+        return Arm(self.train, self.use or MIXED, self.ratio, self.people)
 
 
 class StudyRecord(_Frozen):

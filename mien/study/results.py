@@ -34,10 +34,11 @@ from mien.study.inflation import Inflation, measure_inflation, read_epochs
 from mien.study.motion_controls import shows_motion
 from mien.study.plan_file import TrialRecord, read_record
 from mien.study.predictions import list_levels, read_predictions, score_predictions
-from mien.study.settings import CONTROLS, draws_at_random, name_under_control
+from mien.study.settings import CONTROLS, Arm, draws_at_random, find_setting, name_under_control
 from mien.study.sources import find_withheld_sources
 from mien.study.specs import OwnInput
 from mien.study.unit_scores import UnitCell, score_units
+from mien.study.uses.table import UseSpec
 
 
 class StudyResults:
@@ -129,8 +130,10 @@ class StudyResults:
 
     @cached_property
     def databases(self) -> list[Faces]:
-        """The synthetic databases that are done and unaltered, in the order of folds."""
-        names = [database.database for database in self.plan.databases]
+        """The synthetic databases of all training people that are done and unaltered, in the order
+        of folds.
+        """
+        names = [database.database for database in self.plan.databases if database.people is None]
         intact = [
             name
             for name in names
@@ -157,8 +160,22 @@ class StudyResults:
             for setting in self.settings
             if self._has(setting, level)
             for classifier in self.classifiers
+            if self.can_train(setting, classifier)
             for ablation in self.ablations
         ]
+
+    @cached_property
+    def uses(self) -> dict[str, UseSpec]:
+        """The ways in which synthetic faces are used, by name; empty if they are only mixed."""
+        return {
+            name: read_spec(UseSpec, fields, self.run.name)
+            for name, fields in self.spec.get("uses", {}).items()
+        }
+
+    def can_train(self, setting: str, classifier: str) -> bool:
+        """Whether a classifier can be trained as a setting says."""
+        use = self.uses.get(find_setting(setting).use)
+        return classifier not in BASELINES or use is None or not use.needs_network
 
     def find_cell(
         self, setting: str, classifier: str, level: str = "images", ablation: str | None = None
@@ -275,18 +292,20 @@ class StudyResults:
         sources = self.plan.settings[setting]
         planned: list[tuple[str, str, str]] = []
         for name, control in CONTROLS.items():
-            if name not in self.plan.controls or not control.applies_to(
-                setting, sources.train, sources.test
-            ):
+            if name not in self.plan.controls or not control.applies_to(setting):
                 continue
             if control.baseline:
                 planned.append((name, control.baseline, ""))
                 continue
-            if control.needs_training(sources.train):
+            if control.needs_training(sources.train) and find_setting(setting).arm.is_plain:
                 planned += [
                     (name, baseline, "") for baseline in BASELINES if BASELINES[baseline].short
                 ]
-            planned += [(name, classifier, first) for classifier in self.classifiers]
+            planned += [
+                (name, classifier, first)
+                for classifier in self.classifiers
+                if self.can_train(setting, classifier)
+            ]
         return planned
 
     def _find_sources(self, setting: str, control: str) -> tuple[str, str, str]:
@@ -306,10 +325,11 @@ class StudyResults:
         """Return one cell or control, from the predictions of its trials."""
         # The runs of each trial, one per fold
         train, test, listed = self._find_sources(setting, control)
+        arm = replace(find_setting(setting).arm, train=train)
         runs: dict[int, list[str]] = defaultdict(list)
         for trial in self.trials:
-            key = (trial.classifier, trial.ablation, trial.control, trial.train)
-            if key == (classifier, ablation, listed, train):
+            key = (trial.classifier, trial.ablation, trial.control, trial.arm)
+            if key == (classifier, ablation, listed, arm):
                 runs[trial.trial].append(trial.run)
 
         # The scores of each trial, None where a fold is missing
@@ -366,7 +386,7 @@ class StudyResults:
         """
         runs: dict[tuple[str, str], dict[int, list[str]]] = {}
         for trial in self.trials:
-            if trial.train == "real" and not trial.control:
+            if trial.arm == Arm("real") and not trial.control:
                 by_trial = runs.setdefault((trial.classifier, trial.ablation), {})
                 by_trial.setdefault(trial.trial, []).append(trial.run)
         measured = {

@@ -27,9 +27,11 @@ from mien.study.plan import (
 )
 from mien.study.predictions import list_accuracies, read_predictions
 from mien.study.select import Only, explain_generators, select_rows
-from mien.study.settings import find_motion_change, permutes_labels
-from mien.study.specs import StudyPlan, StudySpec, TrialRow, TrialSpec
+from mien.study.settings import describe_arm, find_motion_change, permutes_labels
+from mien.study.specs import StudyPlan, StudySpec, TrialRow, TrialSpec, UsedDatabase
 from mien.study.trials import run_trial
+from mien.study.uses.filter_run import filter_database
+from mien.study.uses.specs import FilterSpec
 
 
 def run_study(
@@ -126,30 +128,54 @@ def list_study_jobs(
     needed = {name for row in missing for name in row.spec.databases.values()} - todo.done
 
     # The generator and the database of each source in each fold
-    training_jobs, database_jobs = [], []
+    training_jobs, database_jobs, filter_jobs = [], [], []
     for database in todo.databases:
         fold = "" if database.fold < 0 else f", fold {database.fold}"
+        fold += "" if database.people is None else f", {database.people:.0%} of the people"
         split = database.split.model_dump(mode="json") if database.split else None
         for source, source_database in database.by_source.items():
-            if source_database.generate.name in needed:
-                prefix = "" if source_database is database else f"{source} "
-                arguments = {
-                    "spec": source_database.train.model_dump(mode="json"),
-                    "split": split,
-                    "device": device,
-                }
-                label = f"{prefix}generator{fold}"
-                training_jobs.append(
-                    Job(source_database.train.name, label, _make_generator, arguments)
-                )
-                database_jobs += [
-                    replace(job, label=f"{prefix}{job.label}{fold}")
-                    for job in list_generation_jobs(source_database.generate, store, device, slots)
-                ]
+            wanted = [used for used in source_database.all_used if used.name in needed]
+            if not wanted:
+                continue
+            prefix = "" if source_database is database else f"{source} "
+            arguments = {
+                "spec": source_database.train.model_dump(mode="json"),
+                "split": split,
+                "device": device,
+            }
+            label = f"{prefix}generator{fold}"
+            training_jobs.append(Job(source_database.train.name, label, _make_generator, arguments))
+            drawn = {used.generate.name: used.generate for used in wanted}
+            database_jobs += [
+                replace(job, label=f"{prefix}{job.label}{fold}")
+                for generate in drawn.values()
+                for job in list_generation_jobs(generate, store, device, slots)
+            ]
+            filter_jobs += [
+                _make_filter_job(used, f"filter of the {prefix}database{fold}", split)
+                for used in wanted
+                if used.filter is not None
+            ]
 
+    # Two ways of use may share runs; each is made once
     trial_jobs = [_make_trial_job(row, todo.study, device) for row in missing]
-    jobs = [*training_jobs, *database_jobs, *trial_jobs]
-    return [job for job in jobs if job.run not in todo.done]
+    by_run = {job.run: job for job in [*training_jobs, *database_jobs, *filter_jobs, *trial_jobs]}
+    return [job for run, job in by_run.items() if run not in todo.done]
+
+
+def _make_filter_job(used: UsedDatabase, label: str, split: dict[str, Any] | None) -> Job:
+    arguments = {
+        "spec": used.filter.model_dump(mode="json") if used.filter else None,
+        "split": split,
+    }
+    return Job(used.name, label, _make_filter, arguments, (used.generate.name,))
+
+
+def _make_filter(store: Store, spec: dict[str, Any], split: dict[str, Any] | None) -> str:
+    if split is not None:
+        splits.run_split(SplitSpec.model_validate(split), store)
+    run = filter_database(FilterSpec.model_validate(spec), store)
+    return str(run.summary.get("holds", "filtered"))
 
 
 def _make_generator(
@@ -173,7 +199,7 @@ def _make_trial_job(row: TrialRow, study: StudySpec, device: str) -> Job:
     ablation_name += f" with motion {change}" if change else ""
     label = (
         f"{f'{row.classifier} {ablation_name.strip()}'.strip()} trained on "
-        f"{row.spec.train.replace('_', ' and ')}{trial}{fold}"
+        f"{row.spec.train.replace('_', ' and ')}{describe_arm(row.arm)}{trial}{fold}"
     )
 
     # The databases must exist before the trial starts

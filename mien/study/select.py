@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 from mien.errors import UsageError
 from mien.runs.spec import suggest
-from mien.study.settings import CONTROLS, SETTINGS, SOURCES, name_under_control
+from mien.study.settings import (
+    CONTROLS,
+    SETTINGS,
+    SOURCES,
+    find_setting,
+    name_setting,
+    name_under_control,
+)
 from mien.study.specs import StudySpec, TrialRow
 
 Only = dict[str, frozenset[str]]
@@ -30,7 +37,7 @@ def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
         if control.baseline and name in study.controls
     ]
     known_names = {
-        "setting": list(study.settings),
+        "setting": study.setting_names,
         "classifier": [*study.classifiers, *baselines],
         "ablation": list(study.ablations),
         "control": ["none", *study.controls],
@@ -95,7 +102,7 @@ def _is_selected(row: TrialRow, only: Only) -> bool:
 def explain_generators(rows: Sequence[TrialRow], only: Only) -> str:
     """Return why a selection of real settings needs generators, or "" where it needs none."""
     settings = only.get("setting", frozenset())
-    if not settings or any(SETTINGS[name].needs_synthetic for name in settings):
+    if not settings or any(find_setting(name).needs_synthetic for name in settings):
         return ""
     if not any(row.spec.databases for row in rows):
         return ""
@@ -107,8 +114,9 @@ def explain_generators(rows: Sequence[TrialRow], only: Only) -> str:
 
 
 def _list_names(row: TrialRow) -> dict[str, frozenset[str]]:
+    arm = row.arm
     settings = {
-        name
+        name_setting(name, arm.use, arm.ratio, arm.people)
         for name, setting in SETTINGS.items()
         if any(
             row.spec.train == name_under_control(control, setting.train)

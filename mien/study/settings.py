@@ -1,11 +1,12 @@
-"""Settings and controls: what is trained on, what is tested on, their names."""
+"""Settings, arms and controls: the sets for training and tests, and names."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mien.classifiers.baselines import BASELINES
 from mien.generators.specs import KIND_FACTS
+from mien.study.uses.table import MIXED, UseSpec
 
 SYNTHETIC = "synthetic"
 """The source of the images that the study's own generator makes."""
@@ -22,12 +23,40 @@ SYNTHETIC_TEST_DIVISOR = 5
 
 
 @dataclass(frozen=True)
+class Arm:
+    """What a trial is trained on, and how.
+
+    `train` names the training set, and `use` the way in which its synthetic images are used.
+    `ratio` is their number per real training image; None is all that the database has. `people` is
+    the share of the training people, from 0 to 1; None is all of them.
+    """
+
+    train: str
+    use: str = MIXED
+    ratio: float | None = None
+    people: float | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it mixes all synthetic images with those of all people."""
+        return self == Arm(self.train)
+
+
+@dataclass(frozen=True)
 class Setting:
-    """A training set and a test set, with their printed name."""
+    """A training set and a test set, with their printed name, and how the training set is used."""
 
     label: str
     train: str
     test: str
+    use: str = MIXED
+    ratio: float | None = None
+    people: float | None = None
+
+    @property
+    def arm(self) -> Arm:
+        """What its trials are trained on."""
+        return Arm(self.train, self.use, self.ratio, self.people)
 
     @property
     def needs_synthetic(self) -> bool:
@@ -43,6 +72,79 @@ SETTINGS = {
     "both_to_real": Setting("real + synthetic → real", "both", "real"),
 }
 """The settings of studies; one more setting is one more entry."""
+
+RATIO_PREFIX, PEOPLE_PREFIX = "x", "people"
+
+
+def expand_settings(
+    names: Iterable[str],
+    uses: Mapping[str, UseSpec],
+    ratios: Iterable[float],
+    people: Iterable[float],
+) -> list[str]:
+    """Return the names of settings with their ways of use, ratios and shares of the people.
+
+    Ways of use apply to tests on real faces after training on synthetic ones: those that need real
+    images beside them only to real + synthetic. A share of 1 is all people. Where there are no
+    ways, ratios or shares, the names stay as they are.
+    """
+    expanded = []
+    for name in names:
+        setting = SETTINGS[name]
+        on_real = setting.test == "real"
+        with_synthetic = on_real and SYNTHETIC in TRAINING_SETS[setting.train]
+        ways = [
+            way
+            for way, spec in uses.items()
+            if with_synthetic and (setting.train == "both" or not spec.needs_real)
+        ]
+        expanded += [
+            name_setting(name, use, ratio, share)
+            for share in (tuple(people) if on_real else ()) or (1.0,)
+            for use in ways or (MIXED,)
+            for ratio in (tuple(ratios) if with_synthetic else ()) or (None,)
+        ]
+    return expanded
+
+
+def name_setting(
+    name: str, use: str = MIXED, ratio: float | None = None, people: float | None = None
+) -> str:
+    """Return the name of a setting: `both_to_real:filtered:x4:people0.25`."""
+    return ":".join(
+        [
+            name,
+            *([use] if use != MIXED else []),
+            *([f"{RATIO_PREFIX}{ratio:g}"] if ratio is not None else []),
+            *([f"{PEOPLE_PREFIX}{people:g}"] if people not in (None, 1) else []),
+        ]
+    )
+
+
+def find_setting(name: str) -> Setting:
+    """Return the setting of a name that `name_setting` gave, with its label."""
+    first, *terms = name.split(":")
+    setting = SETTINGS[first]
+    use, ratio, people = MIXED, None, None
+    for term in terms:
+        if term.startswith(PEOPLE_PREFIX):
+            people = float(term.removeprefix(PEOPLE_PREFIX))
+        elif term[:1] == RATIO_PREFIX and term[1:2].isdigit():
+            ratio = float(term.removeprefix(RATIO_PREFIX))
+        else:
+            use = term
+    expanded = replace(setting, use=use, ratio=ratio, people=people)
+    return replace(expanded, label=setting.label + describe_arm(expanded.arm))
+
+
+def describe_arm(arm: Arm) -> str:
+    """Return how an arm differs from mixing all images, as a text in brackets, or ""."""
+    notes = [
+        *([arm.use] if arm.use != MIXED else []),
+        *([f"{arm.ratio:g} per real image"] if arm.ratio is not None else []),
+        *([f"{100 * arm.people:g} % of the people"] if arm.people is not None else []),
+    ]
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 @dataclass(frozen=True)
@@ -90,10 +192,16 @@ class Control:
         """The setting that a study must have for it, in words."""
         return f"the setting {self.only}" if self.only else "a setting that uses synthetic faces"
 
-    def applies_to(self, setting: str, train: str, test: str) -> bool:
-        """Whether it is a control of a setting with this training set and test set."""
-        uses_synthetic = SYNTHETIC in (*TRAINING_SETS[train], test)
-        return self.only in ("", setting) and (self.source is None or uses_synthetic)
+    def applies_to(self, name: str) -> bool:
+        """Whether it is a control of a setting.
+
+        The images of a source can be used in each way that synthetic ones are. All other controls
+        are those of settings in which all images of all people are mixed.
+        """
+        setting = find_setting(name)
+        if self.source is not None:
+            return setting.needs_synthetic and self.only in ("", name)
+        return setting.arm.is_plain and self.only in ("", name)
 
     def needs_training(self, train: str) -> bool:
         """Whether it has trainings of its own in place of those on `train`.

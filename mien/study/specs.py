@@ -11,7 +11,17 @@ from mien.generators.specs import GenerateSpec, GeneratorSpec
 from mien.prepare.flow import FlowSpec
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.spec import Spec, Strict, is_unset
-from mien.study.settings import SYNTHETIC, ControlName, SettingName, Source, TrainedOn
+from mien.study.settings import (
+    SYNTHETIC,
+    Arm,
+    ControlName,
+    SettingName,
+    Source,
+    TrainedOn,
+    expand_settings,
+)
+from mien.study.uses.specs import FilterSpec
+from mien.study.uses.table import UseSpec
 
 
 class OwnInput(Strict):
@@ -66,11 +76,26 @@ class StudySpec(Spec):
     inflation: bool = Field(default=False, exclude_if=is_unset)
     # The action units that are the target in place of emotions; omitted where there are none
     units: tuple[int, ...] = Field(default=(), exclude_if=is_unset)
+    # How synthetic faces are used, how many per real one, and shares of the training people; each
+    # is omitted where the study says nothing about it
+    uses: dict[str, UseSpec] = Field(default_factory=dict, exclude_if=is_unset)
+    ratios: tuple[float, ...] = Field(default=(), exclude_if=is_unset)
+    people: tuple[float, ...] = Field(default=(), exclude_if=is_unset)
 
     @property
     def outputs(self) -> int:
         """The number of outputs of each network: a class or an action unit each."""
         return len(self.units or self.classes)
+
+    @property
+    def setting_names(self) -> list[str]:
+        """The names of all settings, with their ways of use, ratios and shares of the people."""
+        return expand_settings(self.settings, self.uses, self.ratios, self.people)
+
+    @property
+    def people_shares(self) -> list[float | None]:
+        """The shares of the training people; None is all of them."""
+        return [None if share == 1 else share for share in self.people] or [None]
 
     def find_faces(self, classifier: str, ablation: str) -> str:
         """Return the run of the real faces that a classifier sees under an ablation."""
@@ -88,6 +113,8 @@ class Database:
 
     `fold` is -1 where one generator serves all folds. `controls` has the databases that take its
     place under controls, by source; they are made of the same images, with the same counts.
+    `people` is the share of the training people that it is made from; None is all of them. `uses`
+    has what takes its place in some ways of use, by way.
     """
 
     fold: int
@@ -95,11 +122,40 @@ class Database:
     train: GeneratorSpec
     generate: GenerateSpec
     controls: "Mapping[str, Database]" = field(default_factory=dict)
+    people: float | None = None
+    uses: "Mapping[str, UsedDatabase]" = field(default_factory=dict)
+
+    def find_used(self, use: str) -> "UsedDatabase":
+        """Return what a way of use takes of this database."""
+        return self.uses.get(use) or UsedDatabase(self.generate)
+
+    @property
+    def all_used(self) -> "list[UsedDatabase]":
+        """What all ways of use take of this database, itself first."""
+        return [UsedDatabase(self.generate), *self.uses.values()]
 
     @property
     def by_source(self) -> "dict[str, Database]":
         """The database and those that take its place, by source."""
         return {SYNTHETIC: self, **self.controls}
+
+
+@dataclass(frozen=True)
+class UsedDatabase:
+    """What a way of use takes of a database: images that are drawn, and perhaps filtered."""
+
+    generate: GenerateSpec
+    filter: FilterSpec | None = None
+
+    @property
+    def name(self) -> str:
+        """The run that a trial is trained on."""
+        return self.generate.name if self.filter is None else self.filter.name
+
+    @property
+    def run_names(self) -> list[str]:
+        """The runs that make it, in their order."""
+        return list(dict.fromkeys([self.generate.name, self.name]))
 
 
 class TrialSpec(Spec):
@@ -112,6 +168,10 @@ class TrialSpec(Spec):
     as in motion_controls.MOTION_CHANGES, with the seed `motion_seed` if it is random. With
     `keeps_epochs` the answers on real images are also kept after each epoch. With `units` the
     network answers for each of these action units, and not which of the classes a face shows.
+
+    `use` says how synthetic images are used, `ratio` how many there are per real training image,
+    and `people` which share of the training people there are. Where all are None, synthetic images
+    are mixed with the real ones, and one in five of them is kept for tests.
     """
 
     stage: ClassVar[str] = "trial"
@@ -136,6 +196,9 @@ class TrialSpec(Spec):
     trial: int
     seed: int
     units: tuple[int, ...] = Field(default=(), exclude_if=is_unset)
+    use: UseSpec | None = Field(default=None, exclude_if=is_unset)
+    ratio: float | None = Field(default=None, exclude_if=is_unset)
+    people: float | None = Field(default=None, exclude_if=is_unset)
 
     @property
     def databases(self) -> dict[str, str]:
@@ -145,6 +208,11 @@ class TrialSpec(Spec):
             **self.others,
         }
         return {source: run for source, run in runs.items() if run}
+
+    @property
+    def has_own_use(self) -> bool:
+        """Whether synthetic images are used in another way than all of them mixed with all real."""
+        return (self.use, self.ratio, self.people) != (None, None, None)
 
     @property
     def called(self) -> str:
@@ -171,6 +239,7 @@ class TrialRow:
     control: str
     trial: int
     fold: int
+    arm: Arm
     spec: TrialSpec
 
 
@@ -209,7 +278,12 @@ def list_run_names(database: Database) -> list[str]:
     return [
         name
         for source_database in database.by_source.values()
-        for name in (source_database.train.name, source_database.generate.name)
+        for name in dict.fromkeys(
+            [
+                source_database.train.name,
+                *(run for used in source_database.all_used for run in used.run_names),
+            ]
+        )
     ]
 
 

@@ -9,6 +9,7 @@ from mien.runs.progress import format_duration, quantify
 from mien.runs.store import Store
 from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
+from mien.study.settings import Arm, describe_arm
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _estimate_remaining(
     The second value is the number of trials to come of a kind of which none is finished; they count
     as much as the others do on average. The first is None if there are no others.
     """
-    seconds_of: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    seconds_of: dict[tuple[str, str, Arm], list[float]] = defaultdict(list)
     for name, run in study.done.items():
         seconds_of[_get_kind(trial_of[name])].append(run.seconds)
     mean_of = {kind: float(np.mean(seconds)) for kind, seconds in seconds_of.items()}
@@ -131,9 +132,9 @@ def _estimate_remaining(
     return float(np.sum(known_seconds)) * len(todo) / len(known_seconds), unknown
 
 
-def _get_kind(trial: TrialRecord) -> tuple[str, str, str]:
+def _get_kind(trial: TrialRecord) -> tuple[str, str, Arm]:
     """Return the fields on which the time of a trial depends."""
-    return trial.classifier, trial.ablation, trial.train
+    return trial.classifier, trial.ablation, trial.arm
 
 
 def describe_trial(study: StudyResults, trial: TrialRecord) -> str:
@@ -144,5 +145,5 @@ def describe_trial(study: StudyResults, trial: TrialRecord) -> str:
     number = "" if shared else f", trial {trial.trial + 1}"
     ablation_note = f" {trial.ablation}" if trial.ablation and len(study.ablations) > 1 else ""
     control = f" ({trial.control})" if trial.control else ""
-    train = trial.train.replace("_", " and ")
+    train = trial.train.replace("_", " and ") + describe_arm(trial.arm)
     return f"{trial.classifier}{ablation_note}{control} trained on {train}{number}{fold}"

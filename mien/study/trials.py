@@ -20,6 +20,7 @@ from mien.study.predictions import list_accuracies, write_predictions
 from mien.study.settings import SOURCES_OF, SYNTHETIC_TEST_DIVISOR, Source
 from mien.study.specs import TrialSpec
 from mien.study.unit_scores import tabulate_answers
+from mien.study.uses.choose import choose_rows
 
 
 def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
@@ -48,6 +49,7 @@ def run_trial(spec: TrialSpec, store: Store, device: str = "auto") -> Run:
             device=device,
             watch=epochs.add if epochs else None,
             units=spec.units,
+            use=spec.use,
         )
         if epochs:
             np.save(out / EPOCHS_FILE, epochs.collect(), allow_pickle=False)
@@ -117,12 +119,16 @@ def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str
     if spec.motion is not None:
         real = MOTION_CHANGES[spec.motion](real, spec.motion_seed or 0)
     sources: dict[Source, tuple[Faces, Faces]] = {}
+    train_side = splits.keep_people(real, fold.train, spec.people, spec.split_seed)
     if "real" in {*SOURCES_OF[spec.train], *spec.tests}:
-        sources["real"] = (real.select(fold.train), real.select(fold.test))
+        sources["real"] = (real.select(train_side), real.select(fold.test))
 
-    # One in five images of each database is kept for tests
+    # One in five images of each database is kept for tests, unless its use is another one
     for name, run in spec.databases.items():
         faces = Faces.load(store.run(run).path)
+        if spec.has_own_use:
+            sources[name] = (_choose_images(faces, real.select(train_side), spec), faces[:0])
+            continue
         split = splits.split(faces, "frame", SYNTHETIC_TEST_DIVISOR, 0, spec.split_seed)
         sources[name] = (faces.select(split.train), faces.select(split.test))
 
@@ -134,6 +140,15 @@ def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str
     if spec.by != "frame" and "real" in tests:
         splits.require_unseen(train, tests["real"], spec.by)
     return train, tests
+
+
+def _choose_images(faces: Faces, real: Faces, spec: TrialSpec) -> Faces:
+    """Return the images of a database that the way of use of a trial takes."""
+    balance = spec.use is not None and spec.use.balance
+    rows = choose_rows(
+        list(faces.index["emotion"]), list(real.index["emotion"]), spec.ratio, balance, spec.seed
+    )
+    return faces.select(rows)
 
 
 def tabulate_predictions(
