@@ -141,13 +141,13 @@ class Faces:
             raise DataError(
                 f"the index must have the columns {list(COLUMNS)}, not {list(self.index.columns)}"
             )
-        unknown = sorted(set(self.index["emotion"]) - set(EMOTIONS))
+        unknown = sorted(set(self.index["emotion"].unique()) - set(EMOTIONS))
         if unknown:
             raise DataError(
                 f"emotions must be among {', '.join(EMOTIONS)}; given: {', '.join(unknown)}"
             )
-        key, count = next(iter(self.index["key"].value_counts().items()), ("", 0))
-        if count > 1:
+        if not self.index["key"].is_unique:
+            key, count = next(iter(self.index["key"].value_counts().items()))
             raise DataError(f"keys must be unique; '{key}' occurs {count} times")
 
     @classmethod
@@ -260,13 +260,13 @@ class Faces:
     @property
     def classes(self) -> tuple[str, ...]:
         """The emotions that occur, in the order of EMOTIONS."""
-        present = set(self.index["emotion"])
+        present = set(self.index["emotion"].unique())
         return tuple(emotion for emotion in EMOTIONS if emotion in present)
 
     @property
     def subjects(self) -> tuple[str, ...]:
         """The known subjects, sorted."""
-        return tuple(sorted(set(self.index["subject"]) - {""}))
+        return tuple(sorted(set(self.index["subject"].unique()) - {""}))
 
     def name_units(self, unit: OwnerUnit) -> pd.Series:
         """Return the name of the subject, clip or image to which each image belongs.
@@ -318,7 +318,8 @@ class Faces:
                 f"the classes are {', '.join(classes)}, and the images also show "
                 f"{', '.join(missing)}"
             )
-        return np.array([number[emotion] for emotion in self.index["emotion"]], dtype=np.int64)
+        emotions = self.index["emotion"].to_numpy(dtype=object)
+        return np.array([number[emotion] for emotion in emotions], dtype=np.int64)
 
     def select(self: Own, which: np.ndarray) -> Own:
         """Return the images at `which`: a boolean mask [n], or positions in the new order."""
@@ -334,7 +335,11 @@ class Faces:
         rows = [(emotion, self.index[self.index["emotion"] == emotion]) for emotion in self.classes]
         rows.append(("total", self.index))
         table = [
-            (name, len(index), len(set(index["clip"]) - {""}), len(set(index["subject"]) - {""}))
+            (
+                name,
+                len(index),
+                *(len(set(index[unit].unique()) - {""}) for unit in ("clip", "subject")),
+            )
             for name, index in rows
         ]
         return pd.DataFrame(table, columns=["class", "images", "clips", "subjects"])

@@ -169,6 +169,16 @@ def merge_into_clips(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFram
     return pd.DataFrame(clips[["key", "clip", "true", "predicted", *columns]])
 
 
+def require_single_predictions(table: pd.DataFrame) -> None:
+    """Raise DataError if a table of predictions holds an image twice: it would count twice."""
+    if not table["key"].is_unique:
+        repeated = table.loc[table["key"].duplicated(), "key"].iloc[0]
+        raise DataError(
+            f"each image must be predicted once in a pooled test set; '{repeated}' was predicted "
+            "more than once"
+        )
+
+
 def score_table(
     table: pd.DataFrame, classes: Sequence[str], level: str = "images"
 ) -> Scores | None:
@@ -178,15 +188,7 @@ def score_table(
     level is clips and no clip is known. Raises DataError if an image was predicted twice, since it
     would count twice.
     """
-    # Refuse an image that would count twice
-    repeated_keys = table.loc[table["key"].duplicated(), "key"].tolist()
-    if repeated_keys:
-        raise DataError(
-            f"each image must be predicted once in a pooled test set; '{repeated_keys[0]}' was "
-            "predicted more than once"
-        )
-
-    # Merge the frames of each clip, if clips are scored
+    require_single_predictions(table)
     scored = table if level == "images" else merge_into_clips(table, classes)
     if not len(scored):
         return None
@@ -194,6 +196,7 @@ def score_table(
     # Count each class pair once over all folds
     number = {name: position for position, name in enumerate(classes)}
     true, predicted = (
-        np.array([number[name] for name in scored[column]]) for column in ("true", "predicted")
+        np.array([number[name] for name in scored[column].to_numpy(dtype=object)])
+        for column in ("true", "predicted")
     )
     return score(count_confusion(true, predicted, len(classes)), classes)

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ def render_html(template: str, content: Mapping[str, Any]) -> str:
 
     All texts are escaped. A name that the template uses and `content` lacks is an error of jinja2.
     """
+    return _load_templates().get_template(template).render(content)
+
+
+@cache
+def _load_templates() -> Environment:
+    """Return the templates, which are compiled once: that takes longer than to fill one."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE_FOLDER),
         autoescape=True,
@@ -29,7 +36,7 @@ def render_html(template: str, content: Mapping[str, Any]) -> str:
     )
     environment.globals["many"] = quantify
     environment.filters["code"] = mark_code
-    return environment.get_template(template).render(content)
+    return environment
 
 
 def mark_code(text: str) -> Markup:

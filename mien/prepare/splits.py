@@ -289,10 +289,11 @@ def _assign_groups(
     rounded to a power of two, so that the seed decides the order of groups of similar size.
     """
     # The share of each class that a group holds, and the order of groups
-    counts = pd.crosstab(groups, labels)
-    shares = dict(
-        zip(counts.index, (counts / counts.sum()).to_numpy(dtype=np.float64), strict=True)
-    )
+    names, group_of = np.unique(groups, return_inverse=True)
+    classes, class_of = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (group_of, class_of), 1)
+    shares = dict(zip(names.tolist(), counts / counts.sum(axis=0), strict=True))
     order = sorted(
         shares,
         key=lambda name: (
@@ -302,7 +303,7 @@ def _assign_groups(
     )
 
     # Each group goes to the fold where it costs least
-    fold_shares: Float[np.ndarray, "folds classes"] = np.zeros((folds, counts.shape[1]))
+    fold_shares: Float[np.ndarray, "folds classes"] = np.zeros((folds, len(classes)))
     fold_of = {}
     for name in order:
         cost = (2 * fold_shares * shares[name]).sum(axis=1)

@@ -207,10 +207,13 @@ def group_predictions(
 
     # The group of each scored row; a clip belongs to the group of its images
     by_clip = level == "clips"
-    group_of = dict(zip(rows["clip"], rows[column], strict=True)) if by_clip else {}
+    clips_of_rows, groups_of_rows = (rows[name].to_numpy(dtype=object) for name in ("clip", column))
+    group_of = dict(zip(clips_of_rows, groups_of_rows, strict=True)) if by_clip else {}
     scored = [metrics.merge_into_clips(table, classes) if by_clip else table for table in tables]
     groups = [
-        [group_of[clip] for clip in table["clip"]] if by_clip else list(table[column])
+        [group_of[clip] for clip in table["clip"].to_numpy(dtype=object)]
+        if by_clip
+        else table[column].to_numpy(dtype=object).tolist()
         for table in scored
     ]
     units = tuple(sorted({name for names in groups for name in names}))
@@ -223,14 +226,16 @@ def group_predictions(
     for trial, (table, names) in enumerate(zip(scored, groups, strict=True)):
         group = np.array([unit_index[name] for name in names], dtype=np.int64)
         true, predicted = (
-            np.array([class_index[name] for name in table[column]], dtype=np.int64)
+            np.array(
+                [class_index[name] for name in table[column].to_numpy(dtype=object)], dtype=np.int64
+            )
             for column in ("true", "predicted")
         )
         counts[trial] = metrics.count_grouped_confusion(
             group, true, predicted, len(units), len(classes)
         )
 
-    clips = [len(set(table["clip"]) - {""}) for table in tables]
+    clips = [len(set(table["clip"].unique()) - {""}) for table in tables]
     return counts, units, unit, round(float(np.mean(clips or [0])))
 
 

@@ -332,14 +332,20 @@ class StudyResults:
             if key == (classifier, ablation, listed, arm):
                 runs[trial.trial].append(trial.run)
 
-        # The scores of each trial, None where a fold is missing
+        # The answers of each trial by group; a trial where a fold is missing is left out
         tables = [self._pool_predictions(names, test) for _, names in sorted(runs.items())]
+        complete = [table for table in tables if table is not None]
+        for table in complete:
+            metrics.require_single_predictions(table)
+        counts, units, grouped, clips = group_predictions(complete, self.classes, level)
+
+        # The scores of each trial, None where a fold is missing or nothing is scored
+        confusions = iter(counts.sum(axis=1, dtype=np.int64))
         scores = tuple(
-            None if table is None else metrics.score_table(table, self.classes, level)
+            None
+            if table is None or not (confusion := next(confusions)).any()
+            else metrics.score(confusion, self.classes)
             for table in tables
-        )
-        counts, units, grouped, clips = group_predictions(
-            [table for table in tables if table is not None], self.classes, level
         )
 
         # Without randomness all trials are the same

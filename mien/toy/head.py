@@ -60,6 +60,9 @@ _HAIR_STYLES = tuple(_HAIR_EDGES)
 # pixels drawn beyond the picture's edge, so that a moving head never shows a border
 MARGIN_PIXELS = 10
 
+# what covers less than this share of what is below it is not drawn
+MIN_ALPHA = 0.004
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -396,7 +399,7 @@ class DrawnHead:
 
         With `within` [h, w], the polygon's coverage is multiplied by it.
         """
-        if alpha <= 0.004:
+        if alpha <= MIN_ALPHA:
             return
         mask, rows, columns = self._rasterise(outline, soft)
         mask *= alpha
@@ -413,6 +416,8 @@ class DrawnHead:
         self, target: Array, points: Array, width: Number, depth: Number, soft: Number = 1.3
     ) -> None:
         """Darken the skin along a line that becomes thin at both ends."""
+        if depth <= MIN_ALPHA:
+            return
         taper = np.sin(np.linspace(0.12, np.pi - 0.12, len(points)))
         self._paint(target, _outline_stroke(points, width * taper), 0.45, min(depth, 0.95), soft)
 
