@@ -32,6 +32,7 @@ _PLACES = {
             "audit_faces",
             "draw_toy",
             "export_faces",
+            "filter_faces",
             "find_leakage",
             "generate_faces",
             "ingest_folder",

@@ -6,6 +6,7 @@ from mien.api import Study as Study
 from mien.api import audit_faces as audit_faces
 from mien.api import draw_toy as draw_toy
 from mien.api import export_faces as export_faces
+from mien.api import filter_faces as filter_faces
 from mien.api import find_leakage as find_leakage
 from mien.api import generate_faces as generate_faces
 from mien.api import ingest_folder as ingest_folder

@@ -35,6 +35,8 @@ from mien.runs.spec import read_spec, read_toml
 from mien.runs.store import Run, Store
 from mien.study import file, run
 from mien.study.results import StudyResults
+from mien.study.uses.filter_run import filter_database
+from mien.study.uses.specs import FilterSpec
 from mien.toy import dataset
 
 STORE_FOLDER = "mien-store"
@@ -387,6 +389,40 @@ def generate_faces(
         seed=seed,
     )
     return StoredFaces.of_run(generate.generate_database(spec, home, alias=alias, device=device))
+
+
+def filter_faces(
+    database: FacesLike,
+    train: FacesLike,
+    *,
+    agreement: float = 0.5,
+    band: tuple[float, float] = (0.2, 0.8),
+    share: float = 0.5,
+    spread: bool = True,
+    seed: int = 0,
+    alias: str | None = None,
+    store: StoreLike | None = None,
+) -> StoredFaces:
+    """Return the synthetic faces that show their label and differ: `mien filter`.
+
+    Judges learn from the real faces `train`, which should be those that the generator was trained
+    on. An image is kept if they give its label a mean probability of `agreement` or more, and if
+    the entropy of their prediction is between the quantiles `band` of its class. Equally many of
+    each class are kept, at most `share` of the mean number per class; with `spread` these are the
+    ones that differ most.
+    """
+    home = _find_store(store, database, train)
+    fields = {
+        "database": _keep(database, home).name,
+        "training": _keep(train, home).name,
+        "agreement": agreement,
+        "band": band,
+        "share": share,
+        "spread": spread,
+        "seed": seed,
+    }
+    spec = read_spec(FilterSpec, fields, "filter_faces")
+    return StoredFaces.of_run(filter_database(spec, home, alias=alias))
 
 
 def audit_faces(

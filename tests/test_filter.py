@@ -1,5 +1,7 @@
 """A filter keeps synthetic faces that show their label and differ, equally many of each class."""
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn import FOUR, keep, people
+from release_world import answer, audit, copycat, world
+from worlds import inside
 
+import mien
 from mien.audit.labels.judges import predict_by_judge, predict_with_components, train_judges
-from mien.errors import DataError, SpecError
+from mien.errors import DataError, GateRefused, SpecError
 from mien.faces import Faces, concatenate, make_index
+from mien.publish import checking
+from mien.publish.release import build
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
 from mien.seeds import make_rng
@@ -310,3 +317,53 @@ def test_settings_that_are_not_valid_are_refused(fields: dict[str, object], mess
     given = {"database": "generate-000000000000", "training": "split-000000000000", **fields}
     with pytest.raises(SpecError, match=message):
         read_spec(FilterSpec, given, "filter")
+
+
+# What comes after it
+
+
+def test_the_command_the_function_and_the_next_command(training: Faces, tmp_path: Path):
+    store = Store(tmp_path / "store")
+    keep(make_synthetic(training, 20), store, "many")
+    keep(training, store, "real")
+    text = inside(
+        tmp_path, "filter", "many", "--train", "real", "--band", "0.1,1", "--no-spread",
+        "--agreement", "0.4", "--as", "chosen",
+    )  # fmt: skip
+    assert "synthetic images, chosen from 80 by a filter" in text
+    assert re.search(r"happiness: \d+ of 20 kept; \d+ without agreement, \d+ outside the", text)
+    assert "next: mien audit chosen --train real" in text
+    faces = mien.filter_faces(
+        "many", "real", agreement=0.4, band=(0.1, 1), spread=False, store=store
+    )
+    assert faces.run is not None and faces.run.name == store.resolve("chosen")
+
+    wrong = inside(tmp_path, "filter", "many", "--train", "real", "--band", "middle", code=2)
+    assert "band must be two quantiles with a comma between them" in wrong
+    real = inside(tmp_path, "filter", "real", "--train", "real", code=2)
+    assert "holds 64 real ones" in real
+
+
+def test_a_release_of_a_filtered_database_says_so_and_is_traced(tmp_path: Path):
+    home = world(tmp_path)
+    spec = FilterSpec(database=home.made.name, training=home.real.name, **NOT_FILTERED, share=0.5)
+    run = filter_database(spec, home.store, alias="chosen")
+    audit(home.store, home.real, run)
+    answer(home.answers, home.store, "chosen")
+    folder = build("chosen", tmp_path / "release", home.store, home.answers)
+    assert checking.check(folder, libraries=False).counts == {"train": 12}
+    card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    assert f"Of the 24 images of {home.made.name}, a filter kept 12, equally many" in card
+    lineage = json.loads((folder / "provenance" / "lineage.json").read_text(encoding="utf-8"))
+    entry = next(entry for entry in lineage if entry["run"] == run.name)
+    assert entry["spec"]["database"] == home.made.name and "left_out" not in entry
+    assert {home.made.name, home.real.name} <= {entry["run"] for entry in lineage}
+
+
+def test_copies_that_went_through_a_filter_are_not_published(tmp_path: Path):
+    home = world(tmp_path)
+    fields = {"database": copycat(home).name, "training": home.real.name, "share": 1.0}
+    run = filter_database(read_spec(FilterSpec, {**fields, **NOT_FILTERED}, ""), home.store)
+    audit(home.store, home.real, run)
+    with pytest.raises(GateRefused, match="copycat"):
+        build(run.name, tmp_path / "release", home.store, home.answers)

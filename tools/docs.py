@@ -42,6 +42,7 @@ COMMANDS = (
         "split",
         "train",
         "generate",
+        "filter",
         "export",
     ),
     *("audit", "leakage", "review", "review queue", "review apply"),

@@ -62,11 +62,20 @@ def show_next_after_train(run: "Run", home: "Store", store: Path) -> None:
 def show_next_after_generate(run: "Run", home: "Store", store: Path) -> None:
     """After generate: audit against the training images and the held-out subjects, if any."""
     generator = home.run(str(run.spec["generator"]))
-    learnt = home.run(str(generator.spec["faces"]))
+    _show_audit(run, home.run(str(generator.spec["faces"])), home, store)
+
+
+def show_next_after_filter(run: "Run", home: "Store", store: Path) -> None:
+    """After filter: audit against the faces that the judges learnt from."""
+    _show_audit(run, home.run(str(run.spec["training"])), home, store)
+
+
+def _show_audit(database: "Run", learnt: "Run", home: "Store", store: Path) -> None:
+    """Show the command that audits a database, with the test side of `learnt` if there is one."""
     command = [
         "mien",
         "audit",
-        find_short_name(run.name, home),
+        find_short_name(database.name, home),
         "--train",
         find_short_name(learnt.name, home),
     ]

@@ -20,6 +20,7 @@ from mien.cli.base import (
     show_run,
 )
 from mien.cli.following import (
+    show_next_after_filter,
     show_next_after_generate,
     show_next_after_ingest,
     show_next_after_preprocess,
@@ -637,6 +638,80 @@ def generate(
     run = generate_database(spec, home, alias=alias, device=device, workers=workers)
     show_run(run, alias)
     show_next_after_generate(run, home, store)
+
+
+@app.command("filter")
+def filter_command(
+    database: Annotated[str, typer.Argument(help="A run or alias of synthetic faces.")],
+    train: Annotated[
+        str,
+        typer.Option(
+            help="The real faces that the judges learn from: those that the generator was trained "
+            "on.",
+            metavar="DATASET",
+        ),
+    ],
+    agreement: Annotated[
+        float,
+        typer.Option(
+            help="Keep an image only if the judges give its label this mean probability or more; "
+            "0 keeps all."
+        ),
+    ] = 0.5,
+    band: Annotated[
+        str,
+        typer.Option(
+            help="Keep only images between these two quantiles, within their class, of the "
+            "entropy of the judges' prediction; 0,1 keeps all.",
+            metavar="LOW,HIGH",
+        ),
+    ] = "0.2,0.8",
+    share: Annotated[
+        float,
+        typer.Option(
+            help="Keep at most this share of the mean number of images per class, and equally "
+            "many of each class."
+        ),
+    ] = 0.5,
+    spread: Annotated[
+        bool,
+        typer.Option(
+            "--spread/--no-spread",
+            help="If more images pass than are needed, choose those that differ most, or choose "
+            "at random.",
+        ),
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Random seed of the choice.")] = 0,
+    alias: AliasOption = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Keep the synthetic faces that show their label and differ from each other.
+
+    Judges that learn from the training people alone decide what a face shows. dropped.csv in the
+    run counts for each class why images were dropped.
+    """
+    from mien.runs.spec import read_spec
+    from mien.study.uses.filter_run import filter_database, list_filter_lines, read_band
+    from mien.study.uses.specs import FilterSpec
+
+    # Make the spec, and filter
+    home = open_store(store)
+    fields = {
+        "database": home.run(database).name,
+        "training": home.run(train).name,
+        "agreement": agreement,
+        "band": read_band(band),
+        "share": share,
+        "spread": spread,
+        "seed": seed,
+    }
+    run = filter_database(read_spec(FilterSpec, fields, "filter"), home, alias=alias)
+
+    # Say what was kept
+    show_run(run, alias)
+    for line in list_filter_lines(run):
+        print(line)
+    show_next_after_filter(run, home, store)
 
 
 @app.command()

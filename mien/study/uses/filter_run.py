@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from mien.audit.labels.judges import train_judges
-from mien.errors import DataError
+from mien.errors import DataError, UsageError
 from mien.faces import Faces
 from mien.findings import list_some
 from mien.prepare.preprocess import summarise_faces, write_with_sheet
@@ -56,6 +56,21 @@ def filter_database(spec: FilterSpec, store: Store, *, alias: str | None = None)
         return {"holds": holds, **summarise_faces(kept), "filtered": dropped.to_dict("records")}
 
     return store.make(spec, build, alias)
+
+
+def read_band(text: str) -> tuple[float, float]:
+    """Return the two quantiles of a band as on the command line: 0.2,0.8.
+
+    Raises UsageError unless these are two numbers.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            "band must be two quantiles with a comma between them, such as 0.2,0.8; given: "
+            f"'{text}'"
+        ) from None
+    return low, high
 
 
 def list_filter_lines(run: Run) -> list[str]:
