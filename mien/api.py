@@ -99,16 +99,19 @@ class Audit:
 
     def __repr__(self) -> str:
         """Return the verdict, and a line for each question."""
-        lines = [f"{one['verdict']:<12} {one['title']}" for one in self.content["questions"]]
+        lines = [
+            f"{question['verdict']:<12} {question['title']}"
+            for question in self.content["questions"]
+        ]
         return "\n".join([f"<Audit: {self.verdict}; {self.page}>", *lines])
 
     def _repr_html_(self) -> str:
         """Return the answers as a table for notebooks."""
         rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(one['title'])}</th>"
-            f"<td>{html.escape(one['verdict'])}</td>"
-            f"<td style='text-align:left'>{html.escape(one['why'])}</td></tr>"
-            for one in self.content["questions"]
+            f"<tr><th style='text-align:left'>{html.escape(question['title'])}</th>"
+            f"<td>{html.escape(question['verdict'])}</td>"
+            f"<td style='text-align:left'>{html.escape(question['why'])}</td></tr>"
+            for question in self.content["questions"]
         )
         return f"<p>Audit: <b>{html.escape(self.verdict)}</b></p><table>{rows}</table>"
 
@@ -158,9 +161,9 @@ class Study:
         deviation over trials, and `n` the number of test images.
         """
         rows = pd.DataFrame(list(programs.list_csv_rows(StudyResults(self.run.name, self.store))))
-        means = rows[(rows["source"] == "mean") & (rows["level"] == "images")]
+        averages = rows[(rows["source"] == "mean") & (rows["level"] == "images")]
         columns = ["setting", "classifier", "ablation", "control", "metric"]
-        return means[[*columns, "value", "sd", "low", "high", "n"]].reset_index(drop=True)
+        return averages[[*columns, "value", "sd", "low", "high", "n"]].reset_index(drop=True)
 
     def report(
         self, out: Path | str | None = None, real_faces: bool | None = None, face_map: bool = True
@@ -224,10 +227,8 @@ def ingest_folder(
         fitting = [] if given else list(find_fitting_readers(Path(folder)))
         reader = fitting[0] if len(fitting) == 1 else "auto" if fitting else "folder"
     expected = {"no subjects"} if synthetic else set()
-    made = run_ingest(
-        reader, Path(folder), home, alias=alias, expected=expected, **given, **options
-    )
-    return StoredFaces.of_run(plain_folders.mark_synthetic(made, home) if synthetic else made)
+    run = run_ingest(reader, Path(folder), home, alias=alias, expected=expected, **given, **options)
+    return StoredFaces.of_run(plain_folders.mark_synthetic(run, home) if synthetic else run)
 
 
 def keep_faces(
@@ -240,10 +241,10 @@ def keep_faces(
     home = _find_store(store, faces)
     if isinstance(faces, StoredFaces) and faces.run is not None and not _is_inside(faces.run, home):
         faces = faces[:]
-    kept = _keep(faces, home)
+    run = _keep(faces, home)
     if alias is not None:
-        home.set_alias(alias, kept.name)
-    return StoredFaces.of_run(kept)
+        home.set_alias(alias, run.name)
+    return StoredFaces.of_run(run)
 
 
 def load_faces(name: FacesLike, *, store: StoreLike | None = None) -> StoredFaces:
@@ -525,9 +526,9 @@ def write_report(
 
     For the map of faces (`face_map`) a small classifier learns from the training faces first.
     """
-    first = next((one.store for one in studies if isinstance(one, Study)), None)
+    first = next((study.store for study in studies if isinstance(study, Study)), None)
     home = open_store(store if store is not None else first)
-    names = [one.run.name if isinstance(one, Study) else one for one in studies]
+    names = [study.run.name if isinstance(study, Study) else study for study in studies]
     folder = None if out is None else Path(out)
     return write.write_report(names, home, folder, real_faces, maps.map_faces if face_map else None)
 
@@ -554,8 +555,8 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _find_store(store: StoreLike | None, *given: FacesLike | None) -> Store:
     """Return the given store, else that of the first given run, else the usual one."""
-    runs = [one.run if isinstance(one, StoredFaces) else one for one in given]
-    first = next((one for one in runs if isinstance(one, Run)), None)
+    runs = [faces.run if isinstance(faces, StoredFaces) else faces for faces in given]
+    first = next((run for run in runs if isinstance(run, Run)), None)
     if store is None and first is not None:
         return Store(first.path.parent.parent)
     return open_store(store)
@@ -569,8 +570,8 @@ def _keep(faces: FacesLike, store: Store) -> Run:
         return _require_inside(faces, store)
     if isinstance(faces, Faces):
         return prepared.keep_arrays(faces, store)
-    (side,) = plain_folders.find_sides({"train": str(faces)}, plain_folders.Reading(), store)
-    return plain_folders.read_sides([side], plain_folders.Reading(), store)["train"]
+    (named_side,) = plain_folders.find_sides({"train": str(faces)}, plain_folders.Reading(), store)
+    return plain_folders.read_sides([named_side], plain_folders.Reading(), store)["train"]
 
 
 def _name(faces: FacesLike, store: Store, synthetic: bool = False) -> str:

@@ -298,11 +298,11 @@ class Faces:
                 f"generated, by {list_some(makers, 3)}; name a set of real pictures"
             )
 
-    def require_pictures(self, what: str) -> None:
-        """Raise DataError unless each image is a grey or RGB picture; `what` names the images."""
+    def require_pictures(self, noun: str) -> None:
+        """Raise DataError unless each image is a grey or RGB picture; `noun` names the images."""
         if self.images.shape[1] not in (1, 3):
             raise DataError(
-                f"{what} must be grey or RGB pictures, with one channel or three; these have "
+                f"{noun} must be grey or RGB pictures, with one channel or three; these have "
                 f"{self.images.shape[1]}: {list_some(list(self.shown), 4)}"
             )
 
@@ -496,18 +496,18 @@ def make_index(images: np.ndarray, **columns: Sequence[object] | str | int) -> p
     return pd.DataFrame(table)
 
 
-def concatenate(parts: Iterable[Faces]) -> Faces:
-    """Return the faces of all `parts`, in order; `seen_tables` is the union of theirs."""
-    parts = list(parts)
+def concatenate(sets: Iterable[Faces]) -> Faces:
+    """Return the faces of all `sets`, in order; `seen_tables` is the union of theirs."""
+    sets = list(sets)
 
-    # All parts must have one size and the same channels.
-    sizes = {part.size for part in parts}
+    # All sets must have one size and the same channels.
+    sizes = {faces.size for faces in sets}
     if len(sizes) != 1:
         raise DataError(
             f"faces to be joined must have one size; given: {sorted(sizes)}. Preprocess them to "
             "the same size"
         )
-    channel_sets = {part.channels for part in parts}
+    channel_sets = {faces.channels for faces in sets}
     if len(channel_sets) != 1:
         descriptions = " and ".join(
             sorted(", ".join(channels) or "plain pictures" for channels in channel_sets)
@@ -517,12 +517,12 @@ def concatenate(parts: Iterable[Faces]) -> Faces:
         )
 
     # Join images, tables, and what the generators have seen.
-    seen_tables = [part.seen for part in parts if part.seen is not None]
+    seen_tables = [faces.seen for faces in sets if faces.seen is not None]
     return Faces(
-        np.concatenate([part.images for part in parts]),
-        pd.concat([part.index for part in parts], ignore_index=True),
+        np.concatenate([faces.images for faces in sets]),
+        pd.concat([faces.index for faces in sets], ignore_index=True),
         pd.concat(seen_tables, ignore_index=True).drop_duplicates(ignore_index=True)
         if seen_tables
         else None,
-        parts[0].channels,
+        sets[0].channels,
     )

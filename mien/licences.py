@@ -124,7 +124,7 @@ def find_conditions(licence: str) -> tuple[str, ...] | None:
     name = normalise_licence(licence)
     creative = _CREATIVE.match(name)
     if creative:
-        return ("by", *(part for part in creative[1].split("-") if part))
+        return ("by", *(condition for condition in creative[1].split("-") if condition))
     return () if _ZERO.match(name) else LICENCE_CONDITIONS.get(name)
 
 

@@ -81,7 +81,7 @@ def is_foreign(path: PurePath | str) -> bool:
 
     Everything in such a folder is foreign too, so `path` should be relative to a folder of ours.
     """
-    return any(_FOREIGN.fullmatch(part) for part in PurePath(path).parts)
+    return any(_FOREIGN.fullmatch(component) for component in PurePath(path).parts)
 
 
 # Files
@@ -119,7 +119,7 @@ def read_file(
 
         # One byte more than is allowed shows that the file is too large
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            content = file.read(most + 1)
     except FileNotFoundError:
         raise fault(f"there must be {noun} at {path}, and there is none; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -127,12 +127,12 @@ def read_file(
         raise fault(
             f"{path} must be {noun} that can be read, and is not: {reason}; check the path"
         ) from None
-    if len(data) > most:
+    if len(content) > most:
         raise fault(
             f"{path} must be {noun} of at most {most >> 20} MB, and is larger; check that it is "
             "the right file"
         )
-    return data
+    return content
 
 
 def read_text(
@@ -146,11 +146,11 @@ def read_text(
     The limits are those of `read_file`. Raises `fault` also if it is not UTF-8, or holds NUL
     bytes.
     """
-    data = read_file(path, noun, most, fault)
+    content = read_file(path, noun, most, fault)
     try:
-        text = data.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + 1
         raise fault(
             f"{path} must be {noun}, written in UTF-8, and line {line} is not; save it as UTF-8"
         ) from None

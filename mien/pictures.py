@@ -45,17 +45,17 @@ def crop(
     Outside the picture, its border is repeated. A miss has no margin.
     """
     factor = 1 if place.kind == "missed" else 1 + 2 * margin
-    side = max(1, round(place.side * factor))
+    width = max(1, round(place.side * factor))
 
     # Rotate about the centre, which becomes the centre of the square.
     if place.turn:
         rotation = cv2.getRotationMatrix2D((place.x - 0.5, place.y - 0.5), place.turn, 1)
-        rotation[:, 2] += (side - 1) / 2 - np.array([place.x - 0.5, place.y - 0.5])
+        rotation[:, 2] += (width - 1) / 2 - np.array([place.x - 0.5, place.y - 0.5])
         pixels = np.ascontiguousarray(picture)
         return np.asarray(
-            cv2.warpAffine(pixels, rotation, (side, side), borderMode=cv2.BORDER_REPLICATE)
+            cv2.warpAffine(pixels, rotation, (width, width), borderMode=cv2.BORDER_REPLICATE)
         )
-    across, down = (np.arange(side) + round(middle - side / 2) for middle in (place.x, place.y))
+    across, down = (np.arange(width) + round(middle - width / 2) for middle in (place.x, place.y))
     h, w = picture.shape[:2]
     return np.ascontiguousarray(picture[np.ix_(down.clip(0, h - 1), across.clip(0, w - 1))])
 
@@ -188,8 +188,8 @@ def choose_whites(depths: Sequence[ValueRange]) -> list[float]:
     """
     silent = [depth for depth in depths if depth.declared is None]
     common = {
-        whole: max((depth.own for depth in silent if depth.whole == whole), default=1.0)
-        for whole in (True, False)
+        is_whole: max((depth.own for depth in silent if depth.whole == is_whole), default=1.0)
+        for is_whole in (True, False)
     }
     values = []
     for depth in depths:

@@ -172,14 +172,14 @@ def open_space(
 
 def make_pixel_space(size: tuple[int, int, int], filter: Filter = "bilinear") -> Space:
     """Return the space of grey values in [0, 1]; images larger than 32 x 32 are resized to that."""
-    side = MAX_PIXELS_WIDTH if max(size[1:]) > MAX_PIXELS_WIDTH else None
-    height, width = (side, side) if side else size[1:]
+    resized_to = MAX_PIXELS_WIDTH if max(size[1:]) > MAX_PIXELS_WIDTH else None
+    height, width = (resized_to, resized_to) if resized_to else size[1:]
     return Space(
         "pixels",
         f"grey values of {height} x {width} pixels, {filter}",
         _flatten,
         "grey",
-        side,
+        resized_to,
         filter,
     )
 

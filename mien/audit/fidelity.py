@@ -248,9 +248,9 @@ def _make_sample_pairs(
 
 
 def _make_sample(
-    side: OrderedSide, positions: ImagePositions, vectors: Vectors, name: str
+    ordered: OrderedSide, positions: ImagePositions, vectors: Vectors, name: str
 ) -> Sample:
-    return Sample(np.asarray(vectors[positions]), side.resample(positions, name))
+    return Sample(np.asarray(vectors[positions]), ordered.resample(positions, name))
 
 
 # Distances

@@ -173,15 +173,17 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
 def _draw_chart(
     title: str,
     unit: str,
-    parts: Sequence[str],
+    class_names: Sequence[str],
     series: Mapping[str, str],
     by_name: Mapping[tuple[str, str], Record],
 ) -> dict[str, Any]:
     dots = {
-        label: [_make_dot(by_name.get((metric, part))) for part in parts]
+        label: [_make_dot(by_name.get((metric, class_name))) for class_name in class_names]
         for label, metric in series.items()
     }
-    return _make_interval_figure(title, unit, "class", [part or "all" for part in parts], dots)
+    return _make_interval_figure(
+        title, unit, "class", [class_name or "all" for class_name in class_names], dots
+    )
 
 
 def _make_interval_figure(
@@ -196,8 +198,8 @@ def _make_interval_figure(
     `row_kind` says what the rows are.
     """
     lines = [
-        make_row(row, *(_format_dot(dots[place]) for dots in series.values()))
-        for place, row in enumerate(rows)
+        make_row(row, *(_format_dot(dots[position]) for dots in series.values()))
+        for position, row in enumerate(rows)
     ]
     caption = f"{title}{f' ({unit})' * bool(unit)}: numbers"
     numbers = ReportTable(caption, (row_kind, *series), tuple(lines))

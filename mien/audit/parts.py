@@ -149,7 +149,7 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
         )
         if PARTS[name].needs_synthetic
     ]
-    all_jobs = [
+    jobs = [
         *judge_jobs,
         *first_jobs,
         *synthetic_blocks,
@@ -158,7 +158,7 @@ def list_jobs(plan: Mapping[PartName, PartSpec], store: Store, device: str = "au
         *feature_jobs,
         *last_jobs,
     ]
-    return _drop_unneeded(all_jobs, {part_spec.name for part_spec in plan.values()}, store)
+    return _drop_unneeded(jobs, {part_spec.name for part_spec in plan.values()}, store)
 
 
 def _list_judge_jobs(spec: PartSpec, device: str) -> list[Job]:

@@ -260,8 +260,8 @@ def _refuse_twice(named_sides: Sequence[NamedSide], store: Store) -> None:
     ]
     for number, path in enumerate(paths):
         for earlier, other_path in enumerate(paths[:number]):
-            one, other = named_sides[earlier], named_sides[number]
-            names = f"{one.name} ({one.side}) and {other.name} ({other.side})"
+            first, second = named_sides[earlier], named_sides[number]
+            names = f"{first.name} ({first.side}) and {second.name} ({second.side})"
 
             # One set on two sides, or one folder inside another
             if path == other_path:

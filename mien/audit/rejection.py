@@ -262,10 +262,10 @@ def filter_unlike(train: Faces, space: features.Space) -> RejectFilter:
     A class of five clips or fewer has no neighbourhoods, and nothing is rejected there.
     """
     # The neighbourhoods of each class
-    side, rows = OrderedSide.of(train), space.extract(train.images)
+    ordered, rows = OrderedSide.of(train), space.extract(train.images)
     ground: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for emotion in train.classes:
-        class_rows = rows[side.list_one_per_clip(emotion)[:MAX_IMAGES_PER_SIDE]]
+        class_rows = rows[ordered.list_one_per_clip(emotion)[:MAX_IMAGES_PER_SIDE]]
         if len(class_rows) > NEIGHBOUR_RANK:
             ground[emotion] = class_rows, distances.measure_reach(class_rows, NEIGHBOUR_RANK)
         else:

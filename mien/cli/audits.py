@@ -139,8 +139,8 @@ def audit_command(
     # Measure, in this process if starting workers would take longer than the work.
     if engine == "local":
         workers = choose_worker_count(runs.values(), workers)
-    where = make_engine(engine, workers, device=device)
-    run = run_audit(spec, home, alias=alias, device=device, engine=where)
+    chosen_engine = make_engine(engine, workers, device=device)
+    run = run_audit(spec, home, alias=alias, device=device, engine=chosen_engine)
 
     # Print the answers, and exit with 4 unless the verdict allows a release.
     audit = run.read_json("audit.json")

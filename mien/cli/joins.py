@@ -53,13 +53,13 @@ def join(
 
     home = open_store(store)
     run_names = tuple(home.run(dataset).name for dataset in datasets)
-    data = {
+    fields = {
         "faces": run_names,
         "classes": classes,
         "same_subject": read_same_subject(same_subject or []),
     }
-    data["subjects_as_written"] = subjects_as_written
-    spec = read_spec(JoinSpec, data, "join")
+    fields["subjects_as_written"] = subjects_as_written
+    spec = read_spec(JoinSpec, fields, "join")
     run = joins.run_join(spec, home, alias=alias)
     show_run(run, alias)
     show_next_after_preprocess(run, home, store)

@@ -382,19 +382,19 @@ def preprocess(
 
     # Gather the spec from the options.
     home = open_store(store)
-    data = {
+    fields = {
         "faces": home.run(dataset).name,
         "every": every,
         "size": size,
         "filter": filter,
         "classes": classes,
     }
-    data |= {
+    fields |= {
         "crop": read_options(crop, crop_model, margin, align, misses),
         "input": read_input(input),
         **read_clips(clips, until, flow_method, flow_reach, flow_strain),
     }
-    spec = read_spec(PreprocessSpec, {**data, **read_frames(frames, window)}, "preprocess")
+    spec = read_spec(PreprocessSpec, {**fields, **read_frames(frames, window)}, "preprocess")
 
     run = run_preprocess(spec, home, alias=alias, crop_model=crop_model)
     show_run(run, alias)
@@ -432,11 +432,11 @@ def split(
     home = open_store(store)
     run = home.run(dataset)
     count = splits.choose_fold_count(Faces.load(run.path), by) if folds is None else folds
-    data = {"faces": run.name, "by": by, "folds": count, "number": number, "seed": seed}
+    fields = {"faces": run.name, "by": by, "folds": count, "number": number, "seed": seed}
     sides = []
     for side in ("train", "test"):
         side_alias = f"{alias}-{side}" if alias else None
-        spec = read_spec(SplitSpec, {**data, "side": side}, "split")
+        spec = read_spec(SplitSpec, {**fields, "side": side}, "split")
         sides.append(splits.run_split(spec, home, alias=side_alias))
         show_run(sides[-1], side_alias)
     show_next_after_split(sides[0], home, store)
@@ -630,8 +630,10 @@ def generate(
 
     # With --engine, the shards are made first, each as a job; then they are joined.
     if engine is not None and not home.is_done(spec.name):
-        where = make_engine(engine, workers, device=device)
-        failed = run_jobs(list_generation_jobs(spec, home, device, where.slots), home, where)
+        chosen_engine = make_engine(engine, workers, device=device)
+        failed = run_jobs(
+            list_generation_jobs(spec, home, device, chosen_engine.slots), home, chosen_engine
+        )
         if failed:
             raise TrialsFailed(f"the database could not be made: {next(iter(failed.values()))}")
         workers = None

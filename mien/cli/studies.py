@@ -224,8 +224,8 @@ def study_run(
     resolved = read_study(find_study(study), home)
     selection = parse_only(only or [], resolved)
     try:
-        where = make_engine(engine, workers, gpus_per_trial, device)
-        run_study(resolved, home, device=device, only=selection, engine=where)
+        chosen_engine = make_engine(engine, workers, gpus_per_trial, device)
+        run_study(resolved, home, device=device, only=selection, engine=chosen_engine)
     except TrialsFailed:
         print_table(resolved.title, home)
         raise
@@ -246,8 +246,8 @@ def study_status(
     progress = read_progress(_resolve_study(study, home), home)
     if as_json:
         facts = asdict(progress)
-        for part in ("cells", "controls", "databases"):
-            facts[part] = dict(zip(("done", "total"), facts[part], strict=True))
+        for counted in ("cells", "controls", "databases"):
+            facts[counted] = dict(zip(("done", "total"), facts[counted], strict=True))
         print_json(facts)
     else:
         print(describe_progress(progress))

@@ -47,9 +47,9 @@ x = torch.stack([torch.randn(about["size"], generator=seed) for seed in seeds])
 scheduler.set_timesteps(given.steps)
 
 for t in scheduler.timesteps:  # the chain knows only differences from the mean face
-    kept = scheduler.alphas_cumprod[t]
-    sigma = ((1 - kept) / kept).sqrt()
-    clean = denoise(mean + x / kept.sqrt(), sigma.expand(given.count), labels).clamp(-1, 1)
+    signal = scheduler.alphas_cumprod[t]
+    sigma = ((1 - signal) / signal).sqrt()
+    clean = denoise(mean + x / signal.sqrt(), sigma.expand(given.count), labels).clamp(-1, 1)
     x = scheduler.step(clean - mean, t, x, generator=seeds, return_dict=False)[0]
 
 np.save(given.out, (((mean + x).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy())

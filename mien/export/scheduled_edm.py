@@ -49,8 +49,11 @@ scheduler.set_timesteps(given.steps)
 for t, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
     clean = denoise(x, sigma.expand(given.count), labels).clamp(-1, 1)
     # The scheduler asks for the raw network, and makes this of it: clean = skip * x + out * raw.
-    data = scheduler.config["sigma_data"]
-    skip, out = data**2 / (sigma**2 + data**2), sigma * data / (sigma**2 + data**2).sqrt()
+    sigma_data = scheduler.config["sigma_data"]
+    skip, out = (
+        sigma_data**2 / (sigma**2 + sigma_data**2),
+        sigma * sigma_data / (sigma**2 + sigma_data**2).sqrt(),
+    )
     x = scheduler.step((clean - skip * x) / out, t, x, return_dict=False)[0]
 
 np.save(given.out, ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy())

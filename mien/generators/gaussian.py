@@ -88,8 +88,8 @@ def sample(
     images = np.empty((len(labels), *generator.size), dtype=np.uint8)
     for position, (label, number) in enumerate(zip(labels.tolist(), numbers.tolist(), strict=True)):
         mean, spread = generator.means[EMOTIONS[label]], generator.roots[EMOTIONS[label]]
-        unit = seeds.make_rng("gaussian", number).standard_normal(len(spread), dtype=np.float32)
-        image = (mean + unit @ spread).clip(0, 1)
+        noise = seeds.make_rng("gaussian", number).standard_normal(len(spread), dtype=np.float32)
+        image = (mean + noise @ spread).clip(0, 1)
         images[position] = (255 * image).round().reshape(generator.size)
     return images
 

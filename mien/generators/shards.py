@@ -72,8 +72,8 @@ def write_shard(path: Path, shard: UInt8[np.ndarray, "n c h w"]) -> None:
     """Write the images of a shard, preceded by their sha256."""
     buffer = io.BytesIO()
     np.save(buffer, shard, allow_pickle=False)
-    data = buffer.getvalue()
-    write_whole(path, hashlib.sha256(data).digest() + data)
+    content = buffer.getvalue()
+    write_whole(path, hashlib.sha256(content).digest() + content)
 
 
 def get_shard_path(scratch: Path, rows: slice) -> Path:
@@ -87,10 +87,10 @@ def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w
     The file is as `write_shard` writes it, and its images must have `shape`.
     """
     try:
-        data = path.read_bytes()
-        if hashlib.sha256(data[32:]).digest() != data[:32]:
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
             return None
-        shard = np.load(io.BytesIO(data[32:]), allow_pickle=False)
+        shard = np.load(io.BytesIO(content[32:]), allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return shard if shard.shape == shape and shard.dtype == np.uint8 else None

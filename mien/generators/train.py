@@ -43,13 +43,13 @@ def calibrate(
 
     # Measure the speed, or take the stored number of steps
     faces = Faces.load(store.run(spec.faces).path)
-    where = devices.find_device(device).type
+    device_type = devices.find_device(device).type
 
     def measure() -> float:
         progress.say("measuring the speed of training on this machine")
         return float(round(minutes * 60 / speed(faces, spec, device).mean))
 
-    updates = store.measure_once(f"updates-{spec.digest()}-{where}-{minutes:g}min", measure)
+    updates = store.measure_once(f"updates-{spec.digest()}-{device_type}-{minutes:g}min", measure)
 
     # The length in whole steps
     spec = spec.model_copy(update={"images_seen": max(1, int(updates)) * spec.batch})

@@ -92,7 +92,7 @@ def settle(
     """
     # What was kept, and the first reason for each picture that was left out.
     stays = [keys is None or key in keys for key in listing.rows["key"]]
-    kept = {
+    kept_names = {
         _join_tree_path(listing.root_in_folder, name)
         for name, in_result in zip(listing.list_names(), stays, strict=True)
         if in_result
@@ -120,8 +120,10 @@ def settle(
         for name in finding.files
     }
     ledgers = (
-        _settle_files("pictures", [*pictures, *inside], kept, left, listing.root_in_folder),
-        replace(_settle_files("videos", videos, kept, left, listing.root_in_folder), kept=opened),
+        _settle_files("pictures", [*pictures, *inside], kept_names, left, listing.root_in_folder),
+        replace(
+            _settle_files("videos", videos, kept_names, left, listing.root_in_folder), kept=opened
+        ),
         _settle_rows(listing, given_names, findings),
         Ledger("other files", 0, other_reasons),
     )
@@ -232,18 +234,18 @@ def compress_names(names: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def _settle_files(
-    noun: str, names: Sequence[str], kept: set[str], left: Mapping[str, str], at: str
+    noun: str, names: Sequence[str], kept_names: set[str], left: Mapping[str, str], at: str
 ) -> Ledger:
     inside = "" if at == "." else f"{at}/"
     reasons = {
         name: left.get(name) or (NO_REASON if name.startswith(inside) else OUTSIDE_TREE)
         for name in sorted(names)
-        if name not in kept
+        if name not in kept_names
     }
     return Ledger(noun, len(names) - len(reasons), reasons)
 
 
-def _settle_rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) -> Ledger:
+def _settle_rows(listing: Listing, kept_names: set[str], findings: Sequence[Finding]) -> Ledger:
     """Return the account of the rows that were read; a row whose pictures were all left out is left
     out with them.
     """
@@ -258,7 +260,7 @@ def _settle_rows(listing: Listing, kept: set[str], findings: Sequence[Finding]) 
     for row, gives in listing.annotation_rows.items():
         if row in reasons:
             left[row] = reasons[row]
-        elif gives not in kept:
+        elif gives not in kept_names:
             left[row] = gone.get(gives, PICTURES_LEFT_OUT if gives else NO_REASON)
     return Ledger("rows", len(listing.annotation_rows) - len(left), left)
 

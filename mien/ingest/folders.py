@@ -203,10 +203,10 @@ def read_table_text(table: Path) -> tuple[str, str]:
 
     It may be in UTF-8 or, with a byte-order mark, in UTF-16. Raises DataError if it cannot be read.
     """
-    data = read_file(table, "a table in CSV")
+    content = read_file(table, "a table in CSV")
     try:
-        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{table} must be a table in CSV and UTF-8, and is not: {error}; save it as UTF-8"
@@ -256,11 +256,11 @@ def _iterate_names(root: Path, below: str, depth: int) -> Iterable[str]:
     folders = [entry.name for entry in visible if entry.is_dir(follow_symlinks=False)]
     folders = [name for name in folders if not _belongs_to_store(root / below, name)]
     files = [entry.name for entry in visible if entry.is_file(follow_symlinks=False)]
-    level = below.count("/")
-    yield from (below + name for name in files[: 200 if level < 2 else 5])
+    folders_above = below.count("/")
+    yield from (below + name for name in files[: 200 if folders_above < 2 else 5])
     for position, name in enumerate(folders[:200]):
         yield f"{below}{name}/"
-        if depth and position < (20 if level == 0 else 3 if level > 2 else 8):
+        if depth and position < (20 if folders_above == 0 else 3 if folders_above > 2 else 8):
             yield from _iterate_names(root, f"{below}{name}/", depth - 1)
 
 

@@ -78,7 +78,7 @@ def follow_theme(svg: str) -> str:
 def embed(svg: str) -> str:
     """Return a chart as the address of an `img` element; it is dark where the reader prefers it."""
     light, dark = (
-        "; ".join(f"--{entry[0]}: {entry[side]}" for entry in THEME.values()) for side in (1, 2)
+        "; ".join(f"--{entry[0]}: {entry[column]}" for entry in THEME.values()) for column in (1, 2)
     )
     style = (
         f"<style>:root {{ {light} }} @media screen and (prefers-color-scheme: dark) "
@@ -86,8 +86,8 @@ def embed(svg: str) -> str:
     )
     themed = follow_theme(svg[svg.index("<svg") :])
     end = themed.index(">") + 1
-    data = base64.b64encode(f"{themed[:end]}{style}{themed[end:]}".encode()).decode()
-    return f"data:image/svg+xml;base64,{data}"
+    encoded = base64.b64encode(f"{themed[:end]}{style}{themed[end:]}".encode()).decode()
+    return f"data:image/svg+xml;base64,{encoded}"
 
 
 def make_figure(

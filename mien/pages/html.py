@@ -41,12 +41,12 @@ def _load_templates() -> Environment:
 
 def mark_code(text: str) -> Markup:
     """Return a text as HTML in which what stands between backticks is code."""
-    parts = [escape(part) for part in text.split("`")]
-    if len(parts) % 2 == 0:
+    segments = [escape(segment) for segment in text.split("`")]
+    if len(segments) % 2 == 0:
         return escape(text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else part
-        for number, part in enumerate(parts)
+        Markup("<code>{}</code>").format(segment) if number % 2 else segment
+        for number, segment in enumerate(segments)
     )
 
 

@@ -52,7 +52,7 @@ class TableCell:
         """All texts of the cell in one line."""
         printed = f"published {self.published}" if self.published else ""
         return " ".join(
-            part for part in (self.text, self.small, LOW_MARK if self.mark else "", printed) if part
+            text for text in (self.text, self.small, LOW_MARK if self.mark else "", printed) if text
         )
 
 

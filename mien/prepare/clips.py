@@ -90,7 +90,7 @@ def resample_clips(index: pd.DataFrame, clips: int | str, until: Until) -> Resam
     left_out: dict[str, list[str]] = {"no apex": [], "no onset": [], "no frame after the apex": []}
 
     # The moments of each clip, between the frames that exist
-    kept: list[tuple[int, int]] = []
+    marked_rows: list[tuple[int, int]] = []
     between: list[tuple[np.ndarray, ...]] = []
     for clip in dict.fromkeys(index["clip"]):
         if clip == "":
@@ -103,20 +103,22 @@ def resample_clips(index: pd.DataFrame, clips: int | str, until: Until) -> Resam
         if clip not in onsets:
             left_out["no onset"].append(clip)
             continue
-        onset, apex = (float(index["frame"].iloc[found[clip]]) for found in (onsets, apexes))
+        onset, apex = (
+            float(index["frame"].iloc[rows_by_clip[clip]]) for rows_by_clip in (onsets, apexes)
+        )
         marked = frames["frame"][frames["phase"] == "offset"]
         offset = float(marked.iloc[0] if len(marked) else numbers[-1])
         if until == "offset" and isinstance(clips, int) and offset <= apex:
             left_out["no frame after the apex"].append(clip)
             continue
         moments = choose_moments(onset, apex, offset, clips, until)
-        kept.append((apexes[clip], onsets[clip]))
+        marked_rows.append((apexes[clip], onsets[clip]))
         between.append((*_locate(moments, numbers, rows), moments))
 
     # One table of all clips, in the order of their apexes
     width = len(name_moments(clips))
-    order = np.argsort([apex for apex, _ in kept], kind="stable")
-    apex_rows, onset_rows = np.array(kept, dtype=np.int64).reshape(-1, 2)[order].T
+    order = np.argsort([apex for apex, _ in marked_rows], kind="stable")
+    apex_rows, onset_rows = np.array(marked_rows, dtype=np.int64).reshape(-1, 2)[order].T
     before, after, weight, moments = (
         np.array([values[number] for values in between]).reshape(-1, width)[order]
         for number in range(4)
@@ -136,9 +138,9 @@ def hold_frames(
     index: pd.DataFrame, rows: Int[np.ndarray, " n"], onsets: Int[np.ndarray, " n"]
 ) -> Resampled:
     """Return clips of one moment each: the frames at `rows`, which take the place of apexes."""
-    own = rows[:, None]
-    frames = index["frame"].to_numpy(dtype=np.float64)[own]
-    return Resampled(rows, onsets, own, own, np.zeros(own.shape), frames, {})
+    columns = rows[:, None]
+    frames = index["frame"].to_numpy(dtype=np.float64)[columns]
+    return Resampled(rows, onsets, columns, columns, np.zeros(columns.shape), frames, {})
 
 
 def select_frames(

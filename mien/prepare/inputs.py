@@ -94,7 +94,7 @@ def compute_hog(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     direction; where strokes cross, they add up. The brightest pixel is always 255. A picture
     without gradients is black, and so are pixels outside whole cells.
     """
-    h, w = (side // HOG_CELL_PIXELS for side in grey.shape)
+    h, w = (length // HOG_CELL_PIXELS for length in grey.shape)
     inner = np.s_[: h * HOG_CELL_PIXELS, : w * HOG_CELL_PIXELS]
 
     # Compute the gradient, and the direction of each pixel's edge.

@@ -458,9 +458,9 @@ def _make_clips(faces: Faces, spec: PreprocessSpec, places: PlaceByKey) -> Prepr
         )
 
     # Only clips of the classes that are kept
-    kept = merge_classes(faces.select(clips.apexes), spec.classes)
+    merged = merge_classes(faces.select(clips.apexes), spec.classes)
     clips = clips.select(
-        np.flatnonzero(np.isin(faces.index["key"].iloc[clips.apexes], kept.index["key"]))
+        np.flatnonzero(np.isin(faces.index["key"].iloc[clips.apexes], merged.index["key"]))
     )
     shown = show_moments(faces, clips, spec, places)
     inputs = ("",) if spec.input in ((), ("gray",)) else spec.input
@@ -469,7 +469,7 @@ def _make_clips(faces: Faces, spec: PreprocessSpec, places: PlaceByKey) -> Prepr
         for moment in name_moments(spec.clips)
         for name in inputs
     )
-    return Preprocessed(_replace_pixels(kept, shown.images, channels), clips, shown.saturation)
+    return Preprocessed(_replace_pixels(merged, shown.images, channels), clips, shown.saturation)
 
 
 def _list_inputs_with_onset(spec: PreprocessSpec) -> list[str]:

@@ -96,11 +96,11 @@ class PreprocessSpec(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_defaults(cls, data: Any) -> Any:
+    def _fill_in_defaults(cls, fields: Any) -> Any:
         # Clips and flow have defaults of their own only where there are clips and flow
-        if not isinstance(data, dict):
-            return data
-        filled = dict(data)
+        if not isinstance(fields, dict):
+            return fields
+        filled = dict(fields)
         if isinstance(filled.get("input"), list | tuple) and filled["input"]:
             filled["input"] = expand_groups(tuple(filled["input"]))
             if set(filled["input"]) & set(FLOW_CHANNELS) and filled.get("flow") is None:

@@ -324,7 +324,7 @@ def _list_seen_images(faces: pd.DataFrame | Faces) -> pd.DataFrame:
     The images behind synthetic faces are those that their generators were trained on.
     """
     columns = ["key", "subject", "clip"]
-    all_columns = [*columns, "dataset"]  # the last is empty for images of an older mien
+    seen_columns = [*columns, "dataset"]  # the last is empty for images of an older mien
 
     # A table says itself what was seen.
     if isinstance(faces, pd.DataFrame):
@@ -334,11 +334,11 @@ def _list_seen_images(faces: pd.DataFrame | Faces) -> pd.DataFrame:
                 f"the table of what was seen must have the columns {', '.join(columns)}, and lacks "
                 f"{', '.join(missing_columns)}"
             )
-        return faces.reindex(columns=all_columns, fill_value="")
+        return faces.reindex(columns=seen_columns, fill_value="")
 
     # Real images count themselves, and synthetic ones what their generators saw.
     real = _is_real(faces)
-    images = pd.DataFrame(faces.index[real], columns=all_columns)
+    images = pd.DataFrame(faces.index[real], columns=seen_columns)
     if real.all():
         return images
     if faces.seen is None:
@@ -347,7 +347,7 @@ def _list_seen_images(faces: pd.DataFrame | Faces) -> pd.DataFrame:
             f"these {len(faces)} do not; generate them again, with `mien generate`"
         )
     return pd.concat(
-        [images, faces.seen.reindex(columns=all_columns, fill_value="")], ignore_index=True
+        [images, faces.seen.reindex(columns=seen_columns, fill_value="")], ignore_index=True
     )
 
 

@@ -35,11 +35,11 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, A
     read. The two newest checkpoints are kept.
     """
     name = f"checkpoint-{state['step']:09d}"
-    data = pack_tensors(
+    content = pack_tensors(
         {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     )
-    write_whole(folder / f"{name}.safetensors", data)
-    head = {"sha256": hashlib.sha256(data).hexdigest(), "state": state}
+    write_whole(folder / f"{name}.safetensors", content)
+    head = {"sha256": hashlib.sha256(content).hexdigest(), "state": state}
     write_whole(folder / f"{name}.json", json.dumps(head).encode())
     for old in sorted(folder.glob("checkpoint-*.json"))[:-2]:
         old.unlink()
@@ -54,13 +54,13 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
         with suppress(OSError, ValueError, KeyError, TypeError, SafetensorError):
             head = json.loads(path.read_bytes())
-            data = path.with_suffix(".safetensors").read_bytes()
+            content = path.with_suffix(".safetensors").read_bytes()
             digests = head["state"].get("beside", {}).items()
-            if hashlib.sha256(data).hexdigest() == head["sha256"] and all(
+            if hashlib.sha256(content).hexdigest() == head["sha256"] and all(
                 hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
                 for name, digest in digests
             ):
-                return read_tensors(data), head["state"]
+                return read_tensors(content), head["state"]
     return None
 
 

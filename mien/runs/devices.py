@@ -57,7 +57,7 @@ def isolate_randomness(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def open_workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
+def open_workers(torch_device: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
     """Yield threads that work on `pieces` of a job, with one core each.
 
     On devices other than a CPU it is one thread. The operations of a small network are too short to
@@ -65,7 +65,7 @@ def open_workers(where: torch.device, pieces: int) -> Iterator[ThreadPoolExecuto
     two cores that other programs used as well, two such threads had a sixth of the speed of one.
     """
     cores = torch.get_num_threads()
-    count = max(1, min(cores, pieces)) if where.type == "cpu" else 1
+    count = max(1, min(cores, pieces)) if torch_device.type == "cpu" else 1
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         torch.set_num_threads(1)
         try:
@@ -88,13 +88,13 @@ def list_gpus(choice: str) -> list[str]:
 
 
 @contextmanager
-def make_repeatable(where: torch.device, repeatable: bool) -> Iterator[None]:
+def make_repeatable(torch_device: torch.device, repeatable: bool) -> Iterator[None]:
     """Let an NVIDIA GPU use deterministic algorithms where they exist, if `repeatable`.
 
     On a CPU this is not needed: its results depend only on the number of threads, which is fixed.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
-    if repeatable and where.type == "cuda":
+    if repeatable and torch_device.type == "cuda":
         # Read when the GPU is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -122,7 +122,7 @@ def limit_cores(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def wait_for_device(where: torch.device) -> None:
+def wait_for_device(torch_device: torch.device) -> None:
     """Wait until a device has finished all its work."""
-    if where.type == "cuda":
-        torch.cuda.synchronize(where)
+    if torch_device.type == "cuda":
+        torch.cuda.synchronize(torch_device)

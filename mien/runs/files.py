@@ -46,17 +46,17 @@ def write_file(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json_file(path: Path, data: Any) -> None:
-    """Write data as indented JSON with sorted keys, whole or not at all."""
-    write_file(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+def write_json_file(path: Path, value: Any) -> None:
+    """Write a value as indented JSON with sorted keys, whole or not at all."""
+    write_file(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it appears complete or not at all: a temporary file, then a rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -67,6 +67,6 @@ def write_whole(path: Path, data: bytes) -> None:
 # Files
 
 
-def write_indented_json(path: Path, data: Any) -> None:
-    """Write `data` as indented JSON."""
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+def write_indented_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON."""
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

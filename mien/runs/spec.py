@@ -56,15 +56,15 @@ class Strict(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_names(cls, data: Any) -> Any:
+    def _refuse_unknown_names(cls, fields: Any) -> Any:
         known_names = list(cls.model_fields)
-        for name in data if isinstance(data, dict) else ():
+        for name in fields if isinstance(fields, dict) else ():
             if name not in known_names:
                 hint = suggest(str(name), known_names)
                 raise SpecError(
                     f"{cls.__name__} has no field '{name}'.{hint} It has: {', '.join(known_names)}."
                 )
-        return data
+        return fields
 
     @field_validator("*", mode="wrap")
     @classmethod
@@ -142,20 +142,20 @@ def compute_digest(fields: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def read_spec(spec_class: type[AnyStrict], data: dict[str, Any], where: str) -> AnyStrict:
-    """Return the record that `data` describes.
+def read_spec(spec_class: type[AnyStrict], fields: dict[str, Any], where: str) -> AnyStrict:
+    """Return the record that `fields` describe.
 
     Raises SpecError, with a line for each fault that begins with `where`, a file or an option.
     """
     try:
-        return spec_class.model_validate(data)
+        return spec_class.model_validate(fields)
     except SpecError as error:
         raise SpecError(f"{where}: {error}") from None
     except ValidationError as error:
-        raise SpecError(explain(error, where, data)) from None
+        raise SpecError(explain(error, where, fields)) from None
 
 
-def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
+def explain(error: ValidationError, where: str, fields: dict[str, Any]) -> str:
     """Return one line per error of pydantic: where, what must hold, and what was given."""
     # Group the faults by the value that they are about
     faults_by_path: dict[str, list[ErrorDetails]] = {}
@@ -165,7 +165,7 @@ def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
         ):
             # it is long enough, and only seems short without the items that are at fault themselves
             continue
-        faults_by_path.setdefault(_format_path(fault, data), []).append(fault)
+        faults_by_path.setdefault(_format_path(fault, fields), []).append(fault)
 
     # One line for each value
     lines = []
@@ -186,9 +186,9 @@ def explain(error: ValidationError, where: str, data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _format_path(fault: ErrorDetails, data: Any) -> str:
-    """Return the path of a faulty value in `data`, without pydantic's names of types."""
-    path, value = [], data
+def _format_path(fault: ErrorDetails, fields: Any) -> str:
+    """Return the path of a faulty value in `fields`, without pydantic's names of types."""
+    path, value = [], fields
     for key in fault["loc"]:
         if isinstance(value, dict) and (key in value or fault["type"] == "missing"):
             path, value = [*path, str(key)], value.get(key)
@@ -213,12 +213,16 @@ def _describe_requirement(fault: ErrorDetails) -> str:
     return REQUIREMENTS.get(fault_type, fault["msg"].removeprefix("Value error, "))
 
 
-def list_parents(data: Any) -> list[str]:
+def list_parents(content: Any) -> list[str]:
     """Return the run names in the JSON of a spec, in order of appearance, each once."""
-    if isinstance(data, str):
-        return [data] if RUN_NAME.match(data) else []
+    if isinstance(content, str):
+        return [content] if RUN_NAME.match(content) else []
     values = (
-        data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple) else ()
+        content.values()
+        if isinstance(content, dict)
+        else content
+        if isinstance(content, list | tuple)
+        else ()
     )
     return list(dict.fromkeys(name for value in values for name in list_parents(value)))
 

@@ -23,7 +23,7 @@ BACKWARD_PASSES = 2  # the work of a backward pass, in forward passes
 OPTIMISER_NUMBERS = 12  # numbers that an optimiser step reads or writes for each trained weight
 
 # pixels, channels and images of the networks that are timed
-TIMED_SIDE, TIMED_WIDTH, TIMED_BATCH = (32, 64, 8)
+TIMED_SIZE, TIMED_WIDTH, TIMED_BATCH = (32, 64, 8)
 
 SPENT_S = 0.5  # how long each of the two networks is timed, at least three passes
 
@@ -180,9 +180,11 @@ def measure_rates(device: str = "auto", threads: int = 1) -> Rates:
     Two small stacks of layers are trained for about half a second each: convolutions, which do many
     products, and normalisations, which mostly write numbers.
     """
-    where = devices.find_device(device)
-    side, batch = (
-        (TIMED_SIDE, TIMED_BATCH) if where.type == "cpu" else (4 * TIMED_SIDE, 4 * TIMED_BATCH)
+    torch_device = devices.find_device(device)
+    size, batch = (
+        (TIMED_SIZE, TIMED_BATCH)
+        if torch_device.type == "cpu"
+        else (4 * TIMED_SIZE, 4 * TIMED_BATCH)
     )
     convolved = nn.Sequential(
         *(nn.Conv2d(TIMED_WIDTH, TIMED_WIDTH, 3, padding=1) for _ in range(4))
@@ -194,16 +196,16 @@ def measure_rates(device: str = "auto", threads: int = 1) -> Rates:
     # The work and the seconds of each
     with torch.device("meta"):
         works = [
-            count_work(network.to("meta"), batch, torch.empty(batch, TIMED_WIDTH, side, side))
+            count_work(network.to("meta"), batch, torch.empty(batch, TIMED_WIDTH, size, size))
             for network in (convolved, written)
         ]
     with (
-        devices.isolate_randomness(where),
-        devices.limit_cores(threads if where.type == "cpu" else None),
+        devices.isolate_randomness(torch_device),
+        devices.limit_cores(threads if torch_device.type == "cpu" else None),
     ):
-        images = torch.rand(batch, TIMED_WIDTH, side, side, device=where)
+        images = torch.rand(batch, TIMED_WIDTH, size, size, device=torch_device)
         timed = [
-            _measure_seconds(network.to_empty(device=where), images, where)
+            _measure_seconds(network.to_empty(device=torch_device), images, torch_device)
             for network in (convolved, written)
         ]
 
@@ -213,7 +215,7 @@ def measure_rates(device: str = "auto", threads: int = 1) -> Rates:
     return Rates(max(heavy - number * works[0].numbers, 0.1 * heavy) / works[0].products, number)
 
 
-def _measure_seconds(network: nn.Module, images: Tensor, where: torch.device) -> float:
+def _measure_seconds(network: nn.Module, images: Tensor, torch_device: torch.device) -> float:
     """Return the seconds of a forward and backward pass.
 
     It is the shortest of several passes, which other programs disturbed least.
@@ -226,7 +228,7 @@ def _measure_seconds(network: nn.Module, images: Tensor, where: torch.device) ->
     while len(durations) < 3 or time.monotonic() - began < SPENT_S:
         start = time.monotonic()
         network(images.requires_grad_()).sum().backward()
-        if where.type == "cuda":
-            torch.cuda.synchronize(where)
+        if torch_device.type == "cuda":
+            torch.cuda.synchronize(torch_device)
         durations.append(time.monotonic() - start)
     return min(durations)

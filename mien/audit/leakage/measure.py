@@ -172,7 +172,7 @@ def _find_doubles(
     equal ones are no leak there, and would be many to compare.
     """
     # Equal pictures on any side, and nearly equal ones between the sides
-    train_names, test_names = (set(side.index["subject"]) for side in (train, test))
+    train_names, test_names = (set(faces.index["subject"]) for faces in (train, test))
     apart = not train_names & test_names and "" not in train_names | test_names
     exact = [
         find_duplicates(first, second, True, near=False)
@@ -257,8 +257,8 @@ def _score_nearest(train: Faces, test: Faces, affected: Bool[np.ndarray, " n"]) 
     # The gap between the two
     correct = predicted == true
     if affected.any() and not affected.all():
-        all_images, unaffected = spread["nearest"], spread["nearest_unaffected"]
-        draws = None if all_images is None or unaffected is None else all_images - unaffected
+        first, second = spread["nearest"], spread["nearest_unaffected"]
+        draws = None if first is None or second is None else first - second
         gap = stats.make_interval(float(correct.mean() - correct[~affected].mean()), draws)
         yield Record.of("leakage.nearest_gap", gap, len(test), unit_text)
 

@@ -152,10 +152,12 @@ def load_or_make(train: Run, test: Run, synthetic: Run, store: Store) -> Matches
     """Return the matches of two sides from the runs of their blocks, which are made if missing."""
     blocks = plan_blocks(train, test, synthetic)
     tables = [
-        [_read_table(run(spec, store)) for spec in side]
-        for side in (blocks.synthetic, blocks.test, blocks.within)
+        [_read_table(run(spec, store)) for spec in specs]
+        for specs in (blocks.synthetic, blocks.test, blocks.within)
     ]
-    of_synthetic, of_test, within = ([_to_match(table) for table in side] for side in tables)
+    of_synthetic, of_test, within = (
+        [_to_match(table) for table in side_tables] for side_tables in tables
+    )
     places_of = [table["place"].to_numpy() for table in tables[2]]
     return _join_matches(of_synthetic, of_test, places_of, within, len(Faces.load(train.path)))
 

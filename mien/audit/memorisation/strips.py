@@ -49,8 +49,9 @@ def overlay(
     """
     _, height, width = image.shape
     down, right = (
-        round(-move * max(1, side / MATCH_WIDTH)) for move, side in ((down, height), (right, width))
+        round(-move * max(1, length / MATCH_WIDTH))
+        for move, length in ((down, height), (right, width))
     )
-    rows, columns = (np.arange(side) - move for side, move in ((height, down), (width, right)))
+    rows, columns = (np.arange(length) - move for length, move in ((height, down), (width, right)))
     moved = image[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)]
     return moved[:, :, ::-1] if mirrored else moved

@@ -145,23 +145,23 @@ def _measure_change(conclusion: Conclusion) -> Change:
 # Eight lines
 
 
-def list_lines(found: DemoFindings, report: str) -> list[str]:
+def list_lines(findings: DemoFindings, report: str) -> list[str]:
     """Return the eight lines at the end of the demo: six findings, the report, the next command.
 
     Each has at most 80 columns, but for a longer path of the report, which stays whole.
     """
     permuted, network, copies, real = ROWS
-    by_frame, held = found.frames, found.held
-    split = f"Random split of frames (n = {found.frames_images:,})"
+    by_frame, held = findings.frames, findings.held
+    split = f"Random split of frames (n = {findings.frames_images:,})"
     return [
-        f"{found.people} drawn people; accuracy in per cent with 95 % intervals over people",
+        f"{findings.people} drawn people; accuracy in per cent with 95 % intervals over people",
         f"{split}: labels permuted {_format(by_frame[network])}, "
         f"1-NN {_format(by_frame[permuted])}",
         f"{split}: only copies {_format(by_frame[copies])}, real faces {_format(by_frame[real])}",
-        f"{found.held_out} held-out people: real {_format_interval(held[real])}, permuted "
-        f"{_format(held[network])}, constant {found.constant:.1f}",
-        f"Synthetic faces add {_format_change(found, 'synthetic')}",
-        f"Compared with copies: {_format_change(found, 'copies')}",
+        f"{findings.held_out} held-out people: real {_format_interval(held[real])}, permuted "
+        f"{_format(held[network])}, constant {findings.constant:.1f}",
+        f"Synthetic faces add {_format_change(findings, 'synthetic')}",
+        f"Compared with copies: {_format_change(findings, 'copies')}",
         f"report: {report}",
         "next: mien readers   (the datasets that mien reads, each with its command)",
     ]
@@ -176,9 +176,9 @@ def _format_interval(score: Score) -> str:
     return _format(score) + bounds
 
 
-def _format_change(found: DemoFindings, question: str) -> str:
+def _format_change(findings: DemoFindings, question: str) -> str:
     """Return a change of accuracy with its interval, and what it means."""
-    change = found.changes.get(question)
+    change = findings.changes.get(question)
     if change is None or math.isnan(change.value):
         return "cannot tell, since trials are missing"
     text = f"{_format_points(change.value)} points"

@@ -20,7 +20,7 @@ def write_pictures(folder: Path, store: Store) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     real, synthetic = (Faces.load(store.run(name).path) for name in ("train", "synthetic"))
-    found = read_findings(store)
+    findings = read_findings(store)
 
     # Faces
     sheets = {
@@ -33,14 +33,14 @@ def write_pictures(folder: Path, store: Store) -> list[Path]:
     # Numbers
     charts = {
         "3-random-split.svg": _draw_scores(
-            "Frames split at random", {"random split of frames": found.frames}, found.constant
+            "Frames split at random", {"random split of frames": findings.frames}, findings.constant
         ),
         "4-held-out-people.svg": _draw_scores(
-            f"What is left on {found.held_out} held-out people",
-            {"random split of frames": found.frames, "held-out people": found.held},
-            found.constant,
+            f"What is left on {findings.held_out} held-out people",
+            {"random split of frames": findings.frames, "held-out people": findings.held},
+            findings.constant,
         ),
-        "5-synthetic-faces-added.svg": draw_changes(found),
+        "5-synthetic-faces-added.svg": draw_changes(findings),
     }
     for name, svg in charts.items():
         write_whole(folder / name, svg.encode())
@@ -54,20 +54,21 @@ def _draw_scores(title: str, series: dict[str, dict[str, Score]], constant: floa
         "accuracy in per cent, 95 % intervals over people\ndashed: the constant answer",
         list(ROWS),
         {
-            name: [Dot(*(getattr(scores[row], part) for part in DOT_PARTS)) for row in ROWS]
+            name: [Dot(*(getattr(scores[row], field) for field in DOT_FIELDS)) for row in ROWS]
             for name, scores in series.items()
         },
         marks=[constant],
     )
 
 
-def draw_changes(found: DemoFindings) -> str:
+def draw_changes(findings: DemoFindings) -> str:
     """Return the changes of accuracy that synthetic faces bring."""
     dots = [
-        Dot(*(getattr(found.changes[name], part) for part in DOT_PARTS)) for name in CHANGE_ROWS
+        Dot(*(getattr(findings.changes[name], field) for field in DOT_FIELDS))
+        for name in CHANGE_ROWS
     ]
     return draw_intervals(
-        f"Synthetic faces, tested on {found.held_out} held-out people",
+        f"Synthetic faces, tested on {findings.held_out} held-out people",
         "change of accuracy in points, 95 % intervals over people\ndashed: no change",
         list(CHANGE_ROWS.values()),
         {"difference": dots},
@@ -75,4 +76,4 @@ def draw_changes(found: DemoFindings) -> str:
     )
 
 
-DOT_PARTS = ("value", "low", "high")
+DOT_FIELDS = ("value", "low", "high")

@@ -68,19 +68,19 @@ def draw_images(
     generator.require_known(labels)
 
     # Batches of a fixed size, the last one padded
-    where, size = generator.device, SAMPLING_BATCH[generator.device.type]
+    torch_device, size = generator.device, SAMPLING_BATCH[generator.device.type]
     padded = np.full(-(-len(labels) // size) * size, NO_LABEL, dtype=np.int64)
     padded[: len(labels)] = labels
 
     def draw_batch(first: int) -> UInt8[np.ndarray, "n c h w"]:
-        streams = NoiseStreams(seeds[first : first + size], size, generator.size, where)
-        conditions = torch.from_numpy(padded[first : first + size]).to(where)
+        streams = NoiseStreams(seeds[first : first + size], size, generator.size, torch_device)
+        conditions = torch.from_numpy(padded[first : first + size]).to(torch_device)
         with torch.inference_mode():
             bound = partial(bind, denoise, conditions)
             return scaling.from_model(walk(bound, streams.draw(), streams.draw))
 
     firsts = range(0, len(labels), size)
-    with devices.open_workers(where, len(firsts)) as pool:
+    with devices.open_workers(torch_device, len(firsts)) as pool:
         batches = list(pool.map(draw_batch, firsts))
     empty = np.empty((0, *generator.size), dtype=np.uint8)
     return np.concatenate([empty, *batches])[: len(labels)]
@@ -97,14 +97,14 @@ class NoiseStreams:
         seeds: Int64[np.ndarray, " n"],
         batch: int,
         size: tuple[int, int, int],
-        where: torch.device,
+        torch_device: torch.device,
     ) -> None:
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        self.shape, self.where = (batch, *size), where
+        self.shape, self.torch_device = (batch, *size), torch_device
 
     def draw(self) -> Float[Tensor, "batch c h w"]:
         """Return the next unit noise of each image; zeros where the batch is padded."""
         noise = torch.zeros(self.shape)
         for row, generator in enumerate(self.generators):
             noise[row].normal_(generator=generator)
-        return noise.to(self.where)
+        return noise.to(self.torch_device)

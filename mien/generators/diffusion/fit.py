@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ class DiffusionTraining:
         faces: Faces,
         spec: TrainSpec,
         objective: Objective,
-        where: torch.device,
+        torch_device: torch.device,
         group: ProcessGroup = SINGLE,
     ) -> None:
         # Only images that a network can learn from
@@ -80,22 +81,28 @@ class DiffusionTraining:
         require_side(height, width, spec.net.divisor)
 
         # The data, on the device
-        self.spec, self.objective, self.where, self.group = spec, objective, where, group
-        self.piece_size = min(
-            PIECE_IMAGES[where.type], -(-spec.batch // (1 if where.type == "cpu" else group.size))
+        self.spec, self.objective, self.torch_device, self.group = (
+            spec,
+            objective,
+            torch_device,
+            group,
         )
-        self.images = torch.from_numpy(np.array(faces.images)).to(where)
-        self.labels = torch.from_numpy(faces.number_labels()).to(where)
+        self.piece_size = min(
+            PIECE_IMAGES[torch_device.type],
+            -(-spec.batch // (1 if torch_device.type == "cpu" else group.size)),
+        )
+        self.images = torch.from_numpy(np.array(faces.images)).to(torch_device)
+        self.labels = torch.from_numpy(faces.number_labels()).to(torch_device)
         self.chances = compute_chances(faces.index, spec.balance, spec.clip_first)
         mean, self.sigma_data = compute_statistics(faces.images, spec.residual)
-        self.mean = mean.to(where)
+        self.mean = mean.to(torch_device)
 
         # The network, its averages and the optimiser
         torch.manual_seed(derive_seed("network", spec.seed))
-        self.network = UNet(channels, spec.net).to(where).train()
+        self.network = UNet(channels, spec.net).to(torch_device).train()
         self.forward_network, self.scaler = (
             precision.lower_precision(self.network, spec),
-            precision.make_scaler(spec, where),
+            precision.make_scaler(spec, torch_device),
         )
         widths = dict.fromkeys([spec.ema, *(heldout.TRACKED_WIDTHS if spec.held_out else ())])
         self.averages = {width: Average(self.network, width) for width in widths}
@@ -103,7 +110,7 @@ class DiffusionTraining:
             self.network.parameters(),
             lr=spec.learning_rate,
             betas=(0.9, 0.99),
-            fused=where.type != "mps",
+            fused=torch_device.type != "mps",
         )
 
     @property
@@ -161,17 +168,17 @@ class DiffusionTraining:
 
     def make_batch(self, number: int) -> Batch:
         """Return batch `number`, a function of only the seed and the number."""
-        spec, count, where = self.spec, self.spec.batch, self.where
-        rows = torch.from_numpy(draw_batch(self.chances, count, spec.seed, number)).to(where)
-        rng = torch.Generator(where).manual_seed(derive_seed("step", spec.seed, number))
+        spec, count, torch_device = self.spec, self.spec.batch, self.torch_device
+        rows = torch.from_numpy(draw_batch(self.chances, count, spec.seed, number)).to(torch_device)
+        rng = torch.Generator(torch_device).manual_seed(derive_seed("step", spec.seed, number))
         augmentations = transforms.draw(count, spec.mirror, spec.moves, rng)
         x0 = transforms.apply(scaling.to_model(self.images[rows]) - self.mean, augmentations)
-        unlabelled = torch.rand(count, device=where, generator=rng) < spec.label_drop
-        shares = torch.rand(count, device=where, generator=rng)
+        unlabelled = torch.rand(count, device=torch_device, generator=rng) < spec.label_drop
+        shares = torch.rand(count, device=torch_device, generator=rng)
         if self.objective.spread:
-            shares = (torch.arange(count, device=where) + shares) / count
-            shares = shares[torch.randperm(count, device=where, generator=rng)]
-        noise = torch.randn(x0.shape, device=where, generator=rng)
+            shares = (torch.arange(count, device=torch_device) + shares) / count
+            shares = shares[torch.randperm(count, device=torch_device, generator=rng)]
+        noise = torch.randn(x0.shape, device=torch_device, generator=rng)
         labels = self.labels[rows].masked_fill(unlabelled, NO_LABEL)
         return Batch(x0, labels, augmentations, self.objective.compute_levels(shares), noise)
 
@@ -197,10 +204,10 @@ class DiffusionTraining:
 
         The mask of an image does not depend on the size of the pieces.
         """
-        together = DROPOUT_GROUP[self.where.type]
+        together = DROPOUT_GROUP[self.torch_device.type]
         masks: list[list[Tensor]] = []
         for first in range(rows.start // together * together, rows.stop, together):
-            rng = torch.Generator(self.where)
+            rng = torch.Generator(self.torch_device)
             rng.manual_seed(derive_seed("dropout", self.spec.seed, number, first // together))
             count = min(together, self.spec.batch - first)
             own_rows = slice(max(0, rows.start - first), rows.stop - first)
@@ -254,7 +261,7 @@ class DiffusionTraining:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Restore the state that `collect_tensors` returned."""
-        placed = {name: tensor.to(self.where) for name, tensor in tensors.items()}
+        placed = {name: tensor.to(self.torch_device) for name, tensor in tensors.items()}
         groups = checkpoints.unpack_groups(placed, "/", ("optimiser", "scaler"))
         self.network.load_state_dict(groups["network"])
         for width, average in self.averages.items():
@@ -281,45 +288,30 @@ def fit_diffusion(
     if there are more processes than pieces of a batch or the checkpoint is of another training, and
     TrainingError if the loss explodes or is not a number.
     """
-    where = devices.find_device(device)
-    with devices.isolate_randomness(where):
+    torch_device = devices.find_device(device)
+    with devices.isolate_randomness(torch_device):
         # Hold people out, and set up the training of all others
         shown_faces, held_out_faces = heldout.hold_out(faces, spec)
         group = resources.group
-        work = DiffusionTraining(shown_faces, spec, objective, where, group)
-        if work.piece_count < group.size:
+        training = DiffusionTraining(shown_faces, spec, objective, torch_device, group)
+        if training.piece_count < group.size:
             raise UsageError(
                 f"each process needs a piece of the batch, and a batch of {spec.batch} has "
-                f"{progress.quantify(work.piece_count, 'piece')}; start at most "
-                f"{progress.quantify(work.piece_count, 'process')}"
+                f"{progress.quantify(training.piece_count, 'piece')}; start at most "
+                f"{progress.quantify(training.piece_count, 'process')}"
             )
-        progress.say(describe_repeats(shown_faces, work))
+        progress.say(describe_repeats(shown_faces, training))
 
         # Resume from the last checkpoint, if there is one
         origin = derive_seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
-        start, state = 0, {}
-        checkpoint = group.broadcast(
-            checkpoints.load_checkpoint(scratch) if group.is_first else None
-        )
-        if checkpoint is not None:
-            tensors, state = checkpoint
-            if state["origin"] != origin:
-                raise UsageError(
-                    f"{scratch} must contain only checkpoints of this training, and has one of "
-                    "another training; give an empty folder"
-                )
-            work.restore(tensors)
-            start = state["step"]
-            progress.say(f"{label}: resuming from step {start} of {spec.updates}")
-        elif group.is_first:
-            for path in list_weight_files(scratch):  # of a training whose checkpoints are gone
-                path.unlink()
+        state = _resume(training, scratch, origin, label)
+        start = state.get("step", 0)
         digests: dict[str, str] = state.get("beside", {})  # of the weights next to the checkpoint
 
-        # Watch the loss, on the training faces and on held-out people
+        # What watches the loss, on the training faces and on held-out people
         loss_watch = LossWatch(max(1, spec.updates // 100), spec.batch, state)
         held_out_watch = (
-            heldout.HeldOutWatch(shown_faces, held_out_faces, spec, work, scratch, state)
+            heldout.HeldOutWatch(shown_faces, held_out_faces, spec, training, scratch, state)
             if held_out_faces is not None and group.is_first
             else None
         )
@@ -327,42 +319,43 @@ def fit_diffusion(
         # Choose the largest pieces that the memory allows; a resumed training keeps their size,
         # because the bits of its sums depend on it
         if resources.memory is not None:
-            work.piece_size = group.broadcast(
-                memory.find_piece_size(work, resources.memory, count_threads(work))
+            training.piece_size = group.broadcast(
+                memory.find_piece_size(training, resources.memory, count_threads(training))
             )
             progress.say(
-                f"{label}: {work.piece_size} of {progress.quantify(spec.batch, 'image')} at a "
-                "time, to "
-                f"stay within {format_bytes(resources.memory)}"
+                f"{label}: {training.piece_size} of {progress.quantify(spec.batch, 'image')} at a "
+                f"time, to stay within {format_bytes(resources.memory)}"
             )
-        work.piece_size = min(work.piece_size, state.get("piece", work.piece_size))
+        training.piece_size = min(training.piece_size, state.get("piece", training.piece_size))
 
-        # Train
+        # Train step by step; the losses are logged as they come
         early_step = round(spec.early * spec.updates)
         saved = time.monotonic()
         total = spec.updates * spec.batch
         folder = resources.tensorboard if group.is_first else None
         with (
-            devices.open_workers(where, work.piece_count) as pool,
-            devices.make_repeatable(where, spec.deterministic),
+            devices.open_workers(torch_device, training.piece_count) as pool,
+            devices.make_repeatable(torch_device, spec.deterministic),
             stopping.defer_signals(group.size == 1),
             progress.track(label, total) as tracker,
             open_log(folder, spec.name, start * spec.batch + 1) as tensorboard,
         ):
             tracker.update(start * spec.batch, loss_watch.note)
             for step in range(start, spec.updates):
-                loss = work.make_step(step, pool)
+                loss = training.make_step(step, pool)
                 if loss is None:
                     loss_watch.skip(step)
                 else:
                     loss_watch.record(step, loss)
-                    tensorboard.log_losses(loss_watch.rows, work.optimiser.param_groups[0]["lr"])
+                    tensorboard.log_losses(
+                        loss_watch.rows, training.optimiser.param_groups[0]["lr"]
+                    )
 
-                # Keep a copy for autoguidance
+                # Keep a copy of the weights at an early step, for autoguidance
                 if step + 1 == early_step and group.is_first:
-                    checkpoints.save_weights(scratch / EARLY_WEIGHTS, work.average)
+                    checkpoints.save_weights(scratch / EARLY_WEIGHTS, training.average)
 
-                # Measure on held-out people
+                # Measure the losses on held-out people
                 if held_out_watch is not None and step + 1 in held_out_watch.measured_steps:
                     held_out_watch.measure(step + 1, pool)
                     tensorboard.log_levels(held_out_watch.rows[-heldout.NOISE_LEVELS :])
@@ -373,30 +366,30 @@ def fit_diffusion(
                     stopping.stop_requested() or time.monotonic() - saved >= CHECKPOINT_S
                 ) and group.is_first:
                     saved = time.monotonic()
-                    state = {"step": step + 1, "origin": origin, "piece": work.piece_size}
+                    state = {"step": step + 1, "origin": origin, "piece": training.piece_size}
                     new = [path for path in list_weight_files(scratch) if path.name not in digests]
                     digests |= {path.name: hash_file(path) for path in new}
                     state |= loss_watch.state
                     state |= held_out_watch.state if held_out_watch else {}
                     state["beside"] = digests
-                    checkpoints.save_checkpoint(scratch, work.collect_tensors(), state)
+                    checkpoints.save_checkpoint(scratch, training.collect_tensors(), state)
                     stopping.raise_if_asked()
 
             # Choose the weights: the last average, or the best one on held-out people
-            weights, chosen = work.average, ChosenWeights(spec.updates, spec.ema, None)
+            weights, chosen = training.average, ChosenWeights(spec.updates, spec.ema, None)
             if held_out_watch is not None:
                 weights, chosen = held_out_watch.choose(pool)
                 progress.say(f"{label}: {chosen.describe(spec)}")
 
-    # Refuse a training that failed
+    # Refuse a training whose loss or weights are not sound
     loss_watch.end(spec.updates)
     if loss_watch.skipped:
         progress.say(
             f"{label}: {loss_watch.skipped} of {progress.quantify(spec.updates, 'step')} were "
             "skipped, because their loss was not a number"
         )
-    work.network.load_state_dict(weights)
-    work.require_sound(loss_watch.first)
+    training.network.load_state_dict(weights)
+    training.require_sound(loss_watch.first)
 
     # The generator, with the copy for autoguidance
     early_network = None
@@ -405,16 +398,41 @@ def fit_diffusion(
         checkpoints.load_weights(scratch / EARLY_WEIGHTS, early_network)
     return Diffusion(
         spec=spec,
-        network=prepare_for_inference(work.network),
-        early=early_network and prepare_for_inference(early_network.to(where)),
-        sigma_data=work.sigma_data,
-        mean=work.mean,
+        network=prepare_for_inference(training.network),
+        early=early_network and prepare_for_inference(early_network.to(torch_device)),
+        sigma_data=training.sigma_data,
+        mean=training.mean,
         losses=loss_watch.make_table(),
         levels=held_out_watch.make_table() if held_out_watch else heldout.make_empty_table(),
         chosen=chosen,
         run="",
         **describe_origins(faces),
     )
+
+
+def _resume(training: DiffusionTraining, scratch: Path, origin: int, label: str) -> dict[str, Any]:
+    """Restore the last checkpoint in `scratch`, and return its state; without one it is empty.
+
+    The first process reads the checkpoint, and the others get it from there. Raises UsageError if
+    it is of a training of another `origin`.
+    """
+    group = training.group
+    checkpoint = group.broadcast(checkpoints.load_checkpoint(scratch) if group.is_first else None)
+    if checkpoint is None:
+        if group.is_first:
+            for path in list_weight_files(scratch):  # of a training whose checkpoints are gone
+                path.unlink()
+        return {}
+    tensors, state = checkpoint
+    if state["origin"] != origin:
+        raise UsageError(
+            f"{scratch} must contain only checkpoints of this training, and has one of another "
+            "training; give an empty folder"
+        )
+
+    training.restore(tensors)
+    progress.say(f"{label}: resuming from step {state['step']} of {training.spec.updates}")
+    return state
 
 
 def list_weight_files(scratch: Path) -> list[Path]:
@@ -426,13 +444,13 @@ def measure_training_speed(
     faces: Faces, spec: TrainSpec, objective: Objective, device: str = "auto"
 ) -> StepTimes:
     """Return how long steps of a training take on this machine, measured for MEASURE_S seconds."""
-    where = devices.find_device(device)
-    with devices.isolate_randomness(where):
-        work = DiffusionTraining(faces, spec, objective, where)
-        with devices.open_workers(where, work.piece_count) as pool:
+    torch_device = devices.find_device(device)
+    with devices.isolate_randomness(torch_device):
+        training = DiffusionTraining(faces, spec, objective, torch_device)
+        with devices.open_workers(torch_device, training.piece_count) as pool:
             return time_steps(
-                lambda step: work.make_step(step, pool),
-                lambda: devices.wait_for_device(where),
+                lambda step: training.make_step(step, pool),
+                lambda: devices.wait_for_device(torch_device),
                 MEASURE_S,
                 MIN_TIMED_STEPS,
             )
@@ -447,15 +465,19 @@ def count_workload(spec: TrainSpec, size: tuple[int, int, int]) -> Workload:
         return count_work(network, 2, torch.empty(2, *size), noise, labels, augmentations)
 
 
-def count_parallel_pieces(spec: TrainSpec, where: torch.device) -> int:
+def count_parallel_pieces(spec: TrainSpec, torch_device: torch.device) -> int:
     """Return how many pieces of a batch a device processes in parallel."""
-    pieces = -(-spec.batch // min(PIECE_IMAGES[where.type], spec.batch))
-    return max(1, min(torch.get_num_threads(), pieces)) if where.type == "cpu" else 1
+    pieces = -(-spec.batch // min(PIECE_IMAGES[torch_device.type], spec.batch))
+    return max(1, min(torch.get_num_threads(), pieces)) if torch_device.type == "cpu" else 1
 
 
-def count_threads(work: DiffusionTraining) -> int:
+def count_threads(training: DiffusionTraining) -> int:
     """Return how many pieces a training processes in parallel."""
-    return min(torch.get_num_threads(), work.piece_count) if work.where.type == "cpu" else 1
+    return (
+        min(torch.get_num_threads(), training.piece_count)
+        if training.torch_device.type == "cpu"
+        else 1
+    )
 
 
 def compute_statistics(
@@ -482,17 +504,17 @@ def compute_statistics(
     return face, max(variance, 1e-6) ** 0.5
 
 
-def describe_repeats(faces: Faces, work: DiffusionTraining) -> str:
+def describe_repeats(faces: Faces, training: DiffusionTraining) -> str:
     """Return a line that says how often training shows each image of a class.
 
     Images that are shown very often may be memorised.
     """
-    total = work.spec.updates * work.spec.batch
+    total = training.spec.updates * training.spec.batch
     emotions = faces.index["emotion"].to_numpy()
     classes = []
     for name in faces.classes:
         images = emotions == name
-        repeat = total * work.chances[images].sum() / images.sum()
+        repeat = total * training.chances[images].sum() / images.sum()
         classes.append(f"{name} {images.sum():,} x {repeat:.1f}")
     return (
         f"learning from {progress.quantify(len(faces), 'image')}, each shown (images x times): "

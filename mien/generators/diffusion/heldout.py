@@ -73,7 +73,7 @@ class ChosenWeights:
 class MeasuredTraining(Protocol):
     """The part of a running training that this module uses; see `fit.DiffusionTraining`."""
 
-    where: torch.device
+    torch_device: torch.device
     sigma_data: float
     mean: Tensor
     objective: Objective
@@ -129,20 +129,20 @@ class HeldOutWatch:
         shown: Faces,
         held: Faces,
         spec: TrainSpec,
-        work: MeasuredTraining,
+        training: MeasuredTraining,
         scratch: Path,
         state: Mapping[str, Any],
     ) -> None:
-        self.spec, self.work, self.scratch = spec, work, scratch
+        self.spec, self.training, self.scratch = spec, training, scratch
         self.measured_steps = sorted(
             {max(1, round((k + 1) / MEASUREMENTS * spec.updates)) for k in range(MEASUREMENTS)}
         )
         self.rows: list[list[float]] = [
             row for row in state.get("levels", []) if row[0] <= state["step"]
         ]
-        self.network = UNet(shown.size[0], spec.net).to(work.where).eval()
+        self.network = UNet(shown.size[0], spec.net).to(training.torch_device).eval()
         self.shares = (torch.arange(NOISE_LEVELS, dtype=torch.float32) + 0.5) / NOISE_LEVELS
-        self.levels = work.objective.compute_levels(self.shares)
+        self.levels = training.objective.compute_levels(self.shares)
         self.probes = {
             "train": self._make_probe(shown, "train"),
             "held_out": self._make_probe(held, "held out"),
@@ -156,9 +156,11 @@ class HeldOutWatch:
         rng = seeds.make_rng("probe", self.spec.seed, name)
         rows = rng.permutation(len(faces))[:PROBE_IMAGES]
         noise = rng.standard_normal((len(rows), *faces.size), dtype=np.float32)
-        x0 = scaling.to_model(faces.images[rows]).to(self.work.where) - self.work.mean
-        labels = torch.from_numpy(faces.number_labels()[rows]).to(self.work.where)
-        return x0, labels, torch.from_numpy(noise).to(self.work.where)
+        x0 = (
+            scaling.to_model(faces.images[rows]).to(self.training.torch_device) - self.training.mean
+        )
+        labels = torch.from_numpy(faces.number_labels()[rows]).to(self.training.torch_device)
+        return x0, labels, torch.from_numpy(noise).to(self.training.torch_device)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -167,7 +169,7 @@ class HeldOutWatch:
 
     def measure(self, step: int, pool: ThreadPoolExecutor) -> None:
         """Measure the averaged weights after `step`, and save snapshots of all averages."""
-        losses = self.measure_losses(self.work.average, pool)
+        losses = self.measure_losses(self.training.average, pool)
         for number, (share, sigma) in enumerate(
             zip(self.shares.tolist(), self.levels.tolist(), strict=True)
         ):
@@ -175,7 +177,7 @@ class HeldOutWatch:
             self.rows.append([step, step * self.spec.batch, share, sigma, *values])
         for width in TRACKED_WIDTHS:
             checkpoints.save_weights(
-                self._name_snapshot(step, width), self.work.averages[width].tensors
+                self._name_snapshot(step, width), self.training.averages[width].tensors
             )
 
     def _name_snapshot(self, step: int, width: float) -> Path:
@@ -202,8 +204,8 @@ class HeldOutWatch:
             with torch.inference_mode():
                 batch = Batch(x0, labels, x0.new_zeros(len(x0), len(MOVES)), levels, noise)
                 return float(
-                    self.work.objective.compute_losses(
-                        network, batch, self.work.sigma_data, ()
+                    self.training.objective.compute_losses(
+                        network, batch, self.training.sigma_data, ()
                     ).sum()
                 )
 
@@ -252,7 +254,9 @@ class HeldOutWatch:
             ).items():
                 added = tensor.double() * float(share)
                 combined[name] = combined[name] + added if name in combined else added
-        return {name: tensor.float().to(self.work.where) for name, tensor in combined.items()}
+        return {
+            name: tensor.float().to(self.training.torch_device) for name, tensor in combined.items()
+        }
 
     def make_table(self) -> pd.DataFrame:
         """Return all measurements: a row per measured step and noise level."""

@@ -22,7 +22,7 @@ CPU_SPARE_FACTOR = 1.5
 class TriedTraining(Protocol):
     """The part of a training that this module uses; see `fit.DiffusionTraining`."""
 
-    where: torch.device
+    torch_device: torch.device
     piece_size: int
 
     def rehearse_step(self, size: int) -> None:
@@ -45,19 +45,22 @@ def list_sizes(largest: int) -> list[int]:
     ]
 
 
-def find_piece_size(work: TriedTraining, budget: int, threads: int) -> int:
-    """Return the largest piece, at most `work.piece_size`, with which a step stays within `budget`
-    bytes.
+def find_piece_size(training: TriedTraining, budget: int, threads: int) -> int:
+    """Return the largest piece with which a step stays within `budget` bytes.
+
+    It has at most `training.piece_size` images.
 
     `threads` pieces are processed in parallel. The memory is measured for one and for two
     images and extrapolated linearly; on a GPU the extrapolated size is then tried. Raises
     UsageError if one image at a time needs more than `budget`.
     """
-    smallest, double = (measure_peak(work, size, threads) for size in (1, min(2, work.piece_size)))
+    smallest, double = (
+        measure_peak(training, size, threads) for size in (1, min(2, training.piece_size))
+    )
     per_image = max(0, double - smallest)
-    for size in list_sizes(work.piece_size):
+    for size in list_sizes(training.piece_size):
         if smallest + (size - 1) * per_image <= budget and (
-            work.where.type != "cuda" or measure_peak(work, size, threads) <= budget
+            training.torch_device.type != "cuda" or measure_peak(training, size, threads) <= budget
         ):
             return size
     raise UsageError(
@@ -66,26 +69,30 @@ def find_piece_size(work: TriedTraining, budget: int, threads: int) -> int:
     )
 
 
-def measure_peak(work: TriedTraining, size: int, threads: int) -> int | float:
+def measure_peak(training: TriedTraining, size: int, threads: int) -> int | float:
     """Return the peak memory of a step in pieces of `size` images, in bytes.
 
     It is infinite if the GPU has less.
     """
-    if work.where.type != "cuda":
+    if training.torch_device.type != "cuda":
         return (
             read_peak_rss()
-            + work.count_bytes_to_allocate(size)
-            + int(CPU_SPARE_FACTOR * threads * measure_saved_bytes(work, size))
+            + training.count_bytes_to_allocate(size)
+            + int(CPU_SPARE_FACTOR * threads * measure_saved_bytes(training, size))
         )
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     try:
-        work.rehearse_step(size)
+        training.rehearse_step(size)
     except torch.cuda.OutOfMemoryError:
         return math.inf
     finally:
         torch.cuda.empty_cache()
-    return GPU_CONTEXT_BYTES + torch.cuda.max_memory_reserved() + work.count_bytes_to_allocate(size)
+    return (
+        GPU_CONTEXT_BYTES
+        + torch.cuda.max_memory_reserved()
+        + training.count_bytes_to_allocate(size)
+    )
 
 
 def read_peak_rss() -> int:
@@ -102,7 +109,7 @@ def read_peak_rss() -> int:
     )
 
 
-def measure_saved_bytes(work: TriedTraining, size: int) -> int:
+def measure_saved_bytes(training: TriedTraining, size: int) -> int:
     """Return how many bytes the forward pass of a piece saves for its backward pass."""
     sizes_by_address: dict[int, int] = {}
 
@@ -112,5 +119,5 @@ def measure_saved_bytes(work: TriedTraining, size: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        work.rehearse_step(size)
+        training.rehearse_step(size)
     return sum(sizes_by_address.values())

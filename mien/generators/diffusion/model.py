@@ -91,21 +91,23 @@ def summarise(generator: Diffusion) -> str:
 
 def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion:
     """Return the generator of a run, on `device`."""
-    where = devices.find_device(device)
+    torch_device = devices.find_device(device)
     fields, about = read_generator(run)
     files = run.manifest["files"]
 
     def load_network(name: str) -> nn.Module:
         unet = UNet(about["size"][0], spec.net)
         checkpoints.load_weights(run.find_file(name), unet)
-        return prepare_for_inference(unet.to(where))
+        return prepare_for_inference(unet.to(torch_device))
 
     return Diffusion(
         spec=spec,
         network=load_network("generator.safetensors"),
         early=load_network(EARLY_WEIGHTS) if EARLY_WEIGHTS in files else None,
         sigma_data=about["sigma_data"],
-        mean=torch.from_numpy(np.load(run.find_file("mean.npy"), allow_pickle=False)).to(where),
+        mean=torch.from_numpy(np.load(run.find_file("mean.npy"), allow_pickle=False)).to(
+            torch_device
+        ),
         levels=pd.read_csv(run.find_file("levels.csv"))
         if "levels.csv" in files
         else heldout.make_empty_table(),

@@ -39,13 +39,16 @@ def lower_precision(network: nn.Module, spec: TrainSpec) -> nn.Module:
     return MixedPrecision(network, DTYPES[spec.precision]) if spec.precision in DTYPES else network
 
 
-def make_scaler(spec: TrainSpec, where: torch.device) -> torch.amp.GradScaler:
+def make_scaler(spec: TrainSpec, torch_device: torch.device) -> torch.amp.GradScaler:
     """Return the scaler of the loss: its factor is 1 unless the precision is fp16."""
     enabled = spec.precision == "fp16"
     scaler = torch.amp.GradScaler(
-        where.type, init_scale=INITIAL_LOSS_SCALE, growth_interval=STEPS_TO_GROW, enabled=enabled
+        torch_device.type,
+        init_scale=INITIAL_LOSS_SCALE,
+        growth_interval=STEPS_TO_GROW,
+        enabled=enabled,
     )
-    scaler.scale(torch.zeros((), device=where))  # creates its tensors, which are made lazily
+    scaler.scale(torch.zeros((), device=torch_device))  # creates its tensors, which are made lazily
     return scaler
 
 
@@ -70,13 +73,13 @@ def suit_device(spec: GeneratorSpec, device: str = "auto") -> GeneratorSpec:
     """
     if not isinstance(spec, TrainSpec) or spec.precision == "float32":
         return spec
-    where, precision = devices.find_device(device).type, spec.precision
-    if where != "cuda":
+    device_type, precision = devices.find_device(device).type, spec.precision
+    if device_type != "cuda":
         precision = "float32"
     elif precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         precision = "fp16"
     if precision != spec.precision:
         progress.say(
-            f"training in {precision}: this device ({where}) is not fast at {spec.precision}"
+            f"training in {precision}: this device ({device_type}) is not fast at {spec.precision}"
         )
     return spec.model_copy(update={"precision": precision})

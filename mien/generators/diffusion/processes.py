@@ -107,12 +107,12 @@ def join_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
         return
 
     # A GPU for each process
-    where = devices.find_device(device)
-    if where.type == "mps":
+    torch_device = devices.find_device(device)
+    if torch_device.type == "mps":
         raise UsageError(
             "several processes need a CPU or NVIDIA GPUs, and the device is mps; use --device cpu"
         )
-    if where.type == "cuda":
+    if torch_device.type == "cuda":
         local, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= cards:
             raise UsageError(
@@ -123,7 +123,7 @@ def join_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
 
     # Only the first process prints
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=PROCESS_TIMEOUT
+        "cpu:gloo,cuda:nccl" if torch_device.type == "cuda" else "gloo", timeout=PROCESS_TIMEOUT
     )
     group = ProcessGroup(dist.get_rank(), dist.get_world_size())
     try:

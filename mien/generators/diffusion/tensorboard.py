@@ -36,9 +36,9 @@ class TensorBoardLog:
         """Log the losses at each noise level after one step: rows of `heldout.LEVEL_COLUMNS`."""
         if self.writer is None:
             return
-        for _, images_seen, _, level, train, held_out in rows:
-            self.writer.add_scalar(f"level {level:.2g}/train", train, int(images_seen))
-            self.writer.add_scalar(f"level {level:.2g}/held out", held_out, int(images_seen))
+        for _, images_seen, _, noise_level, train, held_out in rows:
+            self.writer.add_scalar(f"level {noise_level:.2g}/train", train, int(images_seen))
+            self.writer.add_scalar(f"level {noise_level:.2g}/held out", held_out, int(images_seen))
 
 
 @contextmanager

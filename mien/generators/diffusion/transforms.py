@@ -35,14 +35,14 @@ def draw(count: int, mirror: bool, chance: float, rng: torch.Generator) -> Float
     With `mirror`, an image is mirrored with probability 1/2; each other move happens with
     probability `chance`.
     """
-    where = rng.device
-    flips = (torch.rand(count, device=where, generator=rng) < 0.5).float() * float(mirror)
+    torch_device = rng.device
+    flips = (torch.rand(count, device=torch_device, generator=rng) < 0.5).float() * float(mirror)
     if chance == 0:
         return F.pad(flips[:, None], (0, len(MOVES) - 1))
-    sizes = torch.randn(count, len(MOVES), device=where, generator=rng)
-    turns = 2 * torch.rand(count, device=where, generator=rng) - 1
+    sizes = torch.randn(count, len(MOVES), device=torch_device, generator=rng)
+    turns = 2 * torch.rand(count, device=torch_device, generator=rng) - 1
     sizes[:, MOVES.index("turn")] = turns
-    happens = torch.rand(count, len(MOVES), device=where, generator=rng) < chance
+    happens = torch.rand(count, len(MOVES), device=torch_device, generator=rng) < chance
     augmentations = sizes * happens
     augmentations[:, 0] = flips
     return augmentations

@@ -77,9 +77,9 @@ class UNet(nn.Module):
             *((last - k, blocks) for k, blocks in enumerate(self.up)),
         ]
         for level, blocks in order if self.dropout > 0 else ():
-            side = self.patch * 2**level
+            factor = self.patch * 2**level
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
-                shape = (count, block.width, height // side, width // side)
+                shape = (count, block.width, height // factor, width // factor)
                 mask = torch.empty(shape, dtype=torch.bool, device=rng.device)
                 masks.append(mask.bernoulli_(1 - self.dropout, generator=rng))
         return masks

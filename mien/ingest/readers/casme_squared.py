@@ -144,10 +144,10 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     codes, subjects, videos = _read_workbook(sheet, parse_page(spec.sheet))
 
     # Read the rows of the part that is asked for, each as a clip.
-    all_rows, notes, skipped = select_clip_rows(codes)
+    clip_rows, notes, skipped = select_clip_rows(codes)
     rows = [
         (line, values)
-        for line, values in all_rows
+        for line, values in clip_rows
         if part == "all" or _parse_kind(values) in (part, "")
     ]
     clips, row_faults, read = read_clips(
@@ -182,7 +182,7 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
     # Account for the rows of the other part.
     read_lines = {line for line, _ in rows}
     other_rows = tuple(
-        f"{sheet.name}, row {line}" for line, _ in all_rows if line not in read_lines
+        f"{sheet.name}, row {line}" for line, _ in clip_rows if line not in read_lines
     )
     if other_rows:
         message = f"rows of the part that was not read, left out: {len(other_rows)}"
@@ -200,15 +200,15 @@ def _read_workbook(
     sheet: Path, page_name: str | None
 ) -> tuple[SheetTable, dict[str, str], dict[str, str]]:
     """Return the page of codes, the subject by its number, and the video code by its name."""
-    all_pages = read_pages(sheet)
+    pages = read_pages(sheet)
 
     # The pages of naming rules are called ...rule1 and ...rule2, or are the second and third.
     rule_pages = [
-        next((page for page in all_pages if page.title.lower().endswith(f"rule{n}")), None)
+        next((page for page in pages if page.title.lower().endswith(f"rule{n}")), None)
         for n in (1, 2)
     ]
     rules = [
-        page.cells if page else all_pages[position].cells if len(all_pages) > position else []
+        page.cells if page else pages[position].cells if len(pages) > position else []
         for position, page in enumerate(rule_pages, 1)
     ]
 
@@ -233,7 +233,7 @@ def _read_workbook(
             "workbook"
         )
     return (
-        _find_codes(sheet, [page for page in all_pages if page not in rule_pages], page_name),
+        _find_codes(sheet, [page for page in pages if page not in rule_pages], page_name),
         subjects,
         videos,
     )

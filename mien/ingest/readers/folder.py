@@ -270,13 +270,13 @@ def _check_inside(name: str, line: int, table: Path) -> str:
     """Return a file name with '/' between its parts; raises DataError if it leads out of the
     folder.
     """
-    parts = [part for part in name.replace("\\", "/").split("/") if part != "."]
-    if not parts or "" in parts or ".." in parts or ":" in parts[0]:
+    components = [component for component in name.replace("\\", "/").split("/") if component != "."]
+    if not components or "" in components or ".." in components or ":" in components[0]:
         raise DataError(
             f"{table}, row {line}: a file name must lead to a file inside the folder, and is "
             f"'{name}'; correct the row"
         )
-    return "/".join(parts)
+    return "/".join(components)
 
 
 def _select_rows(

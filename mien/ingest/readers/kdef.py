@@ -97,12 +97,12 @@ def scan(root: Path, spec: IngestSpec) -> Listing:
         )
         for image in selected
     ]
-    all_findings = [
+    reported = [
         *findings,
         *stray,
         *report_incomplete_release(len(matched), KDEF_RELEASED_IMAGES, "images"),
     ]
-    return make_listing(root, rows, all_findings, spec, READER, part=part)
+    return make_listing(root, rows, reported, spec, READER, part=part)
 
 
 def recognise(look: FolderGlance) -> str | None:

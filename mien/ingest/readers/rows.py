@@ -106,25 +106,25 @@ def make_listing(
     )
 
     # Report what was left out, and what looks wrong.
-    all_findings = [*findings, *contradictions, *unlabelled]
+    reported = [*findings, *contradictions, *unlabelled]
     if repeated:
         message = (
             f"images that occur more than once under one name, the first was used: {len(repeated)}"
         )
-        all_findings.append(
+        reported.append(
             Finding(
                 "warning", "repeated image", list_some(repeated), message, pictures=tuple(repeated)
             )
         )
-    all_findings += report_other_folders(table)
+    reported += report_other_folders(table)
     if not any(table["subject"]):
         message = "this set has no subjects, so no result on it can be subject-independent"
-        all_findings.append(Finding("warning", "no subjects", ".", message))
+        reported.append(Finding("warning", "no subjects", ".", message))
     return Listing(
         root,
         table,
         tuple(annotations),
-        tuple(all_findings),
+        tuple(reported),
         about.licence,
         part,
         unpack,
