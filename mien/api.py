@@ -373,9 +373,9 @@ def generate_faces(
 ) -> StoredFaces:
     """Return a synthetic database with exact counts per class: `mien generate`.
 
-    `counts` is like (as many as the training set has), preprint, each:N (N per class), balanced:N
-    (N in all), or happiness=100,fear=50. Every class that the generator knows must have images,
-    unless it is given 0, or `only` comes first: only,happiness=100.
+    `counts` is like (as many as the training set has), like*N (N times as many), preprint, each:N
+    (N per class), balanced:N (N in all), or happiness=100,fear=50. Every class that the generator
+    knows must have images, unless it is given 0, or `only` comes first: only,happiness=100.
     """
     home = _find_store(store, generator)
     trained = home.run(generator.name if isinstance(generator, Run) else generator)

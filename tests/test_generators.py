@@ -926,10 +926,23 @@ def test_counts_are_read():
     assert counts("like") == dict.fromkeys(CLASSES, 4)
 
 
+def test_counts_times_a_number_are_rounded_and_keep_every_class():
+    def read(text: str) -> dict[str, int]:
+        seen = {"fear": 1, "others": 5, "sadness": 20}
+        return parse_counts(text, lambda name: {**seen, "fear": len(name or "1")}, [*seen])
+
+    assert read("like*2") == {"fear": 2, "others": 10, "sadness": 40}
+    assert read("like*0.5") == {"fear": 1, "others": 3, "sadness": 10}
+    assert read("like * 0.01") == {"fear": 1, "others": 1, "sadness": 1}
+    assert read("like*1.1") == {"fear": 1, "others": 6, "sadness": 22}
+    assert read("like:twelve*10,others=0") == {"fear": 60, "sadness": 200}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("like,happiness=40", dict.fromkeys(CLASSES, 4) | {"happiness": 40}),
+        ("like*2.5,happiness=40", dict.fromkeys(CLASSES, 10) | {"happiness": 40}),
         (
             "like:abc , sadness = 2,others=1",
             dict.fromkeys(CLASSES, 3) | {"sadness": 2, "others": 1},
@@ -1058,6 +1071,13 @@ def test_counts_that_cannot_be_shared_equally_are_told(
         ("like,fear=1,fear=2", "each once"),
         ("only,fear=0", "ask for none"),
         ("like,", "must be 'preprint'"),
+        ("like*", "'' must be a number above 0, such as 2 or 0.5"),
+        ("like*0.0", "'0.0' must be a number above 0"),
+        ("like*-2", "'-2' must be a number above 0"),
+        ("like*two", "'two' must be a number above 0"),
+        (f"like*{'9' * 5000}", r"'999999999999\.\.\.' must be a number above 0"),
+        ("like:*2", "must be 'preprint'"),
+        ("preprint*2", "must be 'preprint'"),
         ("fear=0", "ask for none"),
         ("fear=2,like", "must be 'preprint'"),
         (

@@ -183,6 +183,8 @@ def test_counts_follow_the_study(store: Store):
         ("only,fear=3,surprise=2", 5),
         ("like", 48),
         ("like,fear=2", 38),
+        ("like*2", 96),
+        ("like*0.25,fear=2", 11),
     ):
         spec = resolve(table(settings=FOUR_SETTINGS, counts=text), store)
         assert [sum(one.generate.counts.values()) for one in list_databases(spec, store)] == [
@@ -622,13 +624,13 @@ def test_a_study_is_read_with_its_own_and_common_settings(tmp_path: Path, store:
         (
             '["real_to_real"]',
             '["both_to_real"]\ncounts = "anything"',
-            "'preprint', 'like', 'each:N'",
+            "'preprint', 'like', 'like.N'",
         ),
         ('["real_to_real"]', '["both_to_real"]\ncounts = "balanced:3"', "give balanced:4 or more"),
         (
             '["real_to_real"]',
             '["both_to_real"]\ncounts = "like:blobs"',
-            "must be 'like' in a study",
+            "must be 'like' or 'like.N' in a study",
         ),
         (
             '["real_to_real"]',

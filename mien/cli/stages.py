@@ -535,10 +535,11 @@ def generate(
         str,
         typer.Option(
             help="The number of images per class: like (as many as the generator was trained "
-            "on) or like:DATASET; preprint; each:N (N images of each class); balanced:N (N images "
-            "in total, in equal shares); or happiness=100,fear=50. Single classes may follow, as "
-            "in like,happiness=40. Every class that the generator knows must have images, unless "
-            "it is given 0, or only comes first: only,happiness=100."
+            "on) or like:DATASET; like*N (N times as many, such as like*2 or like*0.5); preprint; "
+            "each:N (N images of each class); balanced:N (N images in total, in equal shares); or "
+            "happiness=100,fear=50. Single classes may follow, as in like,happiness=40. Every "
+            "class that the generator knows must have images, unless it is given 0, or only comes "
+            "first: only,happiness=100."
         ),
     ] = "like",
     steps: Annotated[

@@ -1,6 +1,9 @@
 """Counts: images per class of a database, as written on the command line."""
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 
 from mien.errors import UsageError
 from mien.faces import EMOTIONS
@@ -11,7 +14,8 @@ from mien.runs.spec import suggest
 MAX_DIGITS = 12  # the longest number that is read: more images than any database has
 
 FORMS = (
-    "'preprint', 'like', 'like:DATASET', 'each:N' (N per class), 'balanced:N' (N in all), "
+    "'preprint', 'like', 'like:DATASET', 'like*N' (N times as many), 'each:N' (N per class), "
+    "'balanced:N' (N in all), "
     "'only,happiness=100' (no other class), or emotions, each once, as in 'happiness=100,fear=50'"
 )
 
@@ -30,6 +34,8 @@ def parse_counts(
     - `preprint`: Table 2 of the preprint
     - `like`: the counts of the faces that the generator was trained on, `count_faces("")`
     - `like:DATASET`: the counts of a dataset, `count_faces("DATASET")`
+    - `like*N`, `like:DATASET*N`: N times as many, rounded, but one image of each class or more;
+      N is a number such as 2 or 0.5
     - `each:N`: N images of each of `classes`
     - `balanced:N`: N images in all, shared equally over `classes`; a remainder goes to the first
     - `happiness=100,fear=50`: the counts of single emotions. After one of the other forms it
@@ -42,10 +48,12 @@ def parse_counts(
     """
     # What the text says, class by class
     base, changes = _split_terms(text)
+    rule, times, factor = (part.strip() for part in base.partition("*"))
     if base == "preprint":
         counts = dict(TABLE_2)
-    elif base == "like" or base.removeprefix("like:") not in ("", base):
-        counts = count_faces(base.removeprefix("like").removeprefix(":"))
+    elif rule == "like" or rule.removeprefix("like:") not in ("", rule):
+        counts = count_faces(rule.removeprefix("like").removeprefix(":"))
+        counts = _multiply(counts, factor, text) if times else counts
     elif base.startswith("each:"):
         counts = dict.fromkeys(classes, _parse_number(base.removeprefix("each:"), text, 1))
     elif base.startswith("balanced:"):
@@ -81,6 +89,21 @@ def _split_terms(text: str) -> tuple[str, dict[str, int]]:
         else:
             changes[name] = _parse_number(number, text, 0)
     return base, changes
+
+
+def _multiply(counts: Mapping[str, int], factor: str, text: str) -> dict[str, int]:
+    """Return the counts times a factor, rounded, and at least 1 where there was an image."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", factor) or not Fraction(factor):
+        factor = factor if len(factor) <= 2 * MAX_DIGITS else f"{factor[:MAX_DIGITS]}..."
+        raise UsageError(
+            f"counts '{text[:100]}': '{factor}' must be a number above 0, such as 2 or 0.5, with "
+            "up to six digits before and after the point"
+        )
+    half = Fraction(1, 2)
+    return {
+        name: max(1, math.floor(count * Fraction(factor) + half)) if count else 0
+        for name, count in counts.items()
+    }
 
 
 def _share_equally(total: int, classes: Sequence[str], text: str) -> dict[str, int]:

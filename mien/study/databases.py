@@ -187,8 +187,8 @@ def _resolve_counts(
     def count_like(name: str) -> dict[str, int]:
         if name:
             raise UsageError(
-                "counts must be 'like' in a study, for as many as the training side has; given: "
-                f"'like:{name}'"
+                "counts must be 'like' or 'like*N' in a study, for as many as the training side "
+                f"has, or N times as many; given: 'like:{name}'"
             )
         return dict(on_side)
 
@@ -198,7 +198,8 @@ def _resolve_counts(
     except UsageError as error:
         message = str(error).replace(" 'like:DATASET',", "")
         raise SpecError(
-            f"{where}: {message}. 'like' is as many of each class as the training side has"
+            f"{where}: {message}. 'like' is as many of each class as the training side has, "
+            "and 'like*2' twice as many"
         ) from None
     return {name: count for name, count in counts.items() if name in on_side}
 

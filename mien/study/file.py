@@ -87,7 +87,8 @@ class StudyFile(Strict):
     inputs.INPUTS, and `clips`, `until` and `flow` as in a PreprocessSpec.
 
     [generator] is a `preset` with changes, [generate] says how images are drawn from it, and
-    `counts` how many: like (as many as the training side has), preprint, each:N (N per class),
+    `counts` how many: like (as many as the training side has), like*N (N times as many, such as
+    like*2 or like*0.5), preprint, each:N (N per class),
     balanced:N (N in total, shared equally), or happiness=100,fear=50, which after one of the others
     changes single classes: like,happiness=40. Every class on the training side must have images,
     unless it is given 0, or `only` comes first: only,happiness=100. `controls` are the baselines
