@@ -18,7 +18,9 @@ from mien.classifiers.predict import forward, predict_classes, start_network
 from mien.classifiers.specs import ClassifierSpec, select_networks
 from mien.errors import SpecError
 from mien.runs.store import Store
-from mien.study.file import resolve
+from mien.study.file import read_study_fields, resolve
+from mien.study.results import StudyResults
+from mien.study.run import run_study
 
 VIT, COATNET, CONVNEXT = "vit_tiny_patch16_224", "coatnet_nano_rw_224", "convnext_atto"
 REAL_WEIGHTS = (
@@ -58,6 +60,25 @@ def test_a_size_that_a_network_cannot_take_is_refused_with_the_nearest_ones(
 ):
     with pytest.raises(SpecError, match=rf"{name}: size must .* {size} is not .*; choose {near}$"):
         pretrained.check_all({name: make_spec(name, size)})
+
+
+def test_a_transformer_a_hybrid_and_a_convolutional_network_are_compared_in_one_study(
+    tmp_path: Path,
+):
+    store, path = Store(tmp_path / "store"), tmp_path / "three.toml"
+    apexes(store, "a")
+    fields = table(
+        name="three",
+        classifiers=[VIT, COATNET, CONVNEXT],
+        classifier={"weights": "none", "size": 48, "epochs": 1, "batch": 4},
+        trials=1,
+    ).model_dump(exclude_defaults=True)
+    with pytest.raises(SpecError, match=rf"{COATNET}, plain: size must .* choose 32 or 64"):
+        read_study_fields(fields, store, path)
+    fields["classifier"][COATNET] = {"size": 32}
+    run_study(read_study_fields(fields, store, path), store, device="cpu")
+    cells = StudyResults("three", store).cells
+    assert [cell.whole for cell in cells] == [True] * 6  # by image and by clip
 
 
 # Weights whose position embeddings are of another size

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mien import published
 from mien.pages.tables import EMPTY_CELL, LOW_MARK, ReportTable, TableCell, TableRow, make_row
@@ -214,57 +214,105 @@ def _make_recall_entry(share: float) -> TableCell:
     return TableCell(format_score(share, "accuracy"), share=float(share))
 
 
-def make_dataset_tables(study: StudyResults) -> list[ReportTable]:
-    """Return accuracy and UF1 on the real faces of each dataset, or [] if there is only one."""
+@dataclass(frozen=True)
+class DatasetScores:
+    """The scores of one setting, classifier and ablation, or of a control, on one dataset.
+
+    `cell` is the whole cell, `part` the same restricted to the dataset, and `by` its printed name.
+    """
+
+    cell: ResultCell
+    part: ResultCell
+    dataset: str
+    by: str
+
+
+def list_dataset_scores(study: StudyResults) -> list[DatasetScores]:
+    """Return the scores on the real faces of each dataset, or [] if there is only one dataset.
+
+    They are by clip where clips are scored. The answers of all folds are pooled first, and scores
+    are means over trials. For each setting there are its complete cells, and then the constant
+    answer, which is that of each dataset.
+    """
     level = study.levels[-1]
-    real = [name for name in study.settings if study.plan.settings[name].test == "real"]
-    cells = [cell for cell in study.cells if cell.level == level and cell.setting in real]
-    if len(study.datasets) < 2 or not cells:
+    if len(study.datasets) < 2:
+        return []
+    found = []
+    for setting in study.settings:
+        cells = [
+            cell
+            for cell in study.cells
+            if (cell.setting, cell.level) == (setting, level) and cell.whole
+        ]
+        if study.plan.settings[setting].test != "real" or not cells:
+            continue
+        for cell in cells:
+            for name in study.datasets:
+                part = study.restrict_to_dataset(cell, name)
+                if part is not None:
+                    found.append(DatasetScores(cell, part, name, format_cell_name(study, cell)))
+        constant = [
+            (name, part.commonest)
+            for name in study.datasets
+            if (part := study.restrict_to_dataset(cells[0], name)) is not None
+        ]
+        found += [
+            DatasetScores(cells[0].commonest, part, name, "constant answer")
+            for name, part in constant
+        ]
+    return found
+
+
+def make_dataset_tables(study: StudyResults) -> list[ReportTable]:
+    """Return accuracy, UF1 and UAR on the real faces of each dataset, or [] if there is only one.
+
+    A column is one dataset, with the number of its tested clips or images and people.
+    """
+    scores = list_dataset_scores(study)
+    if not scores:
         return []
 
-    # A column per dataset, with the number of its images
-    sizes = {
-        name: len(study.faces.index[study.faces.index["dataset"] == name])
-        for name in study.datasets
-    }
-    head = (
-        "train → test",
-        *(f"{name} ({quantify(number, 'image')})" for name, number in sizes.items()),
-    )
+    # A column per tested dataset, with what a trial tests of it
+    sizes = {one.dataset: format_test_size(replace(one.part, clips=0)) for one in scores}
+    head = ("train → test", *(f"{name} ({size})" for name, size in sizes.items()))
     unseen = (
         "which was held out of training"
         if study.protocol == "dataset"
         else "other parts of which were trained on"
     )
     note = (
-        f"Each column is tested on one dataset, {unseen}; means over trials, with sd (n - 1) and "
-        "number."
+        f"Each column is tested on one dataset, {unseen}. Answers are pooled over folds before any "
+        "ratio is formed. Numbers are means over trials, with sd (n - 1) and number, and the 95 % "
+        "interval over the people of the dataset. UF1 and UAR leave out classes that a dataset "
+        "does not have. The constant answer is the commonest class of each dataset."
     )
 
     # A table per measure
     sheets = []
-    for metric, title in (("accuracy", "Accuracy in per cent"), ("uf1", "UF1")):
+    for metric, title in (("accuracy", "Accuracy in per cent"), ("uf1", "UF1"), ("uar", "UAR")):
         rows: list[TableRow] = []
-        for setting in real:
-            of_setting = [cell for cell in cells if cell.setting == setting]
-            rows += [make_row(find_setting(setting).label, kind="group")] if of_setting else []
-            rows += [
-                make_row(format_cell_name(study, cell), *_make_dataset_entries(study, cell, metric))
-                for cell in of_setting
-            ]
-        sheets.append(
-            ReportTable(f"{title} of each dataset, by {level[:-1]}", head, tuple(rows), note)
-        )
+        for setting in dict.fromkeys(one.cell.setting for one in scores):
+            of_setting = [one for one in scores if one.cell.setting == setting]
+            rows.append(make_row(find_setting(setting).label, kind="group"))
+            for by in dict.fromkeys(one.by for one in of_setting):
+                parts = {one.dataset: one.part for one in of_setting if one.by == by}
+                kind = "control" if by == "constant answer" else ""
+                entries = [_make_dataset_entry(parts.get(name), metric) for name in sizes]
+                rows.append(make_row(by, *entries, kind=kind))
+        level = study.levels[-1][:-1]
+        sheets.append(ReportTable(f"{title} of each dataset, by {level}", head, tuple(rows), note))
     return sheets
 
 
-def _make_dataset_entries(study: StudyResults, cell: ResultCell, metric: str) -> list[TableCell]:
-    return [
-        make_control_entry(study.restrict_to_dataset(cell, name), metric)
-        if cell.whole
-        else EMPTY_ENTRY
-        for name in study.datasets
-    ]
+def _make_dataset_entry(part: ResultCell | None, metric: str) -> TableCell:
+    """Return the score of a cell on one dataset, with its spread and interval."""
+    if part is None:
+        return EMPTY_ENTRY
+    entry, bounds = make_control_entry(part, metric), part.estimate_interval(metric)
+    if bounds is None or math.isnan(bounds.low) or part.control == "constant":
+        return entry
+    interval = f" [{format_score(bounds.low, metric)}, {format_score(bounds.high, metric)}]"
+    return replace(entry, small=entry.small + interval)
 
 
 def compare_studies(studies: list[StudyResults]) -> ReportTable:

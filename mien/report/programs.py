@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mien.report.comparison import METRICS
+from mien.report.comparison import METRICS, list_dataset_scores
 from mien.report.units import list_unit_csv_rows
 from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
@@ -15,6 +15,7 @@ from mien.study.settings import find_setting
 CSV_COLUMNS: tuple[str, ...] = (
     "study", "protocol", "source", "setting", "train", "test", "classifier", "ablation",
     "control", "trial", "fold", "level", "metric", "value", "sd", "low", "high", "n", "run",
+    "dataset",
 )  # fmt: skip
 
 
@@ -24,7 +25,8 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
     They are the records of trials, the scores pooled over folds, the means over trials with
     intervals, and the published numbers. Values are shares, 0 to 1. `fold` is "all" where
     folds are pooled; `trial` counts from 1, and is "mean" for means over trials, with `sd` (n - 1)
-    and the 95 % interval over subjects.
+    and the 95 % interval over subjects. `dataset` is empty, or names the dataset of which the
+    answers are scored, in means of studies of several datasets.
     """
     # The records of each trial and fold
     same = {"study": study.title, "protocol": study.protocol}
@@ -71,6 +73,21 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
         if cell.published is not None and cell.level == "images":
             value = {"metric": "accuracy", "value": round(cell.published / 100, 6)}
             yield {**fields, "source": "published", "trial": "mean", **value}
+
+    # The means on each dataset
+    for one in list_dataset_scores(study):
+        sources = study.plan.settings[one.cell.setting]
+        for metric in METRICS:
+            summary, bounds = one.part.summarise(metric), one.part.estimate_interval(metric)
+            if summary is not None and bounds is not None:
+                yield {
+                    **same, "source": "mean", "setting": one.cell.setting, "train": sources.train,
+                    "test": sources.test, "classifier": one.part.classifier,
+                    "ablation": one.part.ablation, "control": one.part.control, "trial": "mean",
+                    "fold": "all", "level": one.part.level, "metric": metric,
+                    "value": summary.mean, "sd": summary.sd, "low": bounds.low,
+                    "high": bounds.high, "n": one.part.n, "dataset": one.dataset,
+                }  # fmt: skip
 
 
 def _list_record_rows(

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from mien.pages.tables import EMPTY_CELL, LOW_MARK
 from mien.report.chosen_epochs import describe_inflation
-from mien.report.comparison import METRICS
+from mien.report.comparison import METRICS, list_dataset_scores
 from mien.report.conclusions import draw_conclusions
 from mien.report.sentences import NOTICES, copy_alarms
 from mien.report.units import explain_unit_table, make_unit_table
@@ -89,12 +89,45 @@ def print_table(study: str, store: Store) -> None:
             out.print(format_plain_value(f"{one.asked} {one.sentence}"), soft_wrap=True)
         return
     out.print(make_terminal_table(study, store))
+    if by_dataset := make_terminal_dataset_table(loaded):
+        out.print(by_dataset)
     for text in [
         *(f"Leak alarm: {text}" for text in copy_alarms(loaded)),
         *describe_inflation(loaded),
         *(f"{one.asked} {one.sentence}" for one in draw_conclusions([loaded])),
     ]:
         out.print(format_plain_value(text), soft_wrap=True)
+
+
+def make_terminal_dataset_table(study: StudyResults) -> Table | None:
+    """Return the scores on each dataset for the terminal, or None if there is only one dataset."""
+    scores = list_dataset_scores(study)
+    if not scores:
+        return None
+    level = study.levels[-1]
+    table = Table(
+        title=f"each dataset, by {level[:-1]}", title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
+    for name in ("train → test", "by", "dataset", f"n {level}", "people"):
+        table.add_column(name, justify="right" if name in ("people", f"n {level}") else "left")
+    for name in METRICS:
+        table.add_column({"uf1": "UF1", "uar": "UAR"}.get(name, name), justify="right")
+
+    # A row per cell and dataset; names are repeated only where they change
+    last = ("", "")
+    for one in scores:
+        setting = find_setting(one.cell.setting).label
+        texts = [
+            setting if setting != last[0] else "",
+            format_plain_value(one.by) if (setting, one.by) != last else "",
+            format_plain_value(one.dataset),
+            f"{one.part.n:,}",
+            f"{one.part.subjects:,}" if one.part.subjects else EMPTY_CELL,
+        ]
+        style = "dim" if one.part.control == "constant" else ""
+        table.add_row(*texts, *_format_brief(one.part), style=style)
+        last = (setting, one.by)
+    return table
 
 
 def make_terminal_unit_table(study: StudyResults) -> Table:

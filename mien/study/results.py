@@ -474,13 +474,18 @@ class StudyResults:
             "" if CONTROLS[control.control].baseline else f" ({classifier})"
         )
 
-    def restrict_to_dataset(self, cell: ResultCell, dataset: str) -> ResultCell:
-        """Return a complete cell of tests on real faces, restricted to one dataset."""
+    def restrict_to_dataset(self, cell: ResultCell, dataset: str) -> ResultCell | None:
+        """Return a complete cell of tests on real faces, restricted to one dataset.
+
+        It is None if no face of the dataset is tested.
+        """
         index = self.faces.index
         column = OWNER_COLUMNS[cell.grouped]
         dataset_units = set(index.loc[index["dataset"] == dataset, column])
         in_dataset = np.array([unit in dataset_units for unit in cell.units], dtype=bool)
         counts = cell.counts[:, in_dataset]
+        if not counts.any():
+            return None
         trials = tuple(
             metrics.score(by_group.sum(axis=0, dtype=np.int64), self.classes) for by_group in counts
         )
