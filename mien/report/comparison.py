@@ -237,6 +237,8 @@ def list_dataset_scores(study: StudyResults) -> list[DatasetScores]:
     level = study.levels[-1]
     if len(study.datasets) < 2:
         return []
+
+    # The cells of each setting on each dataset, then the constant answer
     found = []
     for setting in study.settings:
         cells = [
