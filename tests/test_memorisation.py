@@ -341,8 +341,8 @@ def brute(asked: np.ndarray, train: np.ndarray) -> np.ndarray:
     """All distances of softened images, over all fifty ways to lay one on the other."""
     known, best = search.normalise_inside(train), np.full((len(asked), len(train)), np.inf)
     for seen in (asked, np.ascontiguousarray(asked[:, :, ::-1])):
-        for down in range(-search.MATCH_MOVE_PIXELS, search.MATCH_MOVE_PIXELS + 1):
-            for right in range(-search.MATCH_MOVE_PIXELS, search.MATCH_MOVE_PIXELS + 1):
+        for down in range(-search.MATCH_SHIFT_PIXELS, search.MATCH_SHIFT_PIXELS + 1):
+            for right in range(-search.MATCH_SHIFT_PIXELS, search.MATCH_SHIFT_PIXELS + 1):
                 moved = search.normalise_inside(seen, down, right)
                 best = np.minimum(best, np.sqrt(np.maximum(2 - 2 * moved @ known.T, 0)))
     return best

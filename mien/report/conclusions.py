@@ -93,7 +93,12 @@ def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
     held_out = [study for study in studies if study.protocol in HELD_OUT_PROTOCOLS]
     by_frame = [study for study in studies if study.protocol == "frame"]
     askers = (_ask_if_synthetic_helps, _ask_if_more_than_copies, _ask_if_above_controls)
-    conclusions = [one for ask in askers for study in held_out or studies[:1] for one in ask(study)]
+    conclusions = [
+        conclusion
+        for ask in askers
+        for study in held_out or studies[:1]
+        for conclusion in ask(study)
+    ]
     return [*conclusions, *_ask_about_random_splits(by_frame, held_out), *of_units]
 
 
@@ -118,8 +123,8 @@ def _ask_if_synthetic_helps(study: StudyResults) -> list[Conclusion]:
         for cell in _list_main_cells(study, "both_to_real")
     ]
     complete = [(cell, base) for cell, base in pairs if base is not None]
-    what = "adding synthetic faces to the real ones"
-    return [_conclude_from_pairs(study, "synthetic", complete, what)]
+    change = "adding synthetic faces to the real ones"
+    return [_conclude_from_pairs(study, "synthetic", complete, change)]
 
 
 def _ask_if_more_than_copies(study: StudyResults) -> list[Conclusion]:
@@ -185,7 +190,7 @@ def _conclude_from_pairs(
     study: StudyResults,
     question: Question,
     pairs: Sequence[tuple[ResultCell, ResultCell]],
-    what: str,
+    change: str,
 ) -> Conclusion:
     """Return whether the first cells of the pairs are better than the second ones."""
     finished = [(ours, theirs) for ours, theirs in pairs if ours.whole and theirs.whole]
@@ -198,7 +203,7 @@ def _conclude_from_pairs(
     answer, reason = decide(gap, p, first)
     lead = {"yes": "Yes: ", "no": "No, it is worse: ", "cannot tell": "Cannot tell: "}[answer]
     sentence = (
-        f"{lead}{what} changes accuracy by {first.level[:-1]} by {format_gap(gap, p)} "
+        f"{lead}{change} changes accuracy by {first.level[:-1]} by {format_gap(gap, p)} "
         f"({_describe_people(study, first)}{reason})."
     )
 
@@ -340,13 +345,15 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
 
     # A cell is above its controls if it is after Holm's correction for the number of cells
     clear = [
-        one
-        for one, p in zip(margins, correct_by_holm([one.largest_p for one in margins]), strict=True)
-        if one.low > 0 and p < SIGNIFICANT_P
+        margin
+        for margin, p in zip(
+            margins, correct_by_holm([margin.largest_p for margin in margins]), strict=True
+        )
+        if margin.low > 0 and p < SIGNIFICANT_P
     ]
-    best = max(clear or margins, key=lambda one: (one.low, one.gap.value))
+    best = max(clear or margins, key=lambda margin: (margin.low, margin.gap.value))
     enough = best.cell.grouped == "subject" and len(best.cell.units) >= MIN_PEOPLE
-    certain = enough and all(one.high <= 0 for one in margins)
+    certain = enough and all(margin.high <= 0 for margin in margins)
     answer: Answer = "yes" if clear else "no" if certain else "cannot tell"
 
     # The sentence: how many are above, and the clearest of them
@@ -367,7 +374,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
     )
     missing = study.missing_controls
     without = [f"without these controls: {', '.join(missing)}"] if missing else []
-    found = Conclusion(
+    conclusion = Conclusion(
         "controls",
         answer,
         sentence,
@@ -378,7 +385,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
         best.cell.grouped,
         study.title,
     )
-    return [found]
+    return [conclusion]
 
 
 def _measure_margin(study: StudyResults, cell: ResultCell) -> _Margin | None:
@@ -390,15 +397,15 @@ def _measure_margin(study: StudyResults, cell: ResultCell) -> _Margin | None:
     if any(not control.whole for _, control in controls):
         return None
     gaps = [(name, *pool_pairs([(cell, control)])) for name, control in controls]
-    name, gap, p = min(gaps, key=lambda one: (one[1].value, _or_value(one[1])))
-    ps = [one for _, _, one in gaps]
+    name, gap, p = min(gaps, key=lambda entry: (entry[1].value, _or_value(entry[1])))
+    ps = [control_p for _, _, control_p in gaps]
     return _Margin(
         cell,
         name,
         gap,
         p,
-        low=min(_or_value(one) for _, one, _ in gaps),
-        high=min(one.high for _, one, _ in gaps),
+        low=min(_or_value(control_gap) for _, control_gap, _ in gaps),
+        high=min(control_gap.high for _, control_gap, _ in gaps),
         largest_p=math.nan if any(map(math.isnan, ps)) else max(ps),
     )
 
@@ -457,12 +464,12 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
     # The difference; people are the same in both studies unless few folds are tested
     gap, _ = pool_pairs(shared)
     held = float(np.mean([pair[1].average_trials("accuracy") for pair in shared]))
-    people = min((pair[side] for pair in shared for side in (0, 1)), key=lambda one: len(one.units))
+    people = min((cell for pair in shared for cell in pair), key=lambda cell: len(cell.units))
     few = people.grouped != "subject" or len(people.units) < MIN_PEOPLE
-    told = not few and (gap.low > 0 or gap.high < 0)
-    answer: Answer = "cannot tell" if not told else "yes" if gap.low > 0 else "no"
+    is_clear = not few and (gap.low > 0 or gap.high < 0)
+    answer: Answer = "cannot tell" if not is_clear else "yes" if gap.low > 0 else "no"
     lead = {"yes": "Yes: ", "no": "No: ", "cannot tell": "Cannot tell: "}[answer]
-    reason = "" if told else decide(gap, math.nan, people)[1]
+    reason = "" if is_clear else decide(gap, math.nan, people)[1]
     sentence = (
         f"{lead}{alone} by image and {_describe_people(other, shared[0][1])} "
         f"{format_score(held, 'accuracy')} %, a difference of {format_points(gap)}"
@@ -512,18 +519,20 @@ def _ask_if_units_are_recognised(study: StudyResults) -> Conclusion:
         return _leave_open(study, "units", "no network has all of its trials and controls yet")
 
     # A network is above its controls if it is after Holm's correction for the number of networks
-    ps = correct_by_holm([one.largest_p for one in margins])
-    enough = all(one.cell.grouped == "subject" and one.cell.groups >= MIN_PEOPLE for one in margins)
+    ps = correct_by_holm([margin.largest_p for margin in margins])
+    enough = all(
+        margin.cell.grouped == "subject" and margin.cell.groups >= MIN_PEOPLE for margin in margins
+    )
     clear = [
-        one
-        for one, p in zip(margins, ps, strict=True)
-        if enough and one.gap.low > 0 and p < SIGNIFICANT_P
+        margin
+        for margin, p in zip(margins, ps, strict=True)
+        if enough and margin.gap.low > 0 and p < SIGNIFICANT_P
     ]
-    best = max(clear or margins, key=lambda one: (_or_value(one.gap), one.gap.value))
+    best = max(clear or margins, key=lambda margin: (_or_value(margin.gap), margin.gap.value))
     answer: Answer = "cannot tell"
     if clear:
         answer = "yes"
-    elif enough and all(one.high <= 0 for one in margins):
+    elif enough and all(margin.high <= 0 for margin in margins):
         answer = "no"
 
     # The sentence, with the reason where there is no answer
@@ -549,10 +558,11 @@ def _ask_if_units_are_recognised(study: StudyResults) -> Conclusion:
 
 def _measure_unit_margin(study: StudyResults, cell: UnitCell) -> _UnitMargin | None:
     """Return the smallest difference of a cell from its controls, or None if one is not done."""
-    controls = [one for one in study.unit_controls if one.classifier == cell.classifier]
+    controls = [control for control in study.unit_controls if control.classifier == cell.classifier]
     against = [("always yes", cell.mean_constant, estimate_gap(cell))]
     against += [
-        (CONTROLS[one.control].label, one.mean_f1, estimate_gap(cell, one)) for one in controls
+        (CONTROLS[control.control].label, control.mean_f1, estimate_gap(cell, control))
+        for control in controls
     ]
     measured = [
         (name, score.value, gap)
@@ -561,10 +571,10 @@ def _measure_unit_margin(study: StudyResults, cell: UnitCell) -> _UnitMargin | N
     ]
     if len(measured) < len(against):
         return None
-    name, score, gap = min(measured, key=lambda one: (one[2].value, _or_value(one[2])))
+    name, score, gap = min(measured, key=lambda entry: (entry[2].value, _or_value(entry[2])))
 
     # Draws of people: how often the order of cell and control is the other one
-    draws = [cell.constant_draws, *(one.mean_draws for one in controls)]
+    draws = [cell.constant_draws, *(control.mean_draws for control in controls)]
     ps = [
         math.nan if cell.mean_draws is None or other is None else _count_reversals(
             cell.mean_draws - other
@@ -572,7 +582,9 @@ def _measure_unit_margin(study: StudyResults, cell: UnitCell) -> _UnitMargin | N
         for other in draws
     ]  # fmt: skip
     largest = math.nan if any(map(math.isnan, ps)) else max(ps)
-    return _UnitMargin(cell, name, score, gap, min(one[2].high for one in measured), largest)
+    return _UnitMargin(
+        cell, name, score, gap, min(unit_gap.high for _, _, unit_gap in measured), largest
+    )
 
 
 def _count_reversals(gaps: np.ndarray) -> float:

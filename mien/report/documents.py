@@ -21,11 +21,10 @@ def write_markdown(content: dict[str, Any]) -> str:
         lines += [f"{section['notice']['title']} ({_escape(section['design'])}). "]
         lines += [section["state"], ""]
     lines += ["## What was found", ""] if content["conclusions"] else []
-    for one in content["conclusions"]:
-        basis = "; ".join(text for text in (one.basis, one.design) if text)
-        lines += [
-            f"- **{one.asked}** {_escape(one.sentence)}{f' ({_escape(basis)})' * bool(basis)}"
-        ]
+    for conclusion in content["conclusions"]:
+        basis = "; ".join(text for text in (conclusion.basis, conclusion.design) if text)
+        sentence = _escape(conclusion.sentence)
+        lines += [f"- **{conclusion.asked}** {sentence}{f' ({_escape(basis)})' * bool(basis)}"]
 
     # The tables of all studies, of each study, and those of the preprint
     lines.append("")

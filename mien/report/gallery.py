@@ -25,8 +25,8 @@ def collect_strips(study: StudyResults, real: bool) -> dict[str, Any] | None:
     # The sides: real faces if they may be shown, and those of the first finished database
     sides: dict[str, Faces] = {"real": study.faces} if real else {}
     if study.databases:
-        made = study.databases[0]
-        synthetic = made if real else select_without_copies(made, study.faces)
+        first = study.databases[0]
+        synthetic = first if real else select_without_copies(first, study.faces)
         if synthetic is not None:
             sides["synthetic"] = synthetic
     if not sides:

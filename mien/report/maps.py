@@ -19,7 +19,7 @@ def map_faces(study: StudyResults, store: Store, device: str = "auto") -> FaceMa
     The judge is a small classifier that learns from the real training faces of that fold only; it
     is trained once and kept in the store. The axes are those on which these faces vary most.
     """
-    finished = [one for one in study.plan.databases if store.is_done(one.database)]
+    finished = [record for record in study.plan.databases if store.is_done(record.database)]
     if not finished:
         return None
     database = finished[0]

@@ -184,7 +184,7 @@ def _plot_classifiers(study: StudyResults) -> list[dict[str, Any]]:
     chart for each training set if they are many.
     """
     # The curves of each classifier on each training set: a table per trial
-    found: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for trial in study.trials:
         if trial.control or trial.ablation != study.ablations[0] or trial.run not in study.done:
             continue
@@ -193,16 +193,16 @@ def _plot_classifiers(study: StudyResults) -> list[dict[str, Any]]:
             trained_on = {"both": "real + synthetic"}.get(trial.train, trial.train)
             trained_on += describe_arm(trial.arm)
             name = format_classifier(study, trial.classifier)
-            found.setdefault((name, trained_on), []).append(table.set_index("epoch"))
+            tables.setdefault((name, trained_on), []).append(table.set_index("epoch"))
 
     # One chart for all, or one for each training set
-    sets = dict.fromkeys(trained_on for _, trained_on in found)
-    together = len(found) <= MOST_CURVES
+    sets = dict.fromkeys(trained_on for _, trained_on in tables)
+    together = len(tables) <= MOST_CURVES
     groups = (
-        [list(found)] if together else [[key for key in found if key[1] == one] for one in sets]
+        [list(tables)] if together else [[key for key in tables if key[1] == name] for name in sets]
     )
     return [
-        _plot_classifier_column(study, column, {key: found[key] for key in group}, together)
+        _plot_classifier_column(study, column, {key: tables[key] for key in group}, together)
         for column in CURVE_TEXTS
         for group in groups
         if group
@@ -217,8 +217,8 @@ def _plot_classifier_column(
 ) -> dict[str, Any]:
     """Return the chart of one column of learning curves: its mean over trials, by epoch."""
     curves = {}
-    for (classifier, trained_on), found in tables.items():
-        mean = pd.concat([table[column] for table in found], axis=1).mean(axis=1)
+    for (classifier, trained_on), trial_tables in tables.items():
+        mean = pd.concat([table[column] for table in trial_tables], axis=1).mean(axis=1)
         name = f"{classifier} on {trained_on}" if together else classifier
         curves[name] = _thin(mean.index.to_series(), mean)
 

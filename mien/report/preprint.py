@@ -53,8 +53,8 @@ def _find_run_cells(
     studies: Iterable[StudyResults], protocol: str, setting: str, ablation: str, model: str
 ) -> list[tuple[StudyResults, ResultCell]]:
     """Return those of `_find_cells` that have a finished trial."""
-    found = _find_cells(studies, protocol, setting, ablation, model)
-    return [(study, cell) for study, cell in found if cell.done]
+    cells = _find_cells(studies, protocol, setting, ablation, model)
+    return [(study, cell) for study, cell in cells if cell.done]
 
 
 def count_left_out(studies: list[StudyResults]) -> str:
@@ -218,10 +218,10 @@ def _tabulate_bars(
 ) -> ReportTable:
     """Return the bars of a chart as a table: a row per network and series."""
     rows: list[TableRow] = []
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         rows.append(make_row(name, kind="group"))
         for label, bars in series.items():
-            bar = bars[place]
+            bar = bars[position]
             if bar is not None:
                 spread = "" if math.isnan(bar.sd) else f"± {bar.sd:.2f}"
                 controls = "; ".join(f"{name} {value:.2f}" for name, value in bar.controls.items())

@@ -85,8 +85,10 @@ def print_table(study: str, store: Store) -> None:
     loaded = StudyResults(study, store)
     if loaded.units:
         out.print(make_terminal_unit_table(loaded))
-        for one in draw_conclusions([loaded]):
-            out.print(format_plain_value(f"{one.asked} {one.sentence}"), soft_wrap=True)
+        for conclusion in draw_conclusions([loaded]):
+            out.print(
+                format_plain_value(f"{conclusion.asked} {conclusion.sentence}"), soft_wrap=True
+            )
         return
     out.print(make_terminal_table(study, store))
     if by_dataset := make_terminal_dataset_table(loaded):
@@ -94,7 +96,7 @@ def print_table(study: str, store: Store) -> None:
     for text in [
         *(f"Leak alarm: {text}" for text in copy_alarms(loaded)),
         *describe_inflation(loaded),
-        *(f"{one.asked} {one.sentence}" for one in draw_conclusions([loaded])),
+        *(f"{conclusion.asked} {conclusion.sentence}" for conclusion in draw_conclusions([loaded])),
     ]:
         out.print(format_plain_value(text), soft_wrap=True)
 

@@ -41,8 +41,8 @@ def compare_unit_studies(studies: list[StudyResults]) -> ReportTable | None:
     cells = [{name_unit_cell(study, cell): cell for cell in study.unit_cells} for study in studies]
     rows = []
     for name in dict.fromkeys(name for by_name in cells for name in by_name):
-        found = [by_name.get(name) for by_name in cells]
-        means = [None if cell is None else cell.mean_f1 for cell in found]
+        study_cells = [by_name.get(name) for by_name in cells]
+        means = [None if cell is None else cell.mean_f1 for cell in study_cells]
         entries = [
             TableCell(EMPTY_CELL, hole=True) if mean is None else _make_entry(mean)
             for mean in means
@@ -76,12 +76,12 @@ def explain_unit_table(study: StudyResults) -> str:
     ]
 
     # What is scored, and what the intervals are over
-    whole = next((cell for cell in study.unit_cells if cell.f1), None)
-    scored = "clips" if whole is None else whole.level
+    finished = next((cell for cell in study.unit_cells if cell.f1), None)
+    scored = "clips" if finished is None else finished.level
     spread = (
         ""
-        if whole is None or whole.groups < 2
-        else f", with its 95 % interval over {whole.groups} {whole.grouped}s"
+        if finished is None or finished.groups < 2
+        else f", with its 95 % interval over {finished.groups} {finished.grouped}s"
     )
     return (
         f"n is the number of tested {scored} that show the unit, on any side and at any intensity. "
@@ -118,13 +118,13 @@ def _make_rows(study: StudyResults, cell: UnitCell) -> Iterator[TableRow]:
 
     # A row for each unit, then the mean
     coding = describe_coding(study.faces)
-    for place, unit in enumerate(study.units):
+    for position, unit in enumerate(study.units):
         entries = [
-            _make_entry(cell.f1[place]),
-            format_score(cell.constant[place].value, "f1"),
-            *(_make_brief(control, place) for control in shown),
+            _make_entry(cell.f1[position]),
+            format_score(cell.constant[position].value, "f1"),
+            *(_make_brief(control, position) for control in shown),
         ]
-        yield make_row(f"AU {unit}", str(cell.shown[place]), *entries, coding[unit])
+        yield make_row(f"AU {unit}", str(cell.shown[position]), *entries, coding[unit])
     entries = [
         _make_entry(cell.mean_f1),
         format_score(cell.mean_constant.value, "f1"),
@@ -145,21 +145,21 @@ def list_controls_of(study: StudyResults, cell: UnitCell) -> dict[str, UnitCell]
     }
 
 
-def _make_brief(control: UnitCell | None, place: int | None = None) -> TableCell:
+def _make_brief(control: UnitCell | None, position: int | None = None) -> TableCell:
     """Return the F1 of a unit under a control, or the mean of all units; it may be a hole."""
     if control is None:
         return TableCell("")
     if control.mean_f1 is None:
         return TableCell(EMPTY_CELL, hole=True)
-    found = control.mean_f1 if place is None else control.f1[place]
-    return TableCell(format_score(found.value, "f1"))
+    score = control.mean_f1 if position is None else control.f1[position]
+    return TableCell(format_score(score.value, "f1"))
 
 
-def _make_entry(found: Interval) -> TableCell:
+def _make_entry(score: Interval) -> TableCell:
     """Return a score with its interval."""
-    if math.isnan(found.low):
-        return TableCell(format_score(found.value, "f1"))
-    return TableCell(format_score(found.value, "f1"), f"[{found.low:.3f}, {found.high:.3f}]")
+    if math.isnan(score.low):
+        return TableCell(format_score(score.value, "f1"))
+    return TableCell(format_score(score.value, "f1"), f"[{score.low:.3f}, {score.high:.3f}]")
 
 
 def list_unit_csv_rows(study: StudyResults, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -172,11 +172,11 @@ def list_unit_csv_rows(study: StudyResults, fields: dict[str, Any]) -> Iterator[
             (cell.control, [*cell.f1, cell.mean_f1]),
             *(() if cell.control else [("constant", [*cell.constant, cell.mean_constant])]),
         ):
-            for name, found in zip(names, scores, strict=True):
+            for name, score in zip(names, scores, strict=True):
                 yield {
                     **fields, "source": "mean", "setting": "real_to_real", "train": "real",
                     "test": "real", "classifier": cell.classifier, "ablation": cell.ablation,
                     "control": control, "trial": "mean", "fold": "all", "level": cell.level,
-                    "metric": name, "value": found.value, "low": found.low, "high": found.high,
+                    "metric": name, "value": score.value, "low": score.low, "high": score.high,
                     "n": cell.n,
                 }  # fmt: skip

@@ -44,9 +44,13 @@ def format_score(value: float | None, metric: str) -> str:
     return f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
 
 
-def format_spread(found: Summary, metric: str) -> str:
+def format_spread(summary: Summary, metric: str) -> str:
     """Return the text after a mean: ± sd (number of trials)."""
-    return f"({found.n})" if found.n == 1 else f"± {format_score(found.sd, metric)} ({found.n})"
+    return (
+        f"({summary.n})"
+        if summary.n == 1
+        else f"± {format_score(summary.sd, metric)} ({summary.n})"
+    )
 
 
 def list_missed_controls(study: StudyResults, cell: ResultCell, metric: str) -> str:
@@ -67,9 +71,9 @@ def make_average_entry(cell: ResultCell, mark: str) -> TableCell:
     return TableCell(f"{100 * accuracy.mean:.2f}", format_precise_spread(accuracy), mark)
 
 
-def format_precise_spread(found: Summary) -> str:
+def format_precise_spread(summary: Summary) -> str:
     """Return the text after an accuracy with two decimals, as in the preprint: ± sd (trials)."""
-    return f"± {100 * found.sd:.2f} ({found.n})" if found.n > 1 else f"({found.n})"
+    return f"± {100 * summary.sd:.2f} ({summary.n})" if summary.n > 1 else f"({summary.n})"
 
 
 def get_faces_name(study: StudyResults) -> str:

@@ -54,9 +54,9 @@ def write_report(
 
     # The pages for people
     maps = {
-        study.title: found
+        study.title: face_map
         for study in (loaded if map_faces is not None else [])
-        if map_faces is not None and (found := map_faces(study, store)) is not None
+        if map_faces is not None and (face_map := map_faces(study, store)) is not None
     }
     content = collect_content(loaded, real_faces, maps)
     page = render_html("report.html", content)
@@ -94,13 +94,13 @@ def write_report(
 
 def list_charts(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return all charts that are files in the folder figures, in the order of the page."""
-    own = [
+    study_charts = [
         chart
         for study in content["studies"]
         for chart in [*study["curves"], study["map"]]
         if chart is not None
     ]
-    return [*own, *content["charts"]]
+    return [*study_charts, *content["charts"]]
 
 
 def format_plain_value(text: str) -> Text:

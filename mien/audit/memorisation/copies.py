@@ -1,7 +1,7 @@
 """What counts as a copy, also changed, and which images of a set are copies.
 
 Two pictures are the same if their detail (everything finer than the light on a face) is the same
-after one is moved onto the other. So a copy is found even if it was resized, mirrored, moved by
+after one is shifted onto the other. So a copy is found even if it was resized, mirrored, shifted by
 some pixels, encoded again, or has a little noise.
 """
 
@@ -22,22 +22,22 @@ MIN_COPY_PIXELS = 12  # pixels per side; smaller pictures are copies only if the
 
 SMALL_COPY_PIXELS = 24  # pixels per side; smaller pictures are copies only if almost equal
 
-# pixels, of a picture 48 wide, that are left out on all sides, so that it can move by as many
+# pixels, of a picture 48 wide, that are left out on all sides, so that it can shift by as many
 BORDER_PIXELS = 6
 
-# waves per side that count as light and are removed: brightness moves no finer waves
+# waves per side that count as light and are removed: brightness changes no finer waves
 LIGHT_WAVES = 3
 
 COARSE_WAVES = 8  # waves per side in the coarse pass
 
 FINE_WAVES = 16  # waves per side in the second pass
 
-# real images of a block on which all whole-pixel moves are tried, for each image
+# real images of a block on which all whole-pixel shifts are tried, for each image
 CANDIDATES_PER_IMAGE = 48
 
-FINALISTS_PER_IMAGE = 3  # real images on which half-pixel moves are tried, for each image
+FINALISTS_PER_IMAGE = 3  # real images on which half-pixel shifts are tried, for each image
 
-MOVED_IMAGES_AT_ONCE = 32  # images whose moves are tried together
+SHIFTED_IMAGES_AT_ONCE = 32  # images whose shifts are tried together
 
 COARSE_LIKENESS = 0.7  # likeness in the coarse pass from which two pictures are compared in full
 
@@ -78,11 +78,11 @@ def find_copies(synthetic: Faces, real: Faces) -> pd.DataFrame:
     Columns: image and original, their keys; kind: `exact` (equal pixels), else the differences, of
     `recoloured`, `resized`, `mirrored`, `moved`, with commas, or `altered` if it is none of
     these (encoded again, noise, light); likeness, 1 for equal pictures; the image fits its original
-    after it is mirrored, if `mirrored`, and then moved by (`down`, `right`) pixels of a picture 48
-    wide.
+    after it is mirrored, if `mirrored`, and then shifted by (`down`, `right`) pixels of a picture
+    48 wide.
 
     Sizes and channels may differ: both are compared in grey, at the smaller size, at most 48 pixels
-    per side. Likeness is the correlation of everything finer than the light on a face, over moves
+    per side. Likeness is the correlation of everything finer than the light on a face, over shifts
     by up to about a tenth of a side. An image is a copy if its likeness is less than 1 by no more
     than a quarter of the same gap of the likest image of any other clip (which the original is
     compared with in the same way), and by no more than 0.05 (0.002 below 24 pixels per side); it is
@@ -140,7 +140,7 @@ def _compute_allowed_gaps(
 
 @dataclass(frozen=True)
 class Alignment:
-    """How pictures of `height` and `width` pixels are moved onto each other."""
+    """How pictures of `height` and `width` pixels are shifted onto each other."""
 
     height: int
     width: int
@@ -151,25 +151,25 @@ class Alignment:
         return max(2, round(min(self.height, self.width) * BORDER_PIXELS / MATCH_WIDTH))
 
     @property
-    def coarse_moves(self) -> list[tuple[int, int]]:
-        """Moves two pixels apart.
+    def coarse_shifts(self) -> list[tuple[int, int]]:
+        """Shifts two pixels apart.
 
-        Every move within the border is within a pixel of one of these, except for the last pixel.
+        Every shift within the border is within a pixel of one of these, except for the last pixel.
         """
         farthest = (self.border - 1) // 2 * 2
         steps = range(-farthest, farthest + 1, 2)
         return [(down, right) for down in steps for right in steps]
 
     @property
-    def whole_moves(self) -> list[tuple[int, int]]:
-        """All moves within the border, by whole pixels."""
+    def whole_shifts(self) -> list[tuple[int, int]]:
+        """All shifts within the border, by whole pixels."""
         steps = range(1 - self.border, self.border)
         return [(down, right) for down in steps for right in steps]
 
     def cut_border(
         self, soft: Float32[np.ndarray, "n height width"], down: int = 0, right: int = 0
     ) -> Float32[np.ndarray, "n h w"]:
-        """Return pictures without their border, moved by (`down`, `right`) pixels."""
+        """Return pictures without their border, shifted by (`down`, `right`) pixels."""
         rim = self.border
         return soft[
             :, rim - down : self.height - rim - down, rim - right : self.width - rim - right
@@ -282,7 +282,7 @@ def _find_likest(
 
     Columns: a, the image's position; b, the real image's; likeness, mirrored, down and right.
     Images without a likely candidate are left out. A coarse pass lists real images for each image,
-    as it is and mirrored; on these all moves are tried. If `clips` names the clip of each image of
+    as it is and mirrored; on these all shifts are tried. If `clips` names the clip of each image of
     the set, both sides are of this set, and images of one clip are not compared.
     """
     # Compare each block with each block, as it is and mirrored
@@ -330,54 +330,54 @@ def _fit_to_real(
     barred: BarredClips | None,
 ) -> pd.DataFrame:
     """Return the likest real images of each image, and how it fits them, to half a pixel."""
-    # Few waves and moves on all real images
+    # Few waves and shifts on all real images
     inside = alignment.cut_border(real_images)
     coarse, fine = (_describe_by_waves(inside, count) for count in (COARSE_WAVES, FINE_WAVES))
     listed = _list_candidates(queries, coarse, alignment, barred)
 
-    # All whole-pixel moves on the listed images, then half pixels on the best of these
+    # All whole-pixel shifts on the listed images, then half pixels on the best of these
     tables = [_make_empty_pairs()]
-    for batch in _split_rows(len(listed), MOVED_IMAGES_AT_ONCE):
-        pairs, moves = _try_moves(queries, fine, listed[batch], alignment)
+    for batch in _split_rows(len(listed), SHIFTED_IMAGES_AT_ONCE):
+        pairs, shifts = _try_shifts(queries, fine, listed[batch], alignment)
         for chunk in _split_rows(len(pairs), PAIRS_AT_ONCE):
             images, originals = pairs[chunk].T
-            likeness, fitted_moves = _fit_by_half_pixels(
-                queries[images], real_images[originals], moves[chunk], alignment
+            likeness, fitted_shifts = _fit_by_half_pixels(
+                queries[images], real_images[originals], shifts[chunk], alignment
             )
-            columns = {"mirrored": False, "down": fitted_moves[:, 0], "right": fitted_moves[:, 1]}
+            columns = {"mirrored": False, "down": fitted_shifts[:, 0], "right": fitted_shifts[:, 1]}
             tables.append(
                 pd.DataFrame({"a": images, "b": originals, "likeness": likeness, **columns})
             )
     return pd.concat(tables, ignore_index=True)
 
 
-def _try_moves(
+def _try_shifts(
     queries: Float32[np.ndarray, "m height width"],
     real_waves: Float32[np.ndarray, "n k"],
     listed: Int[np.ndarray, "i l1"],
     alignment: Alignment,
 ) -> tuple[Int[np.ndarray, "p 2"], Int[np.ndarray, "p 2"]]:
-    """Return the pairs of images and likest listed ones, with the move by which they fit best.
+    """Return the pairs of images and likest listed ones, with the shift by which they fit best.
 
     A row of `listed` holds the position of an image, and those of the real images listed for it.
     """
-    # The likeness of each listed image under every move
+    # The likeness of each listed image under every shift
     images, candidates = listed[:, 0], listed[:, 1:]
-    moves = np.array(alignment.whole_moves)
+    shifts = np.array(alignment.whole_shifts)
     views = [
-        _describe_by_waves(alignment.cut_border(queries[images], *move), FINE_WAVES)
-        for move in alignment.whole_moves
+        _describe_by_waves(alignment.cut_border(queries[images], *shift), FINE_WAVES)
+        for shift in alignment.whole_shifts
     ]
     likeness = np.stack(views, axis=1) @ real_waves[candidates].transpose(0, 2, 1)
 
-    # The best move for each, and the best of them
-    move, best = likeness.argmax(axis=1), likeness.max(axis=1)
+    # The best shift for each, and the best of them
+    shift, best = likeness.argmax(axis=1), likeness.max(axis=1)
     order = np.argsort(-best, axis=1, kind="stable")[:, :FINALISTS_PER_IMAGE]
     pairs = [
         np.repeat(images, order.shape[1]),
         np.take_along_axis(candidates, order, axis=1).reshape(-1),
     ]
-    return np.stack(pairs, axis=1), moves[np.take_along_axis(move, order, axis=1).reshape(-1)]
+    return np.stack(pairs, axis=1), shifts[np.take_along_axis(shift, order, axis=1).reshape(-1)]
 
 
 def _list_candidates(
@@ -391,16 +391,16 @@ def _list_candidates(
     A row holds the position of the image, then those of the real images, the nearest first.
     """
 
-    def move_views(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
+    def shift_views(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
         return (
-            _describe_by_waves(alignment.cut_border(queries[batch], *move), COARSE_WAVES)
-            for move in alignment.coarse_moves
+            _describe_by_waves(alignment.cut_border(queries[batch], *shift), COARSE_WAVES)
+            for shift in alignment.coarse_shifts
         )
 
     # The nearest real images of each image, except barred ones
     number = min(CANDIDATES_PER_IMAGE, len(real_waves))
     listed = [np.zeros((0, number + 1), dtype=np.int64)]
-    for first, block in iterate_least_distances(len(queries), move_views, real_waves):
+    for first, block in iterate_least_distances(len(queries), shift_views, real_waves):
         if barred is not None:
             block[barred[0][first : first + len(block), None] == barred[1][None]] = BARRED_DISTANCE
         near = np.argpartition(block, number - 1, axis=1)[:, :number]
@@ -421,13 +421,13 @@ def _split_rows(count: int, size: int) -> Iterator[slice]:
 def _fit_by_half_pixels(
     queries: Float32[np.ndarray, "p height width"],
     real_images: Float32[np.ndarray, "p height width"],
-    moves: Int[np.ndarray, "p 2"],
+    shifts: Int[np.ndarray, "p 2"],
     alignment: Alignment,
 ) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, "p 2"]]:
-    """Return likeness and best move, within a pixel of `moves`, in steps of half a pixel."""
+    """Return likeness and best shift, within a pixel of `shifts`, in steps of half a pixel."""
     fixed = _describe_by_pixels(alignment.cut_border(real_images))
     best_likeness, best_shift = np.full(len(queries), -1.0), np.zeros((len(queries), 2))
-    padded = _cut_with_margin(queries, moves, alignment)
+    padded = _cut_with_margin(queries, shifts, alignment)
     for y in range(5):
         for x in range(5):
             shifted = _shift_half_pixels(_shift_half_pixels(padded, y, 1), x, 2)
@@ -435,18 +435,18 @@ def _fit_by_half_pixels(
             is_better = likeness > best_likeness
             best_likeness[is_better] = likeness[is_better]
             best_shift[is_better] = 1 - y / 2, 1 - x / 2
-    return best_likeness, moves + best_shift
+    return best_likeness, shifts + best_shift
 
 
 def _cut_with_margin(
     queries: Float32[np.ndarray, "p height width"],
-    moves: Int[np.ndarray, "p 2"],
+    shifts: Int[np.ndarray, "p 2"],
     alignment: Alignment,
 ) -> Float32[np.ndarray, "p h2 w2"]:
-    """Return moved pictures without their border, except one pixel on each side."""
+    """Return shifted pictures without their border, except one pixel on each side."""
     rim, image_numbers = alignment.border - 1, np.arange(len(queries))
-    down = np.arange(alignment.height - 2 * rim)[None] + rim - moves[:, :1]
-    across = np.arange(alignment.width - 2 * rim)[None] + rim - moves[:, 1:]
+    down = np.arange(alignment.height - 2 * rim)[None] + rim - shifts[:, :1]
+    across = np.arange(alignment.width - 2 * rim)[None] + rim - shifts[:, 1:]
     return queries[image_numbers[:, None, None], down[:, :, None], across[:, None, :]]
 
 
@@ -476,7 +476,7 @@ def _try_rough_filters(pairs: pd.DataFrame, synthetic: _Pictures, real: _Picture
     """Return pairs with their likeness if the original is resized by the filter that fits best.
 
     Filters that use only some pixels, or whole ones, let fine detail alias, which depends on where
-    the original was: so it is also moved before it is resized.
+    the original was: so it is also shifted before it is resized.
     """
     # Only images of another size can have been resized by another filter
     if synthetic.faces.size[1:] == real.faces.size[1:]:
@@ -500,18 +500,18 @@ def _fit_roughly_resized(
     alignment, size = synthetic.alignment, (synthetic.faces.size[1], synthetic.faces.size[2])
     views = synthetic.soften(pairs["a"].to_numpy())
     views = np.where(pairs["mirrored"].to_numpy()[:, None, None], views[:, :, ::-1], views)
-    grey, moves = real.read_grey(pairs["b"].to_numpy()), pairs[["down", "right"]].to_numpy()
+    grey, shifts = real.read_grey(pairs["b"].to_numpy()), pairs[["down", "right"]].to_numpy()
     scale = np.array(grey.shape[1:]) / (alignment.height, alignment.width)
 
     # Resize each original by each filter, also after moving it
     best = np.full(len(pairs), -1.0)
-    for shift in (np.zeros_like(moves), -moves):
-        pixel_shifts = (shift * scale).round().astype(np.int64).tolist()
+    for extra_shifts in (np.zeros_like(shifts), -shifts):
+        pixel_shifts = (extra_shifts * scale).round().astype(np.int64).tolist()
         shifted = [
             np.roll(image, pixels, (0, 1)) for image, pixels in zip(grey, pixel_shifts, strict=True)
         ]
         farthest = alignment.border - 1
-        start = np.round(moves + shift).clip(-farthest, farthest).astype(np.int64)
+        start = np.round(shifts + extra_shifts).clip(-farthest, farthest).astype(np.int64)
         for resize in ROUGH_FILTERS:
             resized = np.stack([resize(image, size) for image in shifted])
             soft = soften(resized[:, None], (alignment.height, alignment.width))
@@ -574,11 +574,11 @@ def _merge_tables(
     apart = [name for name, true in differ.items() if true]
     kinds = []
     for row in pairs.to_dict("records"):
-        moved = max(abs(row["down"]), abs(row["right"])) >= (1 if apart else 0.5)
-        kind = [*apart, *(["mirrored"] if row["mirrored"] else []), *(["moved"] if moved else [])]
+        shifted = max(abs(row["down"]), abs(row["right"])) >= (1 if apart else 0.5)
+        kind = [*apart, *(["mirrored"] if row["mirrored"] else []), *(["moved"] if shifted else [])]
         kinds.append(", ".join(kind) or "altered")
 
-    # Keys, and moves in pixels of a picture 48 wide
+    # Keys, and shifts in pixels of a picture 48 wide
     images, originals = (
         faces.index["key"].to_numpy()[pairs[column].to_numpy(dtype=np.int64)]
         for faces, column in ((synthetic, "a"), (real, "b"))

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float32
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from mien.audit.memorisation.people import Estimate, ImagePeople
-from mien.audit.memorisation.search import COARSE_MOVES, Coarse
+from mien.audit.memorisation.search import COARSE_SHIFTS, Coarse
 from mien.seeds import make_rng
 from mien.stats import BOOTSTRAP_RESAMPLES, make_interval
 
@@ -39,7 +39,7 @@ def learn_embedding(
     """Return the embedding learnt from training images ("Fisherfaces"), or None.
 
     As in Belhumeur et al. 1997. It is learnt from `is_known` subjects with at least two images,
-    each image also mirrored and moved; it needs three such subjects.
+    each image also mirrored and shifted; it needs three such subjects.
     """
     _, codes, counts = np.unique(subjects, return_inverse=True, return_counts=True)
     usable = is_known & (counts[codes] > 1)
@@ -49,8 +49,8 @@ def learn_embedding(
     components = [
         coarse(view, down, right)
         for view in views
-        for down in COARSE_MOVES
-        for right in COARSE_MOVES
+        for down in COARSE_SHIFTS
+        for right in COARSE_SHIFTS
     ]
     model = LinearDiscriminantAnalysis(solver="eigen", shrinkage=IDENTITY_SHRINKAGE)
     return Embedding(

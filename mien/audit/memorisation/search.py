@@ -1,4 +1,4 @@
-"""The search for the nearest training image: in pixels, moved, or in features.
+"""The search for the nearest training image: in pixels, shifted, or in features.
 
 Next to the nearest of all come the nearest outside its clip, and outside its subject. The
 neighbours of a video frame are the frames next to it, so the second nearest image says nothing: a
@@ -18,9 +18,9 @@ MATCH_WIDTH = 48  # pixels per side at which images are compared; larger ones ar
 # standard deviation, in those pixels, of the Gaussian that removes noise before the comparison
 BLUR_PIXELS = 1.0
 
-MATCH_MOVE_PIXELS = 2  # pixels that an image may have been moved by
+MATCH_SHIFT_PIXELS = 2  # pixels that an image may have been shifted by
 
-COARSE_MOVES = (-MATCH_MOVE_PIXELS, 0, MATCH_MOVE_PIXELS)  # moves tried in the coarse pass
+COARSE_SHIFTS = (-MATCH_SHIFT_PIXELS, 0, MATCH_SHIFT_PIXELS)  # shifts tried in the coarse pass
 
 COARSE_STEP = 2  # of so many pixels in each direction, the coarse pass looks at one
 
@@ -34,7 +34,7 @@ SEARCH_DISTANCES, MIN_ROWS = (2**21, 64)
 
 TILE_IMAGES = 4096  # images of the coarse pass whose distances fit into the processor's cache
 
-EXACT_BATCH_IMAGES = 64  # images whose moves are tried at once
+EXACT_BATCH_IMAGES = 64  # images whose shifts are tried at once
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Match:
     `nearest` is its position in the training set and `distance` its distance; `outside_clip` and
     `outside_subject` are the distances to the nearest image of another clip and of another subject,
     `next_clip` the position of the former; without another subject the distance is infinite. The
-    image fits the training image after it is mirrored, if `mirrored`, and then moved by (`down`,
+    image fits the training image after it is mirrored, if `mirrored`, and then shifted by (`down`,
     `right`) pixels.
     """
 
@@ -155,7 +155,7 @@ def match_features(
         for column in range(3)
     ]
     nearest, clip, subject = picked.T
-    no_move = np.zeros(len(queries), dtype=np.int64)
+    no_shift = np.zeros(len(queries), dtype=np.int64)
     same_subject = owners.subject[nearest, 0] == owners.subject[subject, 0]
     return Match(
         owners.order[nearest],
@@ -163,9 +163,9 @@ def match_features(
         owners.order[clip],
         distances_to[1],
         np.where(same_subject, np.inf, distances_to[2]),
-        no_move > 0,
-        no_move,
-        no_move,
+        no_shift > 0,
+        no_shift,
+        no_shift,
     )
 
 
@@ -226,7 +226,7 @@ def soften(
     _, _, height, width = images.shape
     if min(height, width) < 8:
         raise DataError(
-            "images need at least 8 pixels per side to be compared when moved; given: "
+            "images need at least 8 pixels per side to be compared when shifted; given: "
             f"{height}x{width}"
         )
     down, across = _make_blur_matrix(height, form[0]), _make_blur_matrix(width, form[1])
@@ -262,7 +262,7 @@ def _make_blur_matrix(length: int, most: int) -> Float32[np.ndarray, "side lengt
 def normalise_inside(
     soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0, step: int = 1
 ) -> Float32[np.ndarray, "n d"]:
-    """Return the inside of each moved image as a row of mean 0 and length 1.
+    """Return the inside of each shifted image as a row of mean 0 and length 1.
 
     Of every `step` pixels in each direction, one is taken.
     So brightness and contrast have no influence, and half of a squared distance is 1 less the
@@ -271,8 +271,8 @@ def normalise_inside(
     _, height, width = soft.shape
     inside = soft[
         :,
-        MATCH_MOVE_PIXELS - down : height - MATCH_MOVE_PIXELS - down : step,
-        MATCH_MOVE_PIXELS - right : width - MATCH_MOVE_PIXELS - right : step,
+        MATCH_SHIFT_PIXELS - down : height - MATCH_SHIFT_PIXELS - down : step,
+        MATCH_SHIFT_PIXELS - right : width - MATCH_SHIFT_PIXELS - right : step,
     ]
     rows = inside.reshape(len(soft), -1)
     rows = rows - rows.mean(axis=1, keepdims=True)
@@ -303,7 +303,7 @@ class Coarse:
     def __call__(
         self, soft: Float32[np.ndarray, "n side wide"], down: int = 0, right: int = 0
     ) -> Float32[np.ndarray, "n k"]:
-        """Return the components of softened images that were moved by so many pixels."""
+        """Return the components of softened images that were shifted by so many pixels."""
         return (normalise_inside(soft, down, right, COARSE_STEP) - self.middle) @ self.waves
 
 
@@ -314,10 +314,10 @@ def match_pixels(
     coarse: Coarse,
     positions_in_train: Int[np.ndarray, " m"] | None = None,
 ) -> Match:
-    """Return the nearest softened images of `train`, for images also mirrored and moved.
+    """Return the nearest softened images of `train`, for images also mirrored and shifted.
 
-    Moves are by up to 2 pixels, and the distance is that of the rows of `normalise_inside`. A
-    coarse pass over all, in few components and moves of two pixels, gives each image a short list
+    Shifts are by up to 2 pixels, and the distance is that of the rows of `normalise_inside`. A
+    coarse pass over all, in few components and shifts of two pixels, gives each image a short list
     of a dozen: frames of the nearest clip, the nearest clips, and further subjects. All 50
     combinations of mirroring and moving are then tried on each of these. `positions_in_train` is
     the position in `train` of each asked image; with it, the image's own clip is left out.
@@ -354,7 +354,7 @@ def _iterate_coarse_distances(
     train_components: Float32[np.ndarray, "n k"],
     coarse: Coarse,
 ) -> Iterator[tuple[int, Float32[np.ndarray, "_ n"]]]:
-    """Yield the least squared distances over mirroring and coarse moves
+    """Yield the least squared distances over mirroring and coarse shifts
     (`iterate_least_distances`).
     """
 
@@ -363,8 +363,8 @@ def _iterate_coarse_distances(
         return (
             coarse(view, down, right)
             for view in views
-            for down in COARSE_MOVES
-            for right in COARSE_MOVES
+            for down in COARSE_SHIFTS
+            for right in COARSE_SHIFTS
         )
 
     return iterate_least_distances(len(queries), make_views, train_components)
@@ -379,7 +379,7 @@ def iterate_least_distances(
     views.
 
     `make_views` returns the rows of a slice of images, once for each view (such as mirrored or
-    moved). Images come in blocks, with the position of the first one; a block may be overwritten,
+    shifted). Images come in blocks, with the position of the first one; a block may be overwritten,
     and is valid until the next is asked for.
     """
     # Append a column, so that one product gives distances
@@ -443,11 +443,11 @@ def _match_candidates(
     owners: Owners,
     listed: Int[np.ndarray, "m listed"],
 ) -> Match:
-    """Return the match from each image's short list, with all moves tried."""
-    moves = [
+    """Return the match from each image's short list, with all shifts tried."""
+    shifts = [
         (down, right)
-        for down in range(-MATCH_MOVE_PIXELS, MATCH_MOVE_PIXELS + 1)
-        for right in range(-MATCH_MOVE_PIXELS, MATCH_MOVE_PIXELS + 1)
+        for down in range(-MATCH_SHIFT_PIXELS, MATCH_SHIFT_PIXELS + 1)
+        for right in range(-MATCH_SHIFT_PIXELS, MATCH_SHIFT_PIXELS + 1)
     ]
     count = listed.shape[1]
     least = np.empty((len(queries), count))
@@ -456,7 +456,7 @@ def _match_candidates(
     # The best view and its distance, for each image on the short list
     for first in range(0, len(queries), EXACT_BATCH_IMAGES):
         batch = slice(first, first + EXACT_BATCH_IMAGES)
-        views = np.stack([normalise_inside(queries[batch], *move) for move in moves], axis=1)
+        views = np.stack([normalise_inside(queries[batch], *shift) for shift in shifts], axis=1)
         listed_images = train[owners.order[listed[batch]].reshape(-1)]
         mirrorings = [
             normalise_inside(listed_images),
@@ -466,12 +466,12 @@ def _match_candidates(
             [rows.reshape(len(views), count, -1) for rows in mirrorings], axis=1
         )
         products = (views @ candidate_rows.transpose(0, 2, 1)).reshape(
-            len(views), len(moves), 2, count
+            len(views), len(shifts), 2, count
         )
         likeness = products.transpose(0, 3, 2, 1).reshape(len(views), count, -1)
         view[batch] = likeness.argmax(axis=2)
         least[batch] = np.sqrt(np.maximum(2 - 2 * likeness.max(axis=2).astype(np.float64), 0))
-    return _pick_best(owners, listed, least, view, moves)
+    return _pick_best(owners, listed, least, view, shifts)
 
 
 def _pick_best(
@@ -479,7 +479,7 @@ def _pick_best(
     listed: Int[np.ndarray, "m listed"],
     least: Float[np.ndarray, "m listed"],
     view: Int[np.ndarray, "m listed"],
-    moves: list[tuple[int, int]],
+    shifts: list[tuple[int, int]],
 ) -> Match:
     """Return the match of each row of a short list, by least distances and their views."""
     rows = np.arange(len(listed))
@@ -498,8 +498,8 @@ def _pick_best(
     _, outside_subject = find_outside(owners.subject)
 
     # How the image fits the nearest
-    mirrored, move = np.divmod(view[rows, first], len(moves))
-    down, right = np.array(moves)[move].T
+    mirrored, shift = np.divmod(view[rows, first], len(shifts))
+    down, right = np.array(shifts)[shift].T
     return Match(
         nearest=owners.order[nearest],
         distance=least[rows, first],

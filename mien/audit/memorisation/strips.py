@@ -17,7 +17,7 @@ def draw_strips(
 ) -> Image.Image:
     """Return a sheet of the worst cases: synthetic image, nearest training image, and difference.
 
-    Each is a row. The training image is moved and mirrored as it was matched. The difference is
+    Each is a row. The training image is shifted and mirrored as it was matched. The difference is
     amplified four times, and grey if there is none. The worst have the lowest ratio to another
     clip; each training image is shown once.
     """
@@ -43,15 +43,17 @@ def draw_strips(
 def overlay(
     image: UInt8[np.ndarray, "c h w"], mirrored: bool, down: int, right: int
 ) -> UInt8[np.ndarray, "c h w"]:
-    """Return a training image moved and mirrored so that it fits under the image matched to it.
+    """Return a training image shifted and mirrored so that it fits under the image matched to it.
 
-    The arguments say how that image, mirrored and then moved, fits the training image.
+    The arguments say how that image, mirrored and then shifted, fits the training image.
     """
     _, height, width = image.shape
     down, right = (
-        round(-move * max(1, length / MATCH_WIDTH))
-        for move, length in ((down, height), (right, width))
+        round(-shift * max(1, length / MATCH_WIDTH))
+        for shift, length in ((down, height), (right, width))
     )
-    rows, columns = (np.arange(length) - move for length, move in ((height, down), (width, right)))
-    moved = image[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)]
-    return moved[:, :, ::-1] if mirrored else moved
+    rows, columns = (
+        np.arange(length) - shift for length, shift in ((height, down), (width, right))
+    )
+    shifted = image[:, rows.clip(0, height - 1)][:, :, columns.clip(0, width - 1)]
+    return shifted[:, :, ::-1] if mirrored else shifted
