@@ -230,7 +230,10 @@ def _diffusers(
     average = EMAModel(
         network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75
     )
-    x0, shown = scaling.to_model(bench.train.images), torch.from_numpy(bench.train.number_labels())
+    x0, shown = (
+        scaling.scale_for_model(bench.train.images),
+        torch.from_numpy(bench.train.number_labels()),
+    )
     clock, steps, batch = Clock(), 0, 16
     while clock.seconds < seconds:
         done = clock.seconds / seconds  # the example's warm-up of 500 steps, then half a cosine
@@ -258,7 +261,7 @@ def _diffusers(
             x = torch.randn(len(part), *x0.shape[1:])
             for t in solver.timesteps:
                 x = solver.step(network(x, t, class_labels=part).sample, t, x).prev_sample
-            parts.append(scaling.from_model(x))
+            parts.append(scaling.scale_to_bytes(x))
     return as_faces(np.concatenate(parts), labels), steps * batch, clock.seconds / len(labels)
 
 

@@ -193,7 +193,7 @@ def _theirs(
     with torch.inference_mode():
         for part in torch.from_numpy(labels).split(BATCH):
             noise = torch.randn(len(part), *generator.size)
-            parts.append(scaling.from_model(_their_loop(generator, name, steps)(noise, part)))
+            parts.append(scaling.scale_to_bytes(_their_loop(generator, name, steps)(noise, part)))
     return np.concatenate(parts)
 
 

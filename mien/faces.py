@@ -122,8 +122,8 @@ class Faces:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise DataError(
                 f"images must be uint8 of shape [n, c, h, w], not {self.images.dtype} "
-                f"{list(self.images.shape)}; use training.from_model to turn a model's output into "
-                "images"
+                f"{list(self.images.shape)}; mien.generators.scaling.scale_to_bytes "
+                "turns a model's output into images"
             )
         if len(self.images) != len(self.index):
             raise DataError(
@@ -172,7 +172,7 @@ class Faces:
 
         Raises DataError if images, labels and names do not fit together.
         """
-        pixels = _to_channels_first(images)
+        pixels = _put_channels_first(images)
         emotions = [str(label).strip().lower() for label in labels]
         for noun, values in (("labels", emotions), ("subjects", subjects), ("clips", clips)):
             if values is not None and len(values) != len(pixels):
@@ -379,7 +379,7 @@ class Faces:
         )
 
 
-def _to_channels_first(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+def _put_channels_first(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     """Return images as uint8 [n, c, h, w]; raises DataError if they cannot be that."""
     # One array, which images of several sizes do not form
     shapes = {np.shape(image) for image in images}

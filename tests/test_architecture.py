@@ -244,10 +244,10 @@ def test_shapes_are_checked_while_the_tests_run():
     import jaxtyping
     import numpy as np
 
-    from mien.generators.scaling import from_model
+    from mien.generators.scaling import scale_to_bytes
 
     with pytest.raises(jaxtyping.TypeCheckError):
-        from_model(np.zeros(3))  # pyright: ignore[reportArgumentType]
+        scale_to_bytes(np.zeros(3))  # pyright: ignore[reportArgumentType]
 
 
 def test_postponed_annotations_would_switch_the_shape_checks_off():

@@ -779,7 +779,7 @@ def test_the_whole_ancestral_chain_of_a_ddpm_is_the_reverse_update(trained):
             x = ddpm.step_backward(
                 schedule, x, t, predicted, streams.draw() if t > 1 else torch.zeros_like(x)
             )
-    by_hand = scaling.from_model(generator.mean + x)[:3]
+    by_hand = scaling.scale_to_bytes(generator.mean + x)[:3]
     assert np.abs(by_hand.astype(int) - images.astype(int)).max() <= 1
 
 

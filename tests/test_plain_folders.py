@@ -217,8 +217,8 @@ def test_a_stored_set_and_a_folder_go_together(desk: Path):
 
 def test_a_pattern_for_one_side_is_of_that_side():
     how = plain_folders.make_reading(["train", "test"], ["train:(a)", "test:(b)"], "(c):x")
-    assert how.of("train") == {"subject_pattern": "(a)", "clip_pattern": "(c):x"}
-    assert how.of("test") == {"subject_pattern": "(b)", "clip_pattern": "(c):x"}
+    assert how.list_options("train") == {"subject_pattern": "(a)", "clip_pattern": "(c):x"}
+    assert how.list_options("test") == {"subject_pattern": "(b)", "clip_pattern": "(c):x"}
     with pytest.raises(UsageError, match="is given twice for train"):
         plain_folders.make_reading(["train", "test"], ["(a)", "train:(b)"])
     with pytest.raises(UsageError, match="is for train, whose people are real"):

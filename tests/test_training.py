@@ -32,11 +32,11 @@ def table(clips: list[tuple[str, str, int]]):
 
 def test_bytes_become_minus_one_to_one_and_come_back():
     images = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    x = scaling.to_model(images)
+    x = scaling.scale_for_model(images)
     assert x.min() == -1 and x.max() == 1 and x.dtype == torch.float32
-    assert (scaling.from_model(x) == images).all()
-    assert (scaling.from_model(x + 0.3 / 127.5) == images).all()  # rounds, and does not cut off
-    assert scaling.from_model(torch.tensor([[[[-3.0, 3.0]]]])).tolist() == [[[[0, 255]]]]
+    assert (scaling.scale_to_bytes(x) == images).all()
+    assert (scaling.scale_to_bytes(x + 0.3 / 127.5) == images).all()  # rounds, and does not cut off
+    assert scaling.scale_to_bytes(torch.tensor([[[[-3.0, 3.0]]]])).tolist() == [[[[0, 255]]]]
 
 
 def test_an_unknown_or_missing_device_is_refused():

@@ -78,13 +78,13 @@ class SpaceFeatures:
 class Space:
     """A space of features.
 
-    `to_vectors` maps images of its colour and size (None: the size that they have) to float32 [n,
-    d].
+    `extract_vectors` maps images of its colour and size (None: the size that they have) to float32
+    [n, d].
     """
 
     name: SpaceName
     about: str
-    to_vectors: Callable[[UInt8[np.ndarray, "n c h w"]], Vectors]
+    extract_vectors: Callable[[UInt8[np.ndarray, "n c h w"]], Vectors]
     colour: Colour = "grey"
     size: int | None = None
     filter: Filter = "bilinear"
@@ -95,7 +95,9 @@ class Space:
         with track(f"looking at images ({self.name})", len(images)) as bar:
             for first in range(0, len(images), SPACE_BATCH_IMAGES):
                 batch = np.asarray(images[first : first + SPACE_BATCH_IMAGES])
-                rows.append(self.to_vectors(reform(batch, self.size, self.colour, self.filter)))
+                rows.append(
+                    self.extract_vectors(reform(batch, self.size, self.colour, self.filter))
+                )
                 bar.update(first + len(batch))
         return np.concatenate(rows) if rows else np.zeros((0, 1), dtype=np.float32)
 
@@ -202,7 +204,7 @@ def make_random_space(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bil
     @torch.inference_mode()
     def pool_responses(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         with devices.limit_cores(1):
-            responses = layers(scaling.to_model(images).expand(-1, 3, -1, -1))
+            responses = layers(scaling.scale_for_model(images).expand(-1, 3, -1, -1))
             return torch.nn.functional.adaptive_avg_pool2d(responses, 4).flatten(1).numpy()
 
     # The principal axes of up to 4,096 real training images
@@ -211,13 +213,13 @@ def make_random_space(train: UInt8[np.ndarray, "n c h w"], filter: Filter = "bil
     sample = np.linspace(0, len(train) - 1, min(len(train), 4096)).astype(np.int64)
     centre, axes = find_principal_axes(raw.extract(train[sample]), RANDOM_AXES)
 
-    def to_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
+    def extract_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         return (pool_responses(images) - centre) @ axes
 
     about = (
         f"random convolutions of {size} x {size} pixels, {filter}; {axes.shape[1]} principal axes"
     )
-    return Space("random", about, to_vectors, "grey", size, filter)
+    return Space("random", about, extract_vectors, "grey", size, filter)
 
 
 def find_principal_axes(
@@ -236,7 +238,7 @@ def make_judge_space(classifier: TrainedNetwork, filter: Filter = "bilinear") ->
     """Return the space of a classifier's activations before its head."""
     size = classifier.spec.size
 
-    def to_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
+    def extract_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         with devices.limit_cores(1):  # several cores could change the last digits
             return forward(classifier, images)
 
@@ -244,7 +246,7 @@ def make_judge_space(classifier: TrainedNetwork, filter: Filter = "bilinear") ->
         f"what a classifier ({classifier.spec.name}) trained on the real training images sees in "
         f"{size} x {size}"
     )
-    return Space("judge", f"{about} pixels, {filter}", to_vectors, "grey", size, filter)
+    return Space("judge", f"{about} pixels, {filter}", extract_vectors, "grey", size, filter)
 
 
 def make_pretrained_space(
@@ -258,14 +260,14 @@ def make_pretrained_space(
     spec, network = NETWORKS[name], _load_network(name, weights or "imagenet", store)
     network.network.to(devices.find_device(device)).eval()
 
-    def to_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
+    def extract_vectors(images: UInt8[np.ndarray, "n c h w"]) -> Vectors:
         return forward(network, images)
 
     about = (
         f"{spec.name} of timm in {spec.size} x {spec.size} pixels, {filter}; weights "
         f"{network.origin}"
     )
-    return Space(name, about, to_vectors, "rgb", spec.size, filter)
+    return Space(name, about, extract_vectors, "rgb", spec.size, filter)
 
 
 def require_weights(name: SpaceName, file: Path, store: Store) -> None:

@@ -63,7 +63,7 @@ class Reading:
             if getattr(self, name)
         ]
 
-    def of(self, side: Side) -> dict[str, Any]:
+    def list_options(self, side: Side) -> dict[str, Any]:
         """Return the options for reading the folder of a side."""
         options: dict[str, Any] = {
             name: getattr(self, name)[side]
@@ -168,7 +168,9 @@ def read_sides(
     folders = {named.side: named.folder for named in named_sides if named.folder is not None}
     form = _find_stored_form([*stored.values()]) if folders else {}
     datasets = _name_datasets(folders)
-    readers = {side: _choose_reader(folder, reading.of(side)) for side, folder in folders.items()}
+    readers = {
+        side: _choose_reader(folder, reading.list_options(side)) for side, folder in folders.items()
+    }
 
     # Read each folder
     runs: dict[Side, Run] = {}
@@ -176,7 +178,7 @@ def read_sides(
         if named.folder is None:
             runs[named.side] = stored[named.side]
             continue
-        options = {**form, **reading.of(named.side)}
+        options = {**form, **reading.list_options(named.side)}
         # A generator draws nobody, so nobody's name is missing
         expected = {"no subjects"} if named.side == unnamed_side else set()
         name = datasets[named.side]

@@ -217,7 +217,7 @@ def write_audit(
         "verdict": measurements.verdict,
         "questions": [asdict(question) for question in measurements.questions],
         "thresholds_changed": [
-            question.as_json() for question in verdict.find_changes(spec.thresholds)
+            question.convert_to_json() for question in verdict.find_changes(spec.thresholds)
         ],
         "synthetic": spec.synthetic,
         "content": content,
@@ -225,7 +225,7 @@ def write_audit(
         "test": spec.test,
         "images": {name: len(faces) for name, faces in sides.items()},
         "spaces": dict(about),
-        "checks": [check.as_json() for check in measurements.checks],
+        "checks": [check.convert_to_json() for check in measurements.checks],
         "notes": measurements.notes,
     }
 

@@ -36,7 +36,7 @@ class AuditSpec(Spec):
 
     @field_validator("spaces")
     @classmethod
-    def _some_space(cls, spaces: tuple[SpaceName, ...]) -> tuple[SpaceName, ...]:
+    def _require_spaces(cls, spaces: tuple[SpaceName, ...]) -> tuple[SpaceName, ...]:
         if not spaces or len(set(spaces)) < len(spaces):
             raise ValueError("spaces must name one or more spaces, each once")
         return spaces
@@ -124,7 +124,7 @@ class RejectSpec(GenerateSpec):
 
     @field_validator("reject")
     @classmethod
-    def _each_once(cls, reject: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    def _require_reasons(cls, reject: tuple[Reason, ...]) -> tuple[Reason, ...]:
         if not reject or len(set(reject)) < len(reject):
             raise ValueError("reject must name one or more reasons, each once")
         return tuple(sorted(reject))

@@ -59,7 +59,7 @@ class Threshold(Strict):
     reason: str = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _means_something(self) -> "Threshold":
+    def _require_limits(self) -> "Threshold":
         if self.warn is None and self.fail is None and self.cannot_tell is None:
             raise ValueError(
                 "warn, fail or cannot_tell must be given; `off = true` removes a check"
@@ -128,7 +128,7 @@ class Check:
     enough: str = ""
     people: int = 0
 
-    def as_json(self) -> dict[str, Any]:
+    def convert_to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return asdict(self)
 
@@ -186,7 +186,7 @@ class ThresholdChange:
             f"{_format_value(self.given)}"
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def convert_to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, and the change in words."""
         return {**asdict(self), "text": self.text}
 

@@ -125,7 +125,7 @@ def compute_losses(
     return (batch.noise - predicted).square().mean(dim=(1, 2, 3))
 
 
-def to_times(schedule: Schedule, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def convert_to_times(schedule: Schedule, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Return the t in 1..T at each share in [0, 1) of its uniform distribution."""
     return (shares * schedule.steps).floor() + 1
 
@@ -147,7 +147,9 @@ def find_time(schedule: Schedule, sigma: Float[Tensor, " n"]) -> Float[Tensor, "
 def make_objective(spec: TrainSpec) -> Objective:
     """Return the loss that training minimises."""
     schedule = make_linear_schedule(spec.steps, spec.beta_first, spec.beta_last)
-    return Objective(partial(compute_losses, schedule), partial(to_times, schedule), spread=False)
+    return Objective(
+        partial(compute_losses, schedule), partial(convert_to_times, schedule), spread=False
+    )
 
 
 def make_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:

@@ -81,7 +81,9 @@ def compute_losses(
     )
 
 
-def to_sigmas(p_mean: float, p_std: float, shares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def convert_to_sigmas(
+    p_mean: float, p_std: float, shares: Float[Tensor, " n"]
+) -> Float[Tensor, " n"]:
     """Return the quantiles of sigma at `shares`, where ln sigma ~ N(p_mean, p_std^2) (Table 1)."""
     return (p_mean + p_std * torch.special.ndtri(shares.clamp(1e-6, 1 - 1e-6))).exp()
 
@@ -92,7 +94,9 @@ def make_objective(spec: TrainSpec) -> Objective:
     The noise levels of a batch are spread evenly over their distribution (Kingma et al. 2021,
     arXiv:2107.00630, appendix I), which reduces the variance of the loss and keeps its expectation.
     """
-    return Objective(compute_losses, partial(to_sigmas, spec.p_mean, spec.p_std), spread=True)
+    return Objective(
+        compute_losses, partial(convert_to_sigmas, spec.p_mean, spec.p_std), spread=True
+    )
 
 
 def make_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:

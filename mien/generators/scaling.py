@@ -10,7 +10,7 @@ from mien.errors import TrainingError
 # Bytes and models
 
 
-def to_model(
+def scale_for_model(
     images: UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"],
 ) -> Float[Tensor, "n c h w"]:
     """Return images on the scale of the models, float32 in [-1, 1]: 0 becomes -1, 255 becomes 1."""
@@ -18,7 +18,7 @@ def to_model(
     return tensor.float() / 127.5 - 1
 
 
-def from_model(x: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
+def scale_to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
     """Return the output of a model as images, clipped to [-1, 1] and rounded to the nearest byte.
 
     Raises TrainingError if a value is not a number, because the training of the model failed.

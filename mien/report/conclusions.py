@@ -397,20 +397,20 @@ def _measure_margin(study: StudyResults, cell: ResultCell) -> _Margin | None:
     if any(not control.whole for _, control in controls):
         return None
     gaps = [(name, *pool_pairs([(cell, control)])) for name, control in controls]
-    name, gap, p = min(gaps, key=lambda entry: (entry[1].value, _or_value(entry[1])))
+    name, gap, p = min(gaps, key=lambda entry: (entry[1].value, _get_low_or_value(entry[1])))
     ps = [control_p for _, _, control_p in gaps]
     return _Margin(
         cell,
         name,
         gap,
         p,
-        low=min(_or_value(control_gap) for _, control_gap, _ in gaps),
+        low=min(_get_low_or_value(control_gap) for _, control_gap, _ in gaps),
         high=min(control_gap.high for _, control_gap, _ in gaps),
         largest_p=math.nan if any(map(math.isnan, ps)) else max(ps),
     )
 
 
-def _or_value(gap: Interval) -> float:
+def _get_low_or_value(gap: Interval) -> float:
     """Return the lower bound of a gap, or its value if it has no interval."""
     return gap.value if math.isnan(gap.low) else gap.low
 
@@ -528,7 +528,9 @@ def _ask_if_units_are_recognised(study: StudyResults) -> Conclusion:
         for margin, p in zip(margins, ps, strict=True)
         if enough and margin.gap.low > 0 and p < SIGNIFICANT_P
     ]
-    best = max(clear or margins, key=lambda margin: (_or_value(margin.gap), margin.gap.value))
+    best = max(
+        clear or margins, key=lambda margin: (_get_low_or_value(margin.gap), margin.gap.value)
+    )
     answer: Answer = "cannot tell"
     if clear:
         answer = "yes"
@@ -571,7 +573,9 @@ def _measure_unit_margin(study: StudyResults, cell: UnitCell) -> _UnitMargin | N
     ]
     if len(measured) < len(against):
         return None
-    name, score, gap = min(measured, key=lambda entry: (entry[2].value, _or_value(entry[2])))
+    name, score, gap = min(
+        measured, key=lambda entry: (entry[2].value, _get_low_or_value(entry[2]))
+    )
 
     # Draws of people: how often the order of cell and control is the other one
     draws = [cell.constant_draws, *(control.mean_draws for control in controls)]

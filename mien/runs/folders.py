@@ -25,7 +25,7 @@ def require_free(out: Path) -> Path:
     Raises UsageError unless it does not exist yet, or is an empty folder, and can be written.
     """
     out = _make_absolute(out)
-    if _stat(out) and (not out.is_dir() or any(out.iterdir())):
+    if _read_state(out) and (not out.is_dir() or any(out.iterdir())):
         state = "holds files" if out.is_dir() else "is a file"
         raise UsageError(
             f"--out must be a folder that does not exist yet, or is empty, and {out} {state}"
@@ -40,7 +40,7 @@ def require_fillable(out: Path, option: str = "--out") -> Path:
     Raises UsageError unless it can be written.
     """
     out = _make_absolute(out)
-    if _stat(out) and not out.is_dir():
+    if _read_state(out) and not out.is_dir():
         raise UsageError(f"{option} must be a folder, and {out} is a file; give another path")
     if out.is_dir():
         _require_writable(out, "", option)
@@ -55,7 +55,7 @@ def require_free_file(out: Path) -> Path:
     Raises UsageError unless it does not exist yet and can be written.
     """
     out = _make_absolute(out)
-    if _stat(out):
+    if _read_state(out):
         raise UsageError(
             f"--out must be a file that does not exist yet, and {out} is there already; give "
             "another path"
@@ -88,7 +88,7 @@ def _make_absolute(out: Path) -> Path:
         raise UsageError(f"--out must be a path that can be written; {reason}") from None
 
 
-def _stat(out: Path) -> os.stat_result | None:
+def _read_state(out: Path) -> os.stat_result | None:
     """Return the state of what exists at a path, also of a broken link; None if nothing does."""
     try:
         return out.lstat()

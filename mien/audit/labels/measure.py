@@ -220,7 +220,7 @@ def _make_recall(class_numbers: Sequence[int]) -> stats.ConfusionScore:
     Classes without a sample are left out.
     """
 
-    def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
+    def score_recall(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
         correct, true = (
             np.einsum("...ii->...i", counts)[..., class_numbers],
             counts.sum(axis=-1)[..., class_numbers],
@@ -228,7 +228,7 @@ def _make_recall(class_numbers: Sequence[int]) -> stats.ConfusionScore:
         with np.errstate(invalid="ignore", divide="ignore"):
             return (correct / np.maximum(true, 1)).sum(axis=-1) / (true > 0).sum(axis=-1)
 
-    return of
+    return score_recall
 
 
 def _number_labels(faces: Faces, panel: Judges) -> Int[np.ndarray, " n"]:

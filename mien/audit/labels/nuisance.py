@@ -185,13 +185,13 @@ def _make_recall(class_number: int) -> stats.ConfusionScore:
     It is nan if the class has no sample.
     """
 
-    def of(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
+    def score_recall(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
         with np.errstate(invalid="ignore", divide="ignore"):
             return counts[..., class_number, class_number] / counts[..., class_number, :].sum(
                 axis=-1
             )
 
-    return of
+    return score_recall
 
 
 def _score_permuted(

@@ -246,10 +246,10 @@ class _Pictures:
 
     def read_grey(self, positions: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w"]:
         """Return the images at some positions of the set in grey, at their own size."""
-        return to_luminance(np.asarray(self.faces.images[positions])[:, list(self.channels)])
+        return compute_luminance(np.asarray(self.faces.images[positions])[:, list(self.channels)])
 
 
-def to_luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h w"]:
+def compute_luminance(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h w"]:
     """Return images in grey: the luma of red, green and blue (ITU-R 601), else the mean.
 
     A single channel is returned as it is; of other channels the mean is taken.

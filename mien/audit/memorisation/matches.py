@@ -134,7 +134,7 @@ class MatchPlan:
 def plan_blocks(train: Run, test: Run, synthetic: Run) -> MatchPlan:
     """Return the blocks of an audit of these runs of faces."""
 
-    def of(run: Run, nearest_of: tuple[str, ...] = ()) -> tuple[MatchesSpec, ...]:
+    def list_specs(run: Run, nearest_of: tuple[str, ...] = ()) -> tuple[MatchesSpec, ...]:
         shared_fields = {"faces": run.name, "train": train.name, "nearest_of": nearest_of}
         count = len(Faces.load(run.path))
         return tuple(
@@ -142,9 +142,9 @@ def plan_blocks(train: Run, test: Run, synthetic: Run) -> MatchPlan:
             for a, b in split_blocks(count)
         )
 
-    sides = of(synthetic), of(test)
+    sides = list_specs(synthetic), list_specs(test)
     return MatchPlan(
-        *sides, of(train, tuple(block_spec.name for side in sides for block_spec in side))
+        *sides, list_specs(train, tuple(block_spec.name for side in sides for block_spec in side))
     )
 
 
@@ -156,7 +156,7 @@ def load_or_make(train: Run, test: Run, synthetic: Run, store: Store) -> Matches
         for specs in (blocks.synthetic, blocks.test, blocks.within)
     ]
     of_synthetic, of_test, within = (
-        [_to_match(table) for table in side_tables] for side_tables in tables
+        [_make_match(table) for table in side_tables] for side_tables in tables
     )
     places_of = [table["place"].to_numpy() for table in tables[2]]
     return _join_matches(of_synthetic, of_test, places_of, within, len(Faces.load(train.path)))
@@ -169,7 +169,7 @@ def run(spec: MatchesSpec, store: Store) -> Run:
     def build(out: Path, scratch: Path) -> RunSummary:
         finder = MatchFinder(Faces.load(train.path))
         if spec.nearest_of:
-            nearest_blocks = [_to_match(_read_table(store.run(name))) for name in spec.nearest_of]
+            nearest_blocks = [_make_match(_read_table(store.run(name))) for name in spec.nearest_of]
             nearest = _list_nearest(nearest_blocks, spec.first, spec.last)
             match = finder.match_outside_clip(nearest)
         else:
@@ -187,5 +187,5 @@ def _read_table(run: Run) -> pd.DataFrame:
     return pd.read_parquet(run.find_file("matches.parquet"))
 
 
-def _to_match(table: pd.DataFrame) -> Match:
+def _make_match(table: pd.DataFrame) -> Match:
     return Match(*(table[field.name].to_numpy() for field in fields(Match)))

@@ -77,7 +77,7 @@ def draw_images(
         conditions = torch.from_numpy(padded[first : first + size]).to(torch_device)
         with torch.inference_mode():
             bound = partial(bind, denoise, conditions)
-            return scaling.from_model(walk(bound, streams.draw(), streams.draw))
+            return scaling.scale_to_bytes(walk(bound, streams.draw(), streams.draw))
 
     firsts = range(0, len(labels), size)
     with devices.open_workers(torch_device, len(firsts)) as pool:

@@ -172,7 +172,7 @@ class DiffusionTraining:
         rows = torch.from_numpy(draw_batch(self.chances, count, spec.seed, number)).to(torch_device)
         rng = torch.Generator(torch_device).manual_seed(derive_seed("step", spec.seed, number))
         augmentations = transforms.draw(count, spec.mirror, spec.moves, rng)
-        x0 = transforms.apply(scaling.to_model(self.images[rows]) - self.mean, augmentations)
+        x0 = transforms.apply(scaling.scale_for_model(self.images[rows]) - self.mean, augmentations)
         unlabelled = torch.rand(count, device=torch_device, generator=rng) < spec.label_drop
         shares = torch.rand(count, device=torch_device, generator=rng)
         if self.objective.spread:

@@ -157,7 +157,8 @@ class HeldOutWatch:
         rows = rng.permutation(len(faces))[:PROBE_IMAGES]
         noise = rng.standard_normal((len(rows), *faces.size), dtype=np.float32)
         x0 = (
-            scaling.to_model(faces.images[rows]).to(self.training.torch_device) - self.training.mean
+            scaling.scale_for_model(faces.images[rows]).to(self.training.torch_device)
+            - self.training.mean
         )
         labels = torch.from_numpy(faces.number_labels()[rows]).to(self.training.torch_device)
         return x0, labels, torch.from_numpy(noise).to(self.training.torch_device)
