@@ -1,4 +1,4 @@
-"""The search for the nearest training image: in pixels, shifted, or in features.
+"""The search for the nearest training image, in shifted pixels or in features.
 
 Next to the nearest of all come the nearest outside its clip, and outside its subject. The
 neighbours of a video frame are the frames next to it, so the second nearest image says nothing: a
