@@ -407,10 +407,10 @@ def filter_faces(
     """Return the synthetic faces that show their label and differ: `mien filter`.
 
     Judges learn from the real faces `train`, which should be those that the generator was trained
-    on. An image is kept if they give its label a mean probability of `agreement` or more, and if
+    on. An image passes if they give its label a mean probability of `agreement` or more, and if
     the entropy of their prediction is between the quantiles `band` of its class. Equally many of
-    each class are kept, at most `share` of the mean number per class; with `spread` these are the
-    ones that differ most.
+    each class are kept, `share` of the mean number per class: with `spread` those of the images
+    that pass which differ most, and the next most probable ones where too few pass.
     """
     home = _find_store(store, database, train)
     fields = {

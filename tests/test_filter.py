@@ -22,8 +22,16 @@ from mien.publish.release import build
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
 from mien.seeds import make_rng
-from mien.study.uses.filter import KEPT, Judgements, choose_images, choose_spread, judge_labels
-from mien.study.uses.filter_run import filter_database, list_filter_lines
+from mien.study.uses.filter import (
+    KEPT,
+    KEPT_BELOW,
+    Judgements,
+    choose_images,
+    choose_spread,
+    count_outcomes,
+    judge_labels,
+)
+from mien.study.uses.filter_run import add_views, filter_database, list_filter_lines
 from mien.study.uses.specs import FilterSpec
 
 NOT_FILTERED = {"agreement": 0.0, "band": (0.0, 1.0)}
@@ -84,7 +92,7 @@ def read_outcomes(run: Run) -> np.ndarray:
 
 def test_wrong_labels_are_dropped_and_right_ones_are_kept(training: Faces, store: Store):
     database, wrong = mislabel(make_synthetic(training, 60), 5)
-    run = run_filter(database, training, store, band=[0.0, 1.0], share=1.0)
+    run = run_filter(database, training, store, band=[0.0, 1.0], share=0.5)
     disagreed = read_outcomes(run) == "no_agreement"
     assert disagreed[wrong].mean() > 0.9 and disagreed[~wrong].mean() < 0.1
 
@@ -160,12 +168,14 @@ def test_each_class_keeps_equally_many(share: float, kept: int | None):
     assert counts == {"anger": kept, "fear": kept}
 
 
-def test_a_class_that_never_agrees_is_an_error_that_says_what_to_do():
-    faces = make_blank({"anger": 3, "fear": 3})
-    probability = np.array([0.9, 0.9, 0.9, 0.1, 0.25, 0.2])
-    judgements = Judgements(probability, np.ones(6), np.zeros((6, 2), np.float32))
-    with pytest.raises(DataError, match=r"none of the 3 of fear does.* 0\.25.*Lower the agreement"):
-        choose_images(faces, judgements, make_spec())
+def test_a_class_of_which_too_few_pass_is_filled_with_the_most_probable_labels():
+    faces = make_blank({"anger": 4, "fear": 4})
+    probability = np.array([0.9, 0.9, 0.9, 0.9, 0.1, 0.3, 0.7, 0.2])
+    judgements = Judgements(probability, np.ones(8), np.zeros((8, 2), np.float32))
+    outcomes = choose_images(faces, judgements, make_spec(share=0.5))
+    assert list(outcomes[4:]) == ["no_agreement", KEPT_BELOW, KEPT, "no_agreement"]
+    counts = count_outcomes(faces, outcomes, judgements.judged)
+    assert list(counts["kept"]) == [2, 1] and list(counts["kept_below"]) == [0, 1]
 
 
 @pytest.mark.parametrize("first", [0, 7])
@@ -193,15 +203,23 @@ def test_the_judges_learn_from_the_training_people_alone(training: Faces, store:
     """
     database = make_synthetic(training, 12)
     run = run_filter(database, training, store, **NOT_FILTERED)
-    alone = judge_labels(train_judges(training), database)
+    panel = train_judges(add_views(training, make_spec()))
+    alone = judge_labels(panel, database)
     table = pd.read_parquet(run.find_file("judgements.parquet"))
     np.testing.assert_array_equal(table["probability"], alone.probability)
     np.testing.assert_array_equal(table["entropy"], alone.entropy)
 
     relabelled, wrong = mislabel(database, 3)
-    again = judge_labels(train_judges(training), relabelled)
+    again = judge_labels(panel, relabelled)
     np.testing.assert_array_equal(again.entropy, alone.entropy)
     np.testing.assert_array_equal(again.probability[~wrong], alone.probability[~wrong])
+
+
+def test_views_of_an_image_belong_to_its_person_and_are_none_of_the_others(training: Faces):
+    faces = add_views(training, make_spec(views=2))
+    assert len(faces) == 3 * len(training) and faces.subjects == training.subjects
+    assert (faces.images[len(training) :] != np.tile(training.images, (2, 1, 1, 1))).any()
+    assert add_views(training, make_spec(views=0)) is training
 
 
 def test_components_come_with_the_probabilities_of_each_judge(training: Faces):
@@ -249,11 +267,13 @@ def test_the_run_counts_what_it_dropped_and_keeps_rows_as_they_were(training: Fa
     kept, dropped = Faces.load(run.path), pd.read_csv(run.find_file("dropped.csv"))
     assert list(dropped.columns) == [
         "class", "judged", "given", "no_agreement", "outside_band", "not_chosen", "kept",
+        "kept_below",
     ]  # fmt: skip
-    parts = dropped[["no_agreement", "outside_band", "not_chosen", "kept"]]
-    assert (parts.sum(axis=1) == dropped["given"]).all() and (parts.sum() > 0).all()
-    assert dropped["given"].sum() == len(database) and dropped["kept"].nunique() == 1
-    assert dropped["kept"].sum() == len(kept)
+    parts = dropped[["no_agreement", "outside_band", "not_chosen", "kept", "kept_below"]]
+    assert (parts.sum(axis=1) == dropped["given"]).all() and (parts.sum().iloc[:4] > 0).all()
+    each = dropped["kept"] + dropped["kept_below"]
+    assert dropped["given"].sum() == len(database) and each.nunique() == 1
+    assert each.sum() == len(kept)
 
     rows = database.index["key"].isin(kept.index["key"])
     pd.testing.assert_frame_equal(kept.index, database.index[rows].reset_index(drop=True))

@@ -657,23 +657,23 @@ def filter_command(
     agreement: Annotated[
         float,
         typer.Option(
-            help="Keep an image only if the judges give its label this mean probability or more; "
-            "0 keeps all."
+            help="An image passes only if the judges give its label this mean probability or more; "
+            "with 0 all pass."
         ),
     ] = 0.5,
     band: Annotated[
         str,
         typer.Option(
-            help="Keep only images between these two quantiles, within their class, of the "
-            "entropy of the judges' prediction; 0,1 keeps all.",
+            help="An image passes only if it is between these two quantiles, within its class, of "
+            "the entropy of the judges' prediction; with 0,1 all pass.",
             metavar="LOW,HIGH",
         ),
     ] = "0.2,0.8",
     share: Annotated[
         float,
         typer.Option(
-            help="Keep at most this share of the mean number of images per class, and equally "
-            "many of each class."
+            help="Keep this share of the mean number of images per class, equally many of each; if "
+            "too few pass, the next most probable labels are kept too."
         ),
     ] = 0.5,
     spread: Annotated[

@@ -429,16 +429,19 @@ def _describe_generation(spec: Mapping[str, Any], sampling_steps: int | None) ->
 def _describe_filter(run: Run) -> str:
     """Return in a sentence which images of a database a filter kept."""
     spec, counts = run.spec, run.summary["filtered"]
-    kept, given = (sum(row[name] for row in counts) for name in ("kept", "given"))
+    passed, given, below = (
+        sum(row[name] for row in counts) for name in ("kept", "given", "kept_below")
+    )
     chosen = "those that differ most" if spec["spread"] else "chosen at random"
     unjudged = [row["class"] for row in counts if not row["judged"]]
     note = f" Labels of {list_some(unjudged)} were not judged." if unjudged else ""
     return (
-        f"Of the {quantify(given, 'image')} of {spec['database']}, a filter kept {kept:,}, equally "
-        f"many of each class, {chosen}: classifiers that learnt from {spec['training']} give the "
-        f"label of each a mean probability of {spec['agreement']:g} or more, and the entropy of "
-        f"their prediction is between the quantiles {spec['band'][0]:g} and {spec['band'][1]:g} of "
-        f"its class.{note}"
+        f"Of the {quantify(given, 'image')} of {spec['database']}, a filter kept "
+        f"{passed + below:,}, equally many of each class, {chosen}: classifiers that learnt from "
+        f"{spec['training']} give the label of each a mean probability of {spec['agreement']:g} or "
+        f"more, and the entropy of their prediction is between the quantiles {spec['band'][0]:g} "
+        f"and {spec['band'][1]:g} of "
+        f"its class{f', but for {below:,} that fill a class' if below else ''}.{note}"
     )
 
 

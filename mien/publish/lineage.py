@@ -24,7 +24,7 @@ STATED_SPEC_FIELDS = frozenset(
         "residual", "held_out", "early", "precision", "deterministic", "p_mean", "p_std",
         "steps", "beta_first", "beta_last", "sampler", "guidance", "guide", "guidance_low",
         "guidance_high", "clip_x0", "variance", "counts",
-        "database", "training", "agreement", "band", "share", "spread",
+        "database", "training", "agreement", "band", "share", "spread", "views",
     }
 )  # fmt: skip
 """Fields of specs that a release states; the names of all others go into `left_out`."""

@@ -2,8 +2,8 @@
 
 An image must show what its label says, so judges that learnt from real people must agree with the
 label. Images of which the judges are surest are all alike, and those of which they are least sure
-show no class, so a band of entropy between them is kept. Of what remains, the images that lie far
-apart are chosen (Gonzalez 1985), and equally many of each class.
+show no class, so a band of entropy between them passes. Of what passes, the images that lie far
+apart are chosen (Gonzalez 1985), and equally many of each class; where too few pass, the next best.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,9 @@ from mien.seeds import make_rng
 from mien.study.uses.specs import FilterSpec
 
 KEPT = "kept"
+
+KEPT_BELOW = "kept_below"
+"""Kept although the image does not pass, because too few of its class do."""
 
 DROP_REASONS = {
     "no_agreement": "the judges do not agree with the label",
@@ -72,49 +75,44 @@ def judge_labels(panel: Judges, faces: Faces) -> Judgements:
 
 
 def choose_images(faces: Faces, judgements: Judgements, spec: FilterSpec) -> np.ndarray:
-    """Return for each image KEPT, or why it is not kept: a name in DROP_REASONS.
+    """Return for each image KEPT, KEPT_BELOW, or why it is not kept: a name in DROP_REASONS.
 
-    Equally many images of each class are kept: as many as pass in the class where the fewest do,
-    and at most `spec.share` of the mean number per class. All images of a class that no judge knows
-    pass. Raises DataError if no image of a class passes, or if none may be kept.
+    Equally many images of each class are kept: `spec.share` of the mean number per class, or as
+    many as the smallest class has. All images of a class that no judge knows pass. Raises DataError
+    if none may be kept.
     """
-    # What passes in each class
+    # How many of each class
     emotions = faces.index["emotion"].to_numpy(dtype=str)
-    outcomes = np.full(len(faces), KEPT, dtype=object)
-    passed: dict[str, Int[np.ndarray, " m"]] = {}
-    for name in faces.classes:
-        rows = np.flatnonzero(emotions == name)
-        outcomes[rows] = _test_images(
-            judgements.probability[rows], judgements.entropy[rows], spec.agreement, spec.band
-        )
-        passed[name] = rows[outcomes[rows] == KEPT]
-        if not len(passed[name]):
-            raise DataError(
-                f"some images of each class must pass the filter, and none of the {len(rows):,} of "
-                f"{name} does: the highest mean probability that judges give that label is "
-                f"{judgements.probability[rows].max():.2f}, and the agreement must be "
-                f"{spec.agreement:g}. Lower the agreement, generate more images, or train the "
-                "generator longer"
-            )
-
-    # Equally many of each class
-    most = int(round(spec.share * len(faces) / len(passed), 6))
+    rows_of = {name: np.flatnonzero(emotions == name) for name in faces.classes}
+    most = int(round(spec.share * len(faces) / len(rows_of), 6))
     if not most:
         raise DataError(
             f"share must leave one image of each class or more, and {spec.share:g} of "
-            f"{quantify(len(faces), 'image')} of {len(passed)} classes is less; give a larger "
+            f"{quantify(len(faces), 'image')} of {len(rows_of)} classes is less; give a larger "
             "share, or generate more images"
         )
-    count = min(most, *(len(rows) for rows in passed.values()))
-    with track("choosing faces", count * len(passed)) as bar:
-        for place, (name, rows) in enumerate(passed.items(), start=1):
-            rng = make_rng("filter", spec.seed, name)
-            chosen = (
-                choose_spread(judgements.points[rows], count, int(rng.integers(len(rows))))
-                if spec.spread
-                else rng.permutation(len(rows))[:count]
+    count = min(most, *(len(rows) for rows in rows_of.values()))
+
+    outcomes = np.full(len(faces), KEPT, dtype=object)
+    with track("choosing faces", count * len(rows_of)) as bar:
+        for place, (name, rows) in enumerate(rows_of.items(), start=1):
+            probability = judgements.probability[rows]
+            outcomes[rows] = _test_images(
+                probability, judgements.entropy[rows], spec.agreement, spec.band
             )
-            outcomes[np.delete(rows, chosen)] = "not_chosen"
+            passed = rows[outcomes[rows] == KEPT]
+            rng = make_rng("filter", spec.seed, name)
+            if len(passed) < count:
+                # Too few pass: the most probable labels among the others
+                others = np.flatnonzero(outcomes[rows] != KEPT)
+                best = others[np.argsort(-probability[others], kind="stable")]
+                outcomes[rows[best[: count - len(passed)]]] = KEPT_BELOW
+            elif spec.spread:
+                first = int(rng.integers(len(passed)))
+                chosen = choose_spread(judgements.points[passed], count, first)
+                outcomes[np.delete(passed, chosen)] = "not_chosen"
+            else:
+                outcomes[rng.permutation(passed)[count:]] = "not_chosen"
             bar.update(place * count)
     return outcomes
 
@@ -172,7 +170,8 @@ def count_outcomes(
     for name in faces.classes:
         of_class = emotions == name
         counts = {
-            outcome: int((outcomes[of_class] == outcome).sum()) for outcome in (*DROP_REASONS, KEPT)
+            outcome: int((outcomes[of_class] == outcome).sum())
+            for outcome in (*DROP_REASONS, KEPT, KEPT_BELOW)
         }
         rows.append(
             {

@@ -3,16 +3,20 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mien.audit.labels.judges import train_judges
 from mien.errors import DataError, UsageError
-from mien.faces import Faces
+from mien.faces import Faces, concatenate
 from mien.findings import list_some
+from mien.generators import copycat
+from mien.generators.specs import CopycatSpec
 from mien.prepare.preprocess import summarise_faces, write_with_sheet
 from mien.runs.progress import quantify, say
 from mien.runs.store import Run, RunSummary, Store
-from mien.study.uses.filter import KEPT, choose_images, count_outcomes, judge_labels
+from mien.seeds import make_rng
+from mien.study.uses.filter import KEPT, KEPT_BELOW, choose_images, count_outcomes, judge_labels
 from mien.study.uses.specs import FilterSpec
 
 
@@ -34,7 +38,7 @@ def filter_database(spec: FilterSpec, store: Store, *, alias: str | None = None)
         # The judges learn from the training people alone
         database, training = Faces.load(database_run.path), Faces.load(training_run.path)
         _require_fitting(database, training, database_run.name)
-        panel = train_judges(training)
+        panel = train_judges(add_views(training, spec))
         _report_classes(database, panel.classes)
         judgements = judge_labels(panel, database)
 
@@ -48,7 +52,8 @@ def filter_database(spec: FilterSpec, store: Store, *, alias: str | None = None)
         dropped.to_csv(out / "dropped.csv", index=False, lineterminator="\n")
 
         # The kept images
-        kept = add_seen(database.select(outcomes == KEPT), training)
+        is_kept = (outcomes == KEPT) | (outcomes == KEPT_BELOW)
+        kept = add_seen(database.select(is_kept), training)
         write_with_sheet(kept, out)
         holds = (
             f"{quantify(len(kept), 'synthetic image')}, chosen from {len(database):,} by a filter"
@@ -56,6 +61,26 @@ def filter_database(spec: FilterSpec, store: Store, *, alias: str | None = None)
         return {"holds": holds, **summarise_faces(kept), "filtered": dropped.to_dict("records")}
 
     return store.make(spec, build, alias)
+
+
+def add_views(training: Faces, spec: FilterSpec) -> Faces:
+    """Return the faces that judges learn from: real ones, and shifted and noisy views of each.
+
+    Each view belongs to the clip and the person of its image, so that no judge learns from a view
+    of somebody whom it does not know.
+    """
+    if not spec.views:
+        return training
+    sides, copies = CopycatSpec(faces=spec.training), [training]
+    for view in range(spec.views):
+        images = np.empty_like(training.images)
+        for row in range(len(training)):
+            rng = make_rng("view", spec.seed, view, row)
+            image = copycat.make_image(training.images, np.array([row]), sides, rng)
+            images[row] = np.clip(image, 0, 255).round()
+        keys = training.index["key"] + f"#view{view + 1}"
+        copies.append(replace(training, images=images, index=training.index.assign(key=keys)))
+    return concatenate(copies)
 
 
 def read_band(text: str) -> tuple[float, float]:
@@ -76,7 +101,9 @@ def read_band(text: str) -> tuple[float, float]:
 def list_filter_lines(run: Run) -> list[str]:
     """Return what a filter kept and dropped as lines of text, one per class."""
     return [
-        f"{row['class']}: {row['kept']:,} of {row['given']:,} kept; "
+        f"{row['class']}: {row['kept'] + row['kept_below']:,} of {row['given']:,} kept"
+        + (f", {row['kept_below']:,} of them although they do not pass; " * bool(row["kept_below"]))
+        + ("" if row["kept_below"] else "; ")
         + (
             f"{row['no_agreement']:,} without agreement, {row['outside_band']:,} outside the band, "
             if row["judged"]
