@@ -18,10 +18,12 @@ from mien.faces import Faces, make_index
 from mien.generators import presets
 from mien.generators.generate import generate_database, order_database
 from mien.generators.train import train_generator
+from mien.ingest.run import run_ingest
 from mien.prepare.specs import SplitSpec
 from mien.prepare.splits import run_split
 from mien.publish import registry
 from mien.runs.store import Store
+from mien.toy import dataset
 
 
 @pytest.fixture
@@ -58,6 +60,14 @@ def test_real_faces_leave_the_store_only_when_that_is_said(store: Store, tmp_pat
         registry.identify(path).from_this_release == "no"
         for path in (tmp_path / "out").rglob("*.png")
     )
+
+
+def test_drawn_faces_are_not_called_real_people(store: Store, tmp_path: Path):
+    dataset.draw(tmp_path / "toy", subjects=2, clips=7, seed=1, workers=1)
+    drawn = run_ingest("casme2", tmp_path / "toy", store)
+    with pytest.raises(UsageError, match=r"of drawn faces, which show nobody.*--real") as refusal:
+        album.write_album(drawn, store, tmp_path / "out")
+    assert "real people" not in str(refusal.value)
 
 
 def test_a_copy_among_synthetic_faces_stays_in_the_store(store: Store, tmp_path: Path):

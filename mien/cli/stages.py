@@ -740,7 +740,9 @@ def export(
     real: Annotated[
         bool,
         typer.Option(
-            "--real", help="Also export faces of real people, and synthetic images that copy them."
+            "--real",
+            help="Also export original faces, recorded or drawn, and synthetic images that copy "
+            "them.",
         ),
     ] = False,
     allow_face: Annotated[
@@ -760,7 +762,8 @@ def export(
     whose faces these are, and refuses the mean face of a single person.
 
     Faces come with metadata.csv, with one row per file. Synthetic faces are marked as synthetic in
-    their files. Real faces, and synthetic images that copy them, are exported only with --real.
+    their files. Original faces, recorded or drawn, and synthetic images that copy them, are
+    exported only with --real.
     """
     import json
 
@@ -809,6 +812,6 @@ def _export_faces(run: "Run", home: "Store", out: Path, real: bool) -> None:
         print(f"  {name}: {count:,}")
     if album.kept_back:
         print(
-            f"  {quantify(album.kept_back, 'copy')} of real faces stayed in the store; --real "
+            f"  {quantify(album.kept_back, 'copy')} of training faces stayed in the store; --real "
             "exports them too"
         )

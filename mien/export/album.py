@@ -20,11 +20,13 @@ from mien import __version__
 from mien.audit.memorisation.copies import find_copies
 from mien.errors import StoreError, UsageError
 from mien.faces import Faces
+from mien.ingest.readers.casme2 import FREE_LICENCE
 from mien.pages import escape
 from mien.publish import marks
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import quantify, say, track
 from mien.runs.store import Run, Store
+from mien.study.sources import find_ancestors, find_licence
 
 ALBUM_COLUMNS = (
     "file_name",
@@ -43,8 +45,8 @@ ALBUM_COLUMNS = (
 
 @dataclass(frozen=True)
 class WrittenAlbum:
-    """What was written: the folder, images per class, and how many were withheld because they show
-    real people.
+    """What was written: the folder, images per class, and how many were withheld as copies of
+    training faces.
     """
 
     folder: Path
@@ -56,8 +58,8 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
     """Write the faces of a run to the folder `out`: CLASS/NAME.png for each, and metadata.csv.
 
     If the channels of an image are not colours, each channel is a file of its own. Without `real`
-    no picture of a real person leaves the store: copies of the generator's training faces are
-    counted, but not written.
+    no original leaves the store, be it recorded or drawn: copies of the generator's training faces
+    are counted, but not written.
 
     Raises UsageError if the run has no faces, if they are real and `real` is false, if no image
     remains, or if `out` is not empty; no files are written in these cases.
@@ -71,15 +73,19 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
         )
     faces = Faces.load(run.path)
     if not real and (faces.index["source"] == "real").any():
-        count = int((faces.index["source"] == "real").sum())
+        count = quantify(int((faces.index["source"] == "real").sum()), "image")
+        if _are_drawn(run, store):
+            raise UsageError(
+                f"{run.name} holds {count} of drawn faces, which show nobody and are free; they "
+                "are originals all the same, and leave the store only with --real"
+            )
         raise UsageError(
-            f"{run.name} holds {quantify(count, 'image')} of real people, which leave the store "
-            "only with --real; if you give it, keep to the licence of the dataset and to what the "
-            "people agreed to"
+            f"{run.name} holds {count} of real people, which leave the store only with --real; if "
+            "you give it, keep to the licence of the dataset and to what the people agreed to"
         )
     is_shown = np.ones(len(faces), dtype=bool) if real else ~_find_copies(faces, store)
     if not is_shown.any():
-        whose = "copies of real faces, which leave the store only with --real"
+        whose = "copies of training faces, which leave the store only with --real"
         raise UsageError(f"all {quantify(len(faces), 'image')} of {run.name} are {whose}")
 
     # Their pictures, and the table
@@ -89,6 +95,19 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
     emotions = shown_faces.index["emotion"]
     counts = {name: int((emotions == name).sum()) for name in shown_faces.classes}
     return WrittenAlbum(out, counts, int((~is_shown).sum()))
+
+
+def _are_drawn(run: Run, store: Store) -> bool:
+    """Whether all originals behind a run are drawn faces, which show nobody (`mien toy`)."""
+    try:
+        ingested = [origin for origin in find_ancestors(run, store) if origin.stage == "ingest"]
+    except StoreError:
+        return False
+    return bool(ingested) and all(
+        origin.spec["reader"] == "casme2"
+        and find_licence(Faces.load(origin.path).index) == FREE_LICENCE
+        for origin in ingested
+    )
 
 
 def _find_copies(faces: Faces, store: Store) -> Bool[np.ndarray, " n"]:
