@@ -7,6 +7,8 @@ of any origin, the name of a run, an alias, or a folder of class folders will do
 
 import html
 import os
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +43,8 @@ from mien.toy import dataset
 
 STORE_FOLDER = "mien-store"
 
+PRINTED_COLUMNS = 100  # of a table of texts, in a terminal that is wider
+
 StoreLike = Store | Path | str
 
 
@@ -66,6 +70,32 @@ class StoredFaces(Faces):
 FacesLike = Faces | Run | Path | str
 
 
+class TextTable(pd.DataFrame):
+    """A table with long texts, which are printed in full: a paragraph for each row."""
+
+    @property
+    def _constructor(self) -> "type[TextTable]":
+        return TextTable
+
+    def __repr__(self) -> str:
+        """Return a line for each value, wrapped to the width of the terminal."""
+        columns = min(shutil.get_terminal_size().columns, PRINTED_COLUMNS)
+        paragraphs = [
+            "\n".join(
+                textwrap.fill(f"{name}: {value}", columns, subsequent_indent="    ")
+                for name, value in row.items()
+                if str(value)
+            )
+            for row in self.to_dict("records")
+        ]
+        return "\n\n".join(paragraphs) or super().__repr__()
+
+    def _repr_html_(self) -> str | None:
+        """Return the table for notebooks, without cutting its texts."""
+        with pd.option_context("display.max_colwidth", None):
+            return pd.DataFrame(self)._repr_html_()  # pyright: ignore[reportCallIssue]
+
+
 class Audit:
     """The result of an audit: its verdict, the answers to four questions, all checks, the page."""
 
@@ -80,7 +110,7 @@ class Audit:
     @property
     def questions(self) -> pd.DataFrame:
         """One row per question: its title, the verdict, why, and what would be enough data."""
-        return pd.DataFrame(self.content["questions"])
+        return TextTable(self.content["questions"])
 
     @property
     def checks(self) -> pd.DataFrame:

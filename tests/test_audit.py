@@ -307,7 +307,8 @@ def test_wrong_commands_get_one_message_and_2(
 @pytest.mark.parametrize(
     ("train", "test", "made", "complaint"),
     [
-        ("faces", "faces", "small", "all sides of an audit need one size"),
+        ("faces", "faces", "small", "need one size.* synthetic 16 x 16, training 32 x 32"),
+        ("faces", "faces", "coloured", "the same channels.* synthetic red, green, blue; train"),
         ("lacking", "faces", "faces", "lacks disgust"),
         ("faces", "none", "faces", "the test side has none"),
     ],
@@ -319,6 +320,7 @@ def test_sides_that_do_not_fit_are_refused(
     sides = {
         "faces": faces,
         "small": people(range(4), clips=1, frames=1, size=16),
+        "coloured": Faces(faces.images.repeat(3, axis=1), faces.index),
         "lacking": faces.select(np.flatnonzero(faces.number_labels() != 2)),
         "none": faces.select(np.array([], dtype=np.int64)),
     }
@@ -330,6 +332,21 @@ def test_sides_that_do_not_fit_are_refused(
 
 
 @pytest.mark.slow
+def test_real_faces_in_place_of_a_database_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    store, real = Store(tmp_path / "store"), people(range(4), clips=1, frames=1)
+    marked = real.index.assign(source=["generate-1"] * 2 + ["real"] * (len(real) - 2))
+    for name, faces in (("real", real), ("mixed", Faces(real.images, marked))):
+        run = keep(faces, store, name)
+        with pytest.raises(DataError, match="the training side has none"):
+            none = keep(real.select(np.array([], dtype=np.int64)), store, "none")
+            run_audit(AuditSpec(synthetic=name, train=none.name, thresholds={}), store)
+        count = "all" if name == "real" else f"{len(real) - 2} of"
+        reported = f"{count} {len(real)} images of {run.name} are real faces"
+        assert reported in capsys.readouterr().err
+
+
 def test_one_exact_training_image_among_others_is_found(audit_home: Path):
     store = Store(audit_home / "store")
     train, unseen = (Faces.load(store.run(name).path) for name in ("train", "unseen"))

@@ -10,13 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from worlds import STUDY_TEXT, TINY_TRAINING, inside, mien, settings, start
 
 from mien.cli import main
-from mien.cli.base import read_pairs, read_set_options
+from mien.cli.base import app, read_pairs, read_set_options
 from mien.cli.following import propose_alias
 from mien.errors import SpecError, UsageError
 from mien.generators.diffusion import fit
+from mien.generators.presets import estimate_cpu_seconds, read_preset
+from mien.generators.specs import TrainSpec
 from mien.runs.machine import list_nvidia_cards
 from mien.runs.store import Store
 
@@ -211,6 +215,36 @@ def test_a_wrong_argument_is_one_clear_message_and_code_2(
     assert ended.value.code == 2
     assert re.search(message, capsys.readouterr().err)
     assert Store(place / "store").list_names() == before
+
+
+def test_a_training_on_a_cpu_says_beforehand_how_long_it_takes(place: Path):
+    home = Store(place / "store")
+    spec = read_preset("base", home.resolve("fold-train"))
+    assert isinstance(spec, TrainSpec) and spec.images_seen == 8_000_000
+    seconds = estimate_cpu_seconds(spec, (1, 48, 48), 2)
+    assert seconds is not None and 9 < seconds / 86_400 < 12  # docs/benchmarks.md: 10 days
+    assert estimate_cpu_seconds(spec, (1, 96, 96), 2) == pytest.approx(4 * seconds)
+    other = read_preset("base", "faces", {"net": {"width": 8}})
+    assert estimate_cpu_seconds(other, (1, 48, 48), 2) is None
+
+    # The command prints it before the training, and no time where no speed is known
+    short = ["train", "fold-train", "--preset", "nano", "--set", "images_seen=16"]
+    text = inside(place, *short)
+    assert "this training takes about" in text and "on this CPU" in text
+    assert "this training takes" not in inside(place, *short)  # it is done
+
+
+def test_no_short_help_is_cut_in_80_columns(capsys: pytest.CaptureFixture[str]):
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    inner = [name for name, command in group.commands.items() if isinstance(command, TyperGroup)]
+    assert {"study", "publish", "review"} <= set(inner)
+    for arguments in ([], *([name] for name in inner)):
+        group.main([*arguments, "--help"], standalone_mode=False, max_content_width=80)
+        listed = capsys.readouterr().out.partition("Commands:")[2].strip("\n").partition("\n\n")[0]
+        lines = listed.splitlines()
+        assert all(len(line) <= 80 and line.endswith((".", "?")) for line in lines), listed
+        assert "..." not in listed and all(line[2:3].strip() for line in lines)  # none wraps
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,13 @@ def test_faces_in_memory_and_folders_are_audited_without_a_store_made_by_hand(
     verdicts = dict(zip(copied.checks["name"], copied.checks["verdict"], strict=True))
     assert verdicts["memorisation.exact"] == "fail" and len(copied.rows) == len(mine)
     assert "<table>" in copied._repr_html_() and isinstance(copied.questions, pd.DataFrame)
+    printed = repr(copied.questions[["title", "why"]])
+    assert all(len(line) <= 100 for line in printed.splitlines()) and "verdict:" not in printed
+    flat = " ".join(printed.split())
+    assert all(
+        f"title: {row['title']}" in flat and " ".join(row["why"].split()) in flat
+        for row in copied.content["questions"]
+    )
     found = mien.find_leakage(train, train[:5])
     assert found.affected == 5 and len(found.images) == 5 and "5 of 5" in repr(found)
     by_folder = mien.audit_faces(folder / "FACES", train, spaces=["pixels"])

@@ -12,7 +12,7 @@ from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation.matches import Matches
 from mien.errors import DataError, LeakageError
 from mien.faces import Faces
-from mien.findings import Finding
+from mien.findings import Finding, list_some
 from mien.stats import Record
 
 Result = TypeVar("Result")
@@ -52,6 +52,29 @@ class PartInput:
         if self.synthetic is None:
             raise DataError("this part needs synthetic images, and it was planned without them")
         return self.synthetic
+
+
+def require_one_form(sides: Mapping[str, Faces]) -> None:
+    """Raise DataError unless the images of all sides have one size and as many channels.
+
+    `sides` has the faces of each side by the name that a message gives it.
+    """
+    if len({faces.size[1:] for faces in sides.values()}) > 1:
+        sizes = ", ".join(
+            f"{name} {faces.size[1]} x {faces.size[2]}" for name, faces in sides.items()
+        )
+        raise DataError(
+            f"all sides of an audit need one size, height x width; given: {sizes}. Preprocess them "
+            "to the same size"
+        )
+    if len({faces.size[0] for faces in sides.values()}) > 1:
+        channels = "; ".join(
+            f"{name} {list_some(list(faces.shown), 4)}" for name, faces in sides.items()
+        )
+        raise DataError(
+            f"all sides of an audit need the same channels; given: {channels}. Preprocess them to "
+            "the same colours or inputs"
+        )
 
 
 @dataclass(frozen=True)

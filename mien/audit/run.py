@@ -12,7 +12,7 @@ from PIL import Image
 from mien.audit import verdict
 from mien.audit.leakage.part import add_generator_overlap
 from mien.audit.page import draw_suspects, render
-from mien.audit.part import PartResult, make_empty_side
+from mien.audit.part import PartResult, make_empty_side, require_one_form
 from mien.audit.parts import PARTS, list_jobs, plan_parts, read, require_weights, run_part
 from mien.audit.specs import AuditSpec, PartName
 from mien.audit.verdict import Check, HeldOut, Outcome, Question
@@ -22,7 +22,7 @@ from mien.pages.sheets import draw_side_by_side
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, restore_error
 from mien.runs.local import Local
-from mien.runs.progress import quantify
+from mien.runs.progress import quantify, say
 from mien.runs.store import Run, RunSummary, Store
 from mien.stats import Record
 
@@ -101,6 +101,19 @@ def count_held_out(train: Faces, test: Faces) -> HeldOut:
     return HeldOut(len(people), int((~is_known).sum()))
 
 
+def _report_real_images(run: Run) -> None:
+    """Say so if images of the synthetic side were not generated."""
+    sources = Faces.load(run.path).index["source"]
+    real = int((sources == "real").sum())
+    if real:
+        count = "all" if real == len(sources) else f"{real:,} of"
+        say(
+            f"{count} {quantify(len(sources), 'image')} of {run.name} are real faces, and the "
+            "audit judges them as if a generator had drawn them; name a synthetic database to "
+            "judge one"
+        )
+
+
 def _require_fit(train: Faces, test: Faces | None, synthetic: Faces) -> None:
     # Images on every side, real ones on the real sides
     sides = {"synthetic": synthetic, "training": train, **({} if test is None else {"test": test})}
@@ -111,12 +124,8 @@ def _require_fit(train: Faces, test: Faces | None, synthetic: Faces) -> None:
     if test is not None:
         test.require_real("the test side of an audit")
 
-    # One size, and no class that the training side lacks
-    if len({faces.size for faces in sides.values()}) > 1:
-        sizes = ", ".join(f"{name} {list(faces.size)}" for name, faces in sides.items())
-        raise DataError(
-            f"all sides of an audit need one size; given: {sizes}. Preprocess them to the same size"
-        )
+    # One size, the same channels, and no class that the training side lacks
+    require_one_form(sides)
     unknown = sorted(set(synthetic.classes) - set(train.classes))
     if unknown:
         raise DataError(
@@ -158,6 +167,7 @@ def run_audit(
     # The names of the runs are part of the audit's name
     runs = {side: store.run(name) for side in AUDIT_SIDES if (name := getattr(spec, side))}
     spec = spec.model_copy(update={side: side_run.name for side, side_run in runs.items()})
+    _report_real_images(runs["synthetic"])
     plan = plan_parts(spec.synthetic, spec.train, spec.test, spec.spaces, spec.filter, spec.weights)
 
     def build(out: Path, scratch: Path) -> RunSummary:

@@ -36,7 +36,7 @@ SHOWN_CHECKS = 12  # the most checks that are printed, the worst first
 OUTCOME_COLUMN_WIDTH = 13  # width of the column of outcomes on the terminal, in characters
 
 
-@app.command("audit")
+@app.command("audit", short_help="Judge a synthetic database: is it good enough to release?")
 def audit_command(
     synthetic: Annotated[
         str, typer.Argument(help="Synthetic faces: a run, an alias, or a folder of class folders.")

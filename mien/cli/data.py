@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NAME_COLUMN_WIDTH = 16  # columns for a reader's name
 
 
-@app.command()
+@app.command(short_help="List the datasets that mien can read.")
 def readers(
     name: Annotated[str | None, typer.Argument(help="A reader, to show all about it.")] = None,
     as_json: JsonOption = False,

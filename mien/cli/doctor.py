@@ -39,7 +39,7 @@ class Problem:
     remedy: str
 
 
-@app.command()
+@app.command(short_help="Show what this machine has, and what is missing.")
 def doctor(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show what this machine has, what is missing, and what to do about it.
 

@@ -16,7 +16,7 @@ from mien.cli.base import (
 from mien.cli.following import show_next_after_preprocess
 
 
-@app.command()
+@app.command(short_help="Join several datasets into one.")
 def join(
     datasets: Annotated[
         list[str], typer.Argument(help="Two or more runs or aliases that hold faces.")

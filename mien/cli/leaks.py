@@ -27,7 +27,7 @@ from mien.errors import AuditFailed, UsageError
 review_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 
-@app.command()
+@app.command(short_help="Report what a test set shares with its training set.")
 def leakage(
     train: Annotated[
         str, typer.Argument(help="A run or alias of faces, or a folder of class folders.")
@@ -132,7 +132,7 @@ app.add_typer(
 )
 
 
-@review_app.command("queue")
+@review_app.command("queue", short_help="Write the most doubtful labels to a CSV file.")
 def review_queue(
     dataset: Annotated[str, typer.Argument(help="A run or alias of faces, synthetic or real.")],
     out: Annotated[
@@ -170,7 +170,7 @@ def review_queue(
     print(f"pictures: {run.path / 'index.html'}")
 
 
-@review_app.command("apply")
+@review_app.command("apply", short_help="Make a new set from the decisions of a review.")
 def review_apply(
     table: Annotated[
         Path,

@@ -17,7 +17,7 @@ app.add_typer(
 )
 
 
-@publish_app.command("build")
+@publish_app.command("build", short_help="Write a release: images, card, datasheet and tables.")
 def publish_build(
     synthetic: Annotated[str, typer.Argument(help="A run or alias of a synthetic database.")],
     out: Annotated[
@@ -94,7 +94,7 @@ def publish_build(
     print(f"next: mien publish check {folder}")
 
 
-@publish_app.command("check")
+@publish_app.command("check", short_help="Check a release before it is published.")
 def publish_check(
     folder: Annotated[Path, typer.Argument(help="The folder of a release.", metavar="DIR")],
 ) -> None:
@@ -116,7 +116,9 @@ def publish_check(
         print(f"skipped, not installed: {', '.join(checked.skipped)}")
 
 
-@publish_app.command("push")
+@publish_app.command(
+    "push", short_help="Send a release to a hub, private unless you say otherwise."
+)
 def publish_push(
     folder: Annotated[Path, typer.Argument(help="The folder of a release.", metavar="DIR")],
     repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub.")],
@@ -143,7 +145,7 @@ def publish_push(
         print(f"{'would ' if dry_run else ''}{step}")
 
 
-@app.command()
+@app.command(short_help="Generate an image of a release again, and compare it.")
 def regenerate(
     folder: Annotated[Path, typer.Argument(help="The folder of a release.", metavar="DIR")],
     image: Annotated[

@@ -232,7 +232,7 @@ def _start_viewer(command: list[str]) -> bool:
         return False
 
 
-@app.command()
+@app.command(short_help="Check every file of a run against its sha256.")
 def verify(
     name: Annotated[
         str | None,
@@ -413,7 +413,7 @@ def _is_image_file(name: str, home: "Store") -> bool:
     return is_file and name not in home.read_aliases() and not home.is_done(name)
 
 
-@app.command("rm")
+@app.command("rm", short_help="Delete a run from which no other run was made.")
 def remove(
     name: Annotated[str, typer.Argument(help="A run or alias from which no other run was made.")],
     store: StoreOption = DEFAULT_STORE,

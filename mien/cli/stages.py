@@ -33,6 +33,7 @@ from mien.outside import expand_home
 from mien.runs.progress import quantify
 
 if TYPE_CHECKING:
+    from mien.generators.specs import GeneratorSpec
     from mien.runs.store import Run, Store
 
 
@@ -308,7 +309,7 @@ def ingest(
     show_next_after_ingest(run, open_store(store), store)
 
 
-@app.command()
+@app.command(short_help="Choose frames, crop faces, resize, and map classes.")
 def preprocess(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds faces.")],
     frames: Annotated[
@@ -442,7 +443,7 @@ def split(
     show_next_after_split(sides[0], home, store)
 
 
-@app.command()
+@app.command(short_help="Train a generator: a diffusion model, or a baseline.")
 def train(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds the training faces.")],
     preset: Annotated[
@@ -516,6 +517,8 @@ def train(
             )
         if minutes is not None:
             spec = calibrate(spec, minutes, home, device=device)
+        elif group.is_first and not home.is_done(spec.name):
+            _print_training_time(spec, home, device)
         run = train_generator(
             spec,
             home,
@@ -526,6 +529,29 @@ def train(
         if group.is_first:
             show_run(run, alias)
             show_next_after_train(run, home, store)
+
+
+def _print_training_time(spec: "GeneratorSpec", home: "Store", device: str) -> None:
+    """Print about how long a training takes on a CPU, if a speed of its network is known."""
+    from mien.faces import Faces
+    from mien.generators.diffusion.fit import count_parallel_pieces
+    from mien.generators.presets import estimate_cpu_seconds
+    from mien.generators.specs import TrainSpec
+    from mien.runs.devices import find_device
+    from mien.runs.progress import say
+    from mien.study.cost import format_roughly
+
+    torch_device = find_device(device)
+    if torch_device.type != "cpu" or not isinstance(spec, TrainSpec):
+        return
+    cores = count_parallel_pieces(spec, torch_device)
+    seconds = estimate_cpu_seconds(spec, Faces.load(home.run(spec.faces).path).size, cores)
+    if seconds is not None:
+        hint = "; on a CPU, --preset nano takes minutes" if seconds > 86_400 else ""
+        say(
+            f"this training takes about {format_roughly(seconds)} on this CPU, estimated from "
+            f"speeds on another{hint}"
+        )
 
 
 @app.command()
@@ -643,7 +669,7 @@ def generate(
     show_next_after_generate(run, home, store)
 
 
-@app.command("filter")
+@app.command("filter", short_help="Keep synthetic faces that show their label and differ.")
 def filter_command(
     database: Annotated[str, typer.Argument(help="A run or alias of synthetic faces.")],
     train: Annotated[
@@ -717,7 +743,7 @@ def filter_command(
     show_next_after_filter(run, home, store)
 
 
-@app.command()
+@app.command(short_help="Export a generator that runs without mien, or faces as PNG.")
 def export(
     name: Annotated[
         str,

@@ -48,7 +48,7 @@ OnlyOption = Annotated[
 ]
 
 
-@study_app.command("list")
+@study_app.command("list", short_help="List the studies that come with mien.")
 def study_list(as_json: JsonOption = False) -> None:
     """List the studies that come with mien, with their files, which you can copy and change."""
     from mien.study.file import describe_study, list_studies
@@ -64,7 +64,7 @@ def study_list(as_json: JsonOption = False) -> None:
         print(f"{study['name']:<10} {study['about']}\n{'':<10} {study['path']}")
 
 
-@study_app.command("plan")
+@study_app.command("plan", short_help="List what a study would train, and how long it takes.")
 def study_plan(
     study: StudyArgument,
     only: OnlyOption = None,
@@ -198,7 +198,7 @@ def _make_range_facts(duration: "Duration | None") -> dict[str, float | None]:
     }
 
 
-@study_app.command("run")
+@study_app.command("run", short_help="Run the missing trials of a study.")
 def study_run(
     study: StudyArgument,
     only: OnlyOption = None,
@@ -233,7 +233,7 @@ def study_run(
     show_next(["mien", "report", resolved.title], store)
 
 
-@study_app.command("status")
+@study_app.command("status", short_help="Show the progress of a study.")
 def study_status(
     study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
     store: StoreOption = DEFAULT_STORE,
@@ -253,7 +253,7 @@ def study_status(
         print(describe_progress(progress))
 
 
-@app.command()
+@app.command(short_help="Write the report of one or more studies.")
 def report(
     studies: Annotated[
         list[str], typer.Argument(help="Names or files of studies, for one report of all.")

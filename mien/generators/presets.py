@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mien.errors import SpecError
-from mien.generators.specs import KIND_FACTS, GeneratorSpec, read_training
+from mien.generators.specs import KIND_FACTS, GeneratorSpec, TrainSpec, read_training
 from mien.runs.spec import suggest
 
 
@@ -128,3 +128,28 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Baselines for comparison: what is possible without a model of a face, and with copies.
     **{name: {"kind": name} for name, facts in KIND_FACTS.items() if facts.sampler == "direct"},
 }
+
+# Images per second and core in training, measured on two cores for 48x48 grey faces; `smoke` has
+# the network of `nano`, and `paper` that of `base` (docs/benchmarks.md)
+CPU_SPEEDS = {"nano": 75.0, "tiny": 17.0, "base": 4.4, "large": 0.3}
+MEASURED_PIXELS = 48 * 48
+
+
+def estimate_cpu_seconds(
+    spec: GeneratorSpec, size: tuple[int, int, int], cores: int
+) -> float | None:
+    """Return about how many seconds a training takes on so many cores of a CPU.
+
+    `size` is that of the images (c, h, w). The speed is that of the preset with the same network;
+    where there is none, the time is None.
+    """
+    if not isinstance(spec, TrainSpec):
+        return None
+    plain = {"dropout": 0.0}  # which hardly changes the speed
+    network = spec.net.model_copy(update=plain)
+    for name, speed in CPU_SPEEDS.items():
+        preset = read_preset(name, spec.faces)
+        if isinstance(preset, TrainSpec) and preset.net.model_copy(update=plain) == network:
+            pixels = size[1] * size[2] / MEASURED_PIXELS
+            return spec.images_seen * pixels / (speed * cores)
+    return None

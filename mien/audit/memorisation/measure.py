@@ -61,6 +61,7 @@ from mien.audit.memorisation.search import (
     match_features,
     soften,
 )
+from mien.audit.part import require_one_form
 from mien.errors import DataError, LeakageError
 from mien.faces import Faces, name_distinct_units
 from mien.hashes import (
@@ -189,11 +190,7 @@ def _require_fit(train: Faces, test: Faces, synthetic: Faces) -> None:
     for name, faces in (("training", train), ("held-out", test), ("synthetic", synthetic)):
         if not len(faces):
             raise DataError(f"memorisation needs three sets of images; the {name} set is empty")
-    if len({train.size, test.size, synthetic.size}) > 1:
-        raise DataError(
-            f"training, held-out and synthetic images need one size; given: {train.size}, "
-            f"{test.size}, {synthetic.size}. Preprocess them to the same size"
-        )
+    require_one_form({"synthetic": synthetic, "training": train, "held-out": test})
 
 
 def _note_unknown(faces: Faces, side: str) -> list[str]:
