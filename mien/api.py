@@ -395,6 +395,7 @@ def generate_faces(
     steps: int | None = None,
     sampler: str | None = None,
     guidance: float = 1.0,
+    guidance_mix: float | None = None,
     guide: str = "label",
     seed: int = 0,
     device: str = "auto",
@@ -405,7 +406,8 @@ def generate_faces(
 
     `counts` is like (as many as the training set has), like*N (N times as many), preprint, each:N
     (N per class), balanced:N (N in all), or happiness=100,fear=50. Every class that the generator
-    knows must have images, unless it is given 0, or `only` comes first: only,happiness=100.
+    knows must have images, unless it is given 0, or `only` comes first: only,happiness=100. With
+    `guidance_mix`, every second image of each class has this guidance in place of `guidance`.
     """
     home = _find_store(store, generator)
     trained = home.run(generator.name if isinstance(generator, Run) else generator)
@@ -416,6 +418,7 @@ def generate_faces(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
+        guidance_mix=guidance_mix,
         guide=guide,
         seed=seed,
     )

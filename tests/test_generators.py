@@ -10,6 +10,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,12 @@ from mien.generators.diffusion.fit import DiffusionTraining, compute_statistics,
 from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.diffusion.unet import NO_LABEL, UNet, make_group_norm
-from mien.generators.generate import generate_database, order_database, plan_images
+from mien.generators.generate import (
+    generate_database,
+    list_generation_jobs,
+    order_database,
+    plan_images,
+)
 from mien.generators.kinds import GENERATORS, fit_generator, load_generator, sample_generator
 from mien.generators.presets import PRESETS
 from mien.generators.sampler_table import SAMPLERS
@@ -52,11 +58,15 @@ from mien.generators.specs import (
     SamplerSpec,
     TrainSpec,
     count_steps,
+    find_guidance,
     read_training,
 )
 from mien.generators.train import calibrate, train_generator
 from mien.published import TABLE_2
 from mien.runs import devices
+from mien.runs.engine import run_jobs
+from mien.runs.local import Local
+from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
 
 KINDS = pytest.mark.parametrize("kind", list(DIFFUSIONS))
@@ -851,6 +861,59 @@ def test_a_generated_database_has_the_counts_and_says_where_it_comes_from(run: R
     )
     assert (again[0] == faces.images[-1]).all()
     assert made.path.joinpath("sheet.png").exists()
+
+
+def test_every_second_image_of_a_class_has_the_other_guidance(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    common = {"generator": run.name, "counts": {"fear": 7, "happiness": 12}, "steps": 2, "seed": 3}
+    wide = {"guidance_low": 0.0, "guidance_high": 1000.0}
+
+    def draw(**fields: Any) -> Faces:
+        spec = read_spec(GenerateSpec, {**common, **wide, **fields}, "test")
+        return Faces.load(generate_database(spec, store, device="cpu").path)
+
+    plain, guided = draw(), draw(guidance=3.0)
+    monkeypatch.setitem(SHARD_IMAGES, "cpu", 5)  # shards that begin with even and odd images
+    spec = read_spec(GenerateSpec, {**common, **wide, "guidance_mix": 3.0}, "test")
+    jobs = list_generation_jobs(spec, store, "cpu", 3)
+    assert len(jobs) > 1 and run_jobs(jobs, store, Local(0)) == {}
+    mixed = Faces.load(store.run(spec.name).path)
+    assert "guidance 1 and 3 in turn away from no label" in capfd.readouterr().err
+    assert (plain.images != guided.images).any(axis=(1, 2, 3)).all()
+    odd = np.array([k % 2 == 1 for k in (*range(7), *range(12))])
+    assert odd.sum() == 9
+    assert (mixed.images[~odd] == plain.images[~odd]).all()
+    assert (mixed.images[odd] == guided.images[odd]).all()
+    assert mixed.index["seed"].tolist() == plain.index["seed"].tolist()
+
+    # The key says which guidance an image had, so that it can be drawn again alone
+    fields = {"guidance": 1.0, "guidance_mix": 3.0}
+    scales = [find_guidance(fields, key) for key in mixed.index["key"]]
+    assert scales == np.where(odd, 3.0, 1.0).tolist()
+    how = SamplerSpec.model_validate({"steps": 2, "guidance": 3.0, **wide})
+    (again,) = sample_generator(
+        load_generator(run, "cpu"),
+        np.array([HAPPY]),
+        mixed.index["seed"].to_numpy()[-1:],
+        sampler=how,
+    )
+    assert (again == mixed.images[-1]).all()
+    with pytest.raises(DataError, match="must end in its number"):
+        find_guidance(fields, "face-a.png")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"guidance_mix": 1.0}, "guidance_mix must differ from guidance, which is 1"),
+        ({"guidance_mix": 2.0, "sampler": "direct"}, "guidance_mix does not apply to the sampler"),
+        ({"guidance_mix": 0.5}, "guidance_mix: must be 1.0 or more"),
+    ],
+)
+def test_a_second_guidance_is_refused_where_it_does_not_apply(fields: dict[str, Any], message: str):
+    with pytest.raises(SpecError, match=message):
+        read_spec(GenerateSpec, {"generator": "g", "counts": {"fear": 1}, **fields}, "test")
 
 
 def test_a_generation_that_lost_half_its_shards_ends_with_the_same_content(

@@ -24,12 +24,13 @@ import pytest
 import yaml
 from PIL import Image
 from release_world import CHECK, PAGE, World, answer, audit, copycat, faces, overridden, world
+from worlds import TINY_DIFFUSION
 
 from mien.cli import main
 from mien.errors import DataError, GateRefused, MienError, SpecError, StoreError, UsageError
 from mien.faces import Faces, make_index
 from mien.generators.generate import generate_database, order_database
-from mien.generators.specs import GaussianSpec
+from mien.generators.specs import GaussianSpec, TrainSpec
 from mien.generators.train import train_generator
 from mien.hashes import compute_perceptual_hash
 from mien.ingest.run import run_ingest
@@ -1008,6 +1009,27 @@ def test_without_the_generator_it_says_so(built: Path, tmp_path: Path):
 def test_an_image_that_is_not_there_is_told(home: World, built: Path):
     with pytest.raises(DataError, match=r"Did you mean 'fear-0000[0-9]'"):
         regenerate(built, "fear-0000", home.store)
+
+
+def test_images_with_two_guidances_are_told_apart_and_made_again(home: World, tmp_path: Path):
+    training = {**TINY_DIFFUSION, "faces": home.real.name, "images_seen": 96}
+    generator = train_generator(TrainSpec.model_validate(training), home.store, device="cpu")
+    order = order_database(
+        generator, "only,fear=5", home.store, steps=2, guidance=2.1, guidance_mix=1.0
+    )
+    made = generate_database(order, home.store, device="cpu")
+    audit(home.store, home.real, made)
+    answers = tmp_path / "dataset.toml"
+    answer(answers, home.store, made.name)
+    folder = release.build(made.name, tmp_path / "release", home.store, answers)
+    rows = list(formats.read_parquet(ReleaseLayout(folder).name_parquet("train")))
+    assert {row["image_id"]: round(row["guidance"], 3) for row in rows} == {
+        f"fear-{number:05d}": (2.1, 1.0)[number % 2] for number in range(5)
+    }
+    for number in (0, 3):
+        again = regenerate(folder, f"fear-{number:05d}", home.store, "cpu")
+        assert again.bytes_equal, again.reason
+    assert "with guidance 2.1 and 1 in turn" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_another_generator_under_the_same_name_is_not_taken(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn import people
-from worlds import run_inside
+from worlds import TINY_DIFFUSION, run_inside
 
 from mien.audit import features, rejection
 from mien.audit.memorisation.measure import measure_memorisation
@@ -23,7 +23,7 @@ from mien.errors import SpecError
 from mien.faces import Faces, concatenate
 from mien.generators.generate import assemble, plan_images
 from mien.generators.kinds import fit_generator, sample_generator
-from mien.generators.specs import CopycatSpec, GenerateSpec
+from mien.generators.specs import CopycatSpec, GenerateSpec, SamplerSpec, TrainSpec
 from mien.runs.store import Store
 
 
@@ -85,6 +85,38 @@ def test_what_is_rejected_is_drawn_anew_under_the_same_key_until_counts_are_exac
     _, labels, numbers = plan_images(spec.name, counts, spec.seed)
     kept = ~faces.index["key"].isin(thrown["key"]).to_numpy()
     assert (sample_generator(generator, labels[kept], numbers[kept]) == faces.images[kept]).all()
+
+
+def test_an_image_that_is_drawn_again_keeps_its_guidance(tmp_path: Path):
+    training = {**TINY_DIFFUSION, "faces": "faces-000000000000", "images_seen": 96}
+    generator = fit_generator(side("train"), TrainSpec.model_validate(training), tmp_path)
+    wide = {"steps": 2, "guidance_low": 0.0, "guidance_high": 1000.0}
+    fields = {
+        "generator": "edm-000000000000",
+        "counts": {"disgust": 9},
+        **wide,
+        "guidance_mix": 20.0,
+    }
+    spec = make_reject_spec(GenerateSpec.model_validate(fields), ["unlike"], "faces-000000000000")
+    rounds: list[int] = []
+
+    def reject_every_third(faces: Faces) -> np.ndarray:
+        rounds.append(len(faces))
+        return (np.arange(len(faces)) % 3 == 1) & (len(rounds) == 1)
+
+    filters = {"unlike": reject_every_third}
+    faces, thrown = draw_until_accepted(spec, generator, filters, tmp_path, "cpu", None)
+    assert rounds == [9, 3] and len(thrown) == 3
+    labels, numbers = faces.number_labels(), faces.index["seed"].to_numpy()
+    plain, guided = (
+        sample_generator(
+            generator, labels, numbers, sampler=SamplerSpec.model_validate({**wide, "guidance": w})
+        )
+        for w in (1.0, 20.0)
+    )
+    assert (plain != guided).any(axis=(1, 2, 3)).all()
+    odd = np.arange(9) % 2 == 1
+    assert (faces.images[odd] == guided[odd]).all() and (faces.images[~odd] == plain[~odd]).all()
 
 
 def test_the_run_tells_the_rate_of_each_class_beside_that_of_people_never_seen(audit_home: Path):

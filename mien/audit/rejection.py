@@ -24,7 +24,13 @@ from mien.errors import AuditFailed, DataError
 from mien.faces import Faces, name_distinct_units
 from mien.generators import shards
 from mien.generators.base import Generator
-from mien.generators.generate import assemble, describe_sampling, plan_images, write_sheet
+from mien.generators.generate import (
+    assemble,
+    describe_sampling,
+    plan_guidance,
+    plan_images,
+    write_sheet,
+)
 from mien.generators.kinds import load_generator
 from mien.generators.specs import GenerateSpec
 from mien.runs import devices
@@ -122,6 +128,7 @@ def draw_until_accepted(
 ) -> tuple[Faces, pd.DataFrame]:
     """Return the database and the rejected images; each round draws rejected images again."""
     index, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)
+    guidance = plan_guidance(index, spec)
     images = np.empty((len(labels), *generator.size), dtype=np.uint8)
     remaining, thrown = np.arange(len(labels)), []
     for number in range(MAX_DRAWS):
@@ -139,7 +146,13 @@ def draw_until_accepted(
         folder.mkdir(exist_ok=True)
         with devices.limit_cores(workers):
             drawn_images = shards.make_shards(
-                generator, labels[remaining], numbers[remaining], spec, folder, device
+                generator,
+                labels[remaining],
+                numbers[remaining],
+                spec,
+                folder,
+                device,
+                guidance=guidance[remaining],
             )
         faces = assemble(
             generator,

@@ -586,6 +586,13 @@ def generate(
             help="Guidance scale; 1 means no guidance, which is best for training classifiers."
         ),
     ] = 1.0,
+    guidance_mix: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw every second image of each class with this guidance scale instead.",
+            metavar="SCALE",
+        ),
+    ] = None,
     guide: Annotated[
         str,
         typer.Option(
@@ -641,7 +648,7 @@ def generate(
     home = open_store(store)
     run = home.run(generator)
     sampling = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
-    spec = order_database(run, counts, home, seed=seed, **sampling)
+    spec = order_database(run, counts, home, seed=seed, guidance_mix=guidance_mix, **sampling)
 
     # With --reject, images are checked and replaced as they are drawn.
     if reject is not None and test is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from mien.errors import UsageError
 from mien.faces import EMOTIONS, Faces, make_index
@@ -14,7 +14,7 @@ from mien.generators.counts import describe_counts, note_uneven, parse_counts
 from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
-from mien.generators.specs import KIND_FACTS, GenerateSpec, SamplerSpec, count_steps
+from mien.generators.specs import KIND_FACTS, GenerateSpec, SamplerSpec, count_steps, find_guidance
 from mien.pages.sheets import draw_class_sheet
 from mien.runs import devices, progress, stopping
 from mien.runs.jobs import Job
@@ -31,6 +31,7 @@ def order_database(
     steps: int | None = None,
     sampler: str | None = None,
     guidance: float = 1.0,
+    guidance_mix: float | None = None,
     guide: str = "label",
     seed: int = 0,
 ) -> GenerateSpec:
@@ -71,6 +72,7 @@ def order_database(
         "guidance": guidance,
         "guide": guide,
         "seed": seed,
+        "guidance_mix": guidance_mix,
     }
     return read_spec(GenerateSpec, fields, "generate")
 
@@ -98,7 +100,8 @@ def generate_database(
         progress.say(describe_sampling(generator, spec))
         index, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)
         with devices.limit_cores(workers):
-            images = make_shards(generator, labels, numbers, spec, scratch, device, shard)
+            guidance = plan_guidance(index, spec)
+            images = make_shards(generator, labels, numbers, spec, scratch, device, shard, guidance)
         faces = assemble(generator, images, index, spec.name, numbers)
         faces.save(out)
         write_sheet(faces, out, 12)
@@ -141,7 +144,8 @@ def draw_part(
     Return a message for the log.
     """
     how = GenerateSpec.model_validate(spec)
-    _, labels, numbers = plan_images(how.name, how.counts, how.seed)
+    index, labels, numbers = plan_images(how.name, how.counts, how.seed)
+    guidance = plan_guidance(index, how)
     with store.claim(f"{how.name}.{first:07d}"), stopping.defer_signals():
         if store.is_done(how.name):
             return "there already"
@@ -151,7 +155,7 @@ def draw_part(
             for start in range(first, last, shard):
                 rows = slice(start, min(start + shard, last))
                 path = get_shard_path(store.make_scratch(how.name), rows)
-                make_shard(generator, labels[rows], numbers[rows], how, path)
+                make_shard(generator, labels[rows], numbers[rows], how, path, guidance[rows])
                 tracker.update(rows.stop - first)
                 stopping.raise_if_asked()
     return "drawn"
@@ -178,6 +182,12 @@ def plan_images(
         [derive_seed("image", seed, emotion, k) for emotion, k in rows], dtype=np.int64
     )
     return [(f"{run}/{emotion}/{k:05d}", emotion) for emotion, k in rows], labels, numbers
+
+
+def plan_guidance(index: Sequence[tuple[str, str]], how: GenerateSpec) -> Float64[np.ndarray, " n"]:
+    """Return the guidance of each image of a database, whose (key, emotion) `index` has."""
+    fields = how.model_dump()
+    return np.array([find_guidance(fields, key) for key, _ in index], dtype=np.float64)
 
 
 def assemble(
@@ -212,10 +222,12 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
     if SAMPLERS[how.sampler].adds_noise:
         choices.append(f"{how.variance} variance")
     choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
-    if how.guidance > 1:
+    mixed = how.guidance_mix if isinstance(how, GenerateSpec) else None
+    if how.guidance > 1 or mixed is not None:
+        scales = f"{how.guidance:g}" if mixed is None else f"{how.guidance:g} and {mixed:g} in turn"
         worse = {"label": "no label", "early": "an early step of training"}[how.guide]
         interval = f"sigma/sigma_data {how.guidance_low:g}..{how.guidance_high:g}"
-        choices.append(f"guidance {how.guidance:g} away from {worse} for {interval}")
+        choices.append(f"guidance {scales} away from {worse} for {interval}")
     return ", ".join(choices)
 
 

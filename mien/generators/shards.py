@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from mien.generators.base import Generator
 from mien.generators.kinds import sample_generator
@@ -25,12 +25,17 @@ def make_shards(
     scratch: Path,
     device: str = "auto",
     shard: int | None = None,
+    guidance: Float64[np.ndarray, " n"] | None = None,
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label and seed, in shards; finished ones in `scratch` are reused.
+
+    `guidance` is that of each image; None is that of `how` for all.
 
     The images are in a file in `scratch`, which is memory-mapped only after all are written: on a
     full disk, writing to a mapped file would end the process without a message.
     """
+    # The head of the file, then the images shard by shard
+    guidance = np.full(len(labels), how.guidance) if guidance is None else guidance
     path, size = scratch / "images.npy", shard or SHARD_IMAGES[devices.find_device(device).type]
     head = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *generator.size)}
     with (
@@ -41,12 +46,15 @@ def make_shards(
         np.lib.format.write_array_header_1_0(file, head)
         for first in range(0, len(labels), size):
             rows = slice(first, min(first + size, len(labels)))
+            shard_path = get_shard_path(scratch, rows)
             images = make_shard(
-                generator, labels[rows], numbers[rows], how, get_shard_path(scratch, rows)
+                generator, labels[rows], numbers[rows], how, shard_path, guidance[rows]
             )
             file.write(np.ascontiguousarray(images).data)
             tracker.update(rows.stop)
             stopping.raise_if_asked()
+
+    # The whole database, without taking memory
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -56,14 +64,20 @@ def make_shard(
     numbers: Int64[np.ndarray, " n"],
     how: SamplerSpec,
     path: Path,
+    guidance: Float64[np.ndarray, " n"] | None = None,
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label and seed, read from the file `path` if it is complete.
 
-    Otherwise the images are drawn, and written to the file.
+    Otherwise the images are drawn, and written to the file. `guidance` is that of each image; None
+    is that of `how` for all.
     """
     shard = read_shard(path, (len(labels), *generator.size))
     if shard is None:
-        shard = sample_generator(generator, labels, numbers, sampler=how)
+        shard = np.empty((len(labels), *generator.size), dtype=np.uint8)
+        each = np.full(len(labels), how.guidance) if guidance is None else guidance
+        for value in np.unique(each):
+            guided, rows = how.model_copy(update={"guidance": float(value)}), each == value
+            shard[rows] = sample_generator(generator, labels[rows], numbers[rows], sampler=guided)
         write_shard(path, shard)
     return shard
 

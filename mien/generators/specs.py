@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from mien.errors import SpecError
+from mien.errors import DataError, SpecError
 from mien.faces import EMOTIONS
 from mien.generators.sampler_table import SAMPLERS, list_noisy_samplers
-from mien.runs.spec import Spec, Strict, read_spec, suggest
+from mien.runs.spec import Spec, Strict, is_unset, read_spec, suggest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -210,12 +210,32 @@ class SamplerSpec(Spec):
 
 
 class GenerateSpec(SamplerSpec):
-    """A generated database: `counts` images of each emotion from the generator of a run."""
+    """A generated database: `counts` images of each emotion from the generator of a run.
+
+    Every second image of each emotion, the one with number 1, 3, ... from 0, has `guidance_mix` in
+    place of `guidance`, if it is given.
+    """
 
     stage: ClassVar[str] = "generate"
     generator: str
     counts: dict[str, Annotated[int, Field(ge=1, le=10_000_000)]]
     seed: int = 0
+    # Omitted where it is not given, as in the specs of all databases before this field
+    guidance_mix: float | None = Field(default=None, ge=1, le=100, exclude_if=is_unset)
+
+    @model_validator(mode="after")
+    def _require_two_guidances(self) -> "GenerateSpec":
+        if self.guidance_mix is not None and self.sampler == "direct":
+            raise ValueError(
+                "guidance_mix does not apply to the sampler 'direct', which draws in one step; "
+                "remove it"
+            )
+        if self.guidance_mix == self.guidance:
+            raise ValueError(
+                f"guidance_mix must differ from guidance, which is {self.guidance:g}; change one, "
+                "or remove guidance_mix"
+            )
+        return self
 
     @field_validator("counts")
     @classmethod
@@ -289,3 +309,20 @@ def count_steps(spec: GeneratorSpec, how: SamplerSpec) -> int:
     if isinstance(spec, TrainSpec) and how.sampler == KIND_FACTS[spec.kind].chain:
         return spec.steps
     return SAMPLERS[how.sampler].steps
+
+
+def find_guidance(how: Mapping[str, Any], key: str) -> float:
+    """Return the guidance of one image of a generated database, from the fields of its spec.
+
+    The key of the image is RUN/EMOTION/NUMBER. Raises DataError for another key if the database has
+    two guidances.
+    """
+    mixed, number = how.get("guidance_mix"), key.rpartition("/")[2]
+    if mixed is None:
+        return float(how["guidance"])
+    if not number.isdecimal():
+        raise DataError(
+            "the key of an image of a database with guidance_mix must end in its number, as in "
+            f"RUN/fear/00001; given: '{key}'"
+        )
+    return float(mixed if int(number) % 2 else how["guidance"])

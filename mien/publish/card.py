@@ -422,7 +422,10 @@ def format_citation(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _describe_generation(spec: Mapping[str, Any], sampling_steps: int | None) -> str:
     steps = f" in {quantify(sampling_steps, 'step')}" if sampling_steps else ""
-    guidance = f" with guidance {spec['guidance']:g}" if spec.get("guidance", 1) > 1 else ""
+    scales = [spec.get("guidance", 1.0), spec.get("guidance_mix") or 1.0]
+    guidance = f" with guidance {scales[0]:g}" if scales[0] > 1 else ""
+    if spec.get("guidance_mix") is not None:
+        guidance = f" with guidance {scales[0]:g} and {scales[1]:g} in turn"
     return f"{spec['generator']} (sampler {spec['sampler']}{steps}{guidance}, seed {spec['seed']})"
 
 

@@ -23,6 +23,7 @@ STATED_SPEC_FIELDS = frozenset(
         "clip_first", "label_drop",
         "residual", "held_out", "early", "precision", "deterministic", "p_mean", "p_std",
         "steps", "beta_first", "beta_last", "sampler", "guidance", "guide", "guidance_low",
+        "guidance_mix",
         "guidance_high", "clip_x0", "variance", "counts",
         "database", "training", "agreement", "band", "share", "spread", "views",
     }

@@ -14,7 +14,7 @@ from mien import __version__
 from mien.errors import GateRefused
 from mien.faces import Faces
 from mien.generators.sampler_table import SAMPLERS
-from mien.generators.specs import KIND_FACTS
+from mien.generators.specs import KIND_FACTS, find_guidance
 from mien.hashes import compute_perceptual_hash
 from mien.pages.sheets import draw_class_sheet
 from mien.publish import (
@@ -199,7 +199,8 @@ def _write_images(
     """Write the Parquet files, and return the rows of the registry."""
     image_ids, classes = list_image_ids(origin.faces), list(origin.faces.classes)
     index = {
-        column: origin.faces.index[column].tolist() for column in ("emotion", "source", "seed")
+        column: origin.faces.index[column].tolist()
+        for column in ("emotion", "source", "seed", "key")
     }
     registry_rows: list[tuple[str, ...]] = []
 
@@ -213,9 +214,9 @@ def _write_images(
 
                 for position, image, bits in zip(batch, images, hashes, strict=True):
                     image_id = image_ids[position]
-                    emotion, source, seed = (index[column][position] for column in index)
+                    emotion, source, seed, key = (index[column][position] for column in index)
                     identity = (image_id, source, seed, emotion)
-                    row = _make_parquet_row(origin, answers, image, identity, signer)
+                    row = _make_parquet_row(origin, answers, image, identity, key, signer)
                     row |= {
                         "label": classes.index(emotion),
                         "phash": f"{bits:016x}",
@@ -249,11 +250,13 @@ def _make_parquet_row(
     answers: Answers,
     image: np.ndarray,
     identity: tuple[str, str, int, str],
+    key: str,
     signer: signing.Signer | None,
 ) -> dict[str, Any]:
     """Return the columns that depend only on the image.
 
-    `identity` is its name, the run that generated it, its seed and its emotion.
+    `identity` is its name, the run that generated it, its seed and its emotion; `key` is its key in
+    that run.
     """
     name, source, seed, _ = identity
     maker = origin.makers[source]
@@ -270,7 +273,7 @@ def _make_parquet_row(
         "checkpoint_sha256": generator.content,
         "sampler": maker.spec["sampler"],
         "steps": find_steps(maker.spec, generator.spec),
-        "guidance": maker.spec["guidance"],
+        "guidance": find_guidance(maker.spec, key),
         "seed": seed,
     }
 

@@ -53,6 +53,9 @@ def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> 
     sampler = SamplerSpec.model_validate(
         {name: value for name, value in spec.items() if name in SamplerSpec.model_fields}
     )
+    scales = [sampler.guidance, spec.get("guidance_mix") or sampler.guidance]
+    guidance = min(scales, key=lambda scale: abs(scale - row["guidance"]))  # stored as float32
+    sampler = sampler.model_copy(update={"guidance": guidance})
     label = facts["classes"][row["label"]]
     generated = sample_generator(
         load_generator(generator, device),

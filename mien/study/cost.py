@@ -557,7 +557,9 @@ def _estimate_database(
 
     # Sampling, as the number of training images that would take as long
     calls = count_steps(spec, database.generate) * SAMPLERS[database.generate.sampler].calls
-    calls *= 2 if database.generate.guidance > 1 else 1
+    scales = [database.generate.guidance, database.generate.guidance_mix]
+    calls_of_scales = [2 if scale > 1 else 1 for scale in scales if scale is not None]
+    calls *= sum(calls_of_scales) / len(calls_of_scales)
     sampled = sum(database.generate.counts.values()) * calls / FORWARD_PASSES_PER_STEP
     trained = 0.0 if spec.name in plan.done else float(spec.updates * spec.batch)
     return per_image.scaled(trained), per_image.scaled(sampled)
