@@ -288,6 +288,15 @@ def test_studies_without_inputs_of_classifiers_do_not_name_them(home: Store):
     assert "classifier_inputs" not in resolve(table(), home).model_dump(mode="json")
 
 
+@pytest.mark.parametrize("shown", [{"input": ["hog"]}, {"clips": 8}, {"flow": {"reach": 0.02}}])
+def test_an_input_for_all_classifiers_is_refused_with_the_table_that_takes_it(shown: dict):
+    name = next(iter(shown))
+    with pytest.raises(
+        ValueError, match=rf"\[classifier\] must not have {name}.* here \[classifier\.tiny\]"
+    ):
+        table(classifier={**TINY, **shown})
+
+
 def test_wrong_inputs_of_classifiers_are_refused(home: Store):
     with pytest.raises(SpecError, match=r"classifier\.tiny.*Did you mean 'flow'"):
         resolve(table(classifier={**TINY, "tiny": {"input": ["flaw"]}}), home)

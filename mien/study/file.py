@@ -261,6 +261,17 @@ class StudyFile(Strict):
         return self
 
     @model_validator(mode="after")
+    def _require_inputs_in_tables_of_their_own(self) -> "StudyFile":
+        # What all classifiers see is what `faces` shows
+        for name in (name for name in views.VIEW_FIELDS if name in self.classifier):
+            raise ValueError(
+                f"[classifier] must not have {name}; it has {name} = {self.classifier[name]!r}. "
+                "What images show belongs to one classifier or ablation: write it in "
+                f"[classifier.NAME], here [classifier.{self.classifiers[0]}], or in [ablation.NAME]"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_one_input_of_synthetic_faces(self) -> "StudyFile":
         # Synthetic faces exist only in the input of `faces`
         with_input = [
