@@ -411,7 +411,7 @@ def drawn_noise(kind: str, like: Faces) -> Faces:
     ("kind", "held_out"),
     [
         ("uniform", 1),
-        ("stripes", 3),
+        pytest.param("stripes", 3, marks=pytest.mark.slow),
         ("the mean face", 12),
         pytest.param("soft grey", 1, marks=pytest.mark.slow),
         pytest.param("soft grey", 12, marks=pytest.mark.slow),

@@ -343,9 +343,19 @@ def test_the_face_of_one_person_is_exported_only_where_that_is_allowed(
     assert "24 of 24 show one subject" in told and "--allow-face" in told and "toy:7" not in told
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
     assert call(monkeypatch, {"edm": run}, run.name, "--out", "new/folder", "--allow-face") == 0
-    assert ("the mean face of 24 images of 1 subject" in capsys.readouterr().err) is residual
+    printed = capsys.readouterr()
+    assert ("mean.npy is the mean face of 24 images of 1 subject" in printed.err) is residual
     assert np.load(tmp_path / "new" / "folder" / "mean.npy").any() == residual
     assert call(monkeypatch, {"edm": run}, "alone", "--out", "pictures", "--allow-face") == 2
+
+    # The command says what it wrote: without --format, nothing for diffusers
+    text = printed.out
+    assert ("where images start: the mean face of 24 images of 1 subject" in text) is residual
+    assert (
+        "denoiser.pt2: the denoiser, a program of torch.export" in text and "for tests only" in text
+    )
+    assert "diffusers" not in text and not (tmp_path / "new" / "folder" / "scheduler").exists()
+    assert (tmp_path / "new" / "folder" / "sample.py").exists()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KIND_FACTS if kind not in list_exportable()])
@@ -372,25 +382,6 @@ def call(monkeypatch: pytest.MonkeyPatch, runs: dict[str, Run], *arguments: str)
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
-
-
-def test_the_command_says_what_it_wrote(
-    tmp_path: Path,
-    runs: dict[str, Run],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, runs, "edm", "--out", "new/folder") == 0
-    printed = capsys.readouterr()
-    text = printed.out
-    assert "mean.npy is the mean face of 24 images of 3 subjects" in printed.err
-    assert "where images start: the mean face of 24 images of 3 subjects" in text
-    assert (
-        "denoiser.pt2: the denoiser, a program of torch.export" in text and "for tests only" in text
-    )
-    assert "diffusers" not in text and not (tmp_path / "new" / "folder" / "scheduler").exists()
-    assert (tmp_path / "new" / "folder" / "sample.py").exists()
 
 
 @pytest.mark.parametrize(

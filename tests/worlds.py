@@ -179,7 +179,7 @@ def tiny(**changes: Any) -> ClassifierSpec:
 
 TINY_NET = NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,), dropout=0.1)
 
-TINY_DIFFUSION = {"net": TINY_NET, "images_seen": 144, "batch": 12, "learning_rate": 2e-3}
+TINY_DIFFUSION = {"net": TINY_NET, "images_seen": 72, "batch": 12, "learning_rate": 2e-3}
 
 # Settings of the trainings of these tests, where the defaults of a kind would be slow
 OWN_FIELDS = {"ddpm": {"kind": "ddpm", "steps": 12, "beta_last": 0.5}, "edm": {"kind": "edm"}}

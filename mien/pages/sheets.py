@@ -1,5 +1,6 @@
 """Contact sheets: pictures of many faces, by class or side by side."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,14 +70,19 @@ def pick_positions(faces: Faces, emotion: str, number: int) -> np.ndarray:
 
     The order depends only on the class. Frames at the apex come first: they show the expression.
     """
-    rows = faces.index[faces.index["emotion"] == emotion]
-    order = make_rng("sheet", emotion, len(rows)).permutation(len(rows))
-    rows = rows.iloc[order]
-    rows = rows.assign(late=~rows["phase"].isin(["apex", "still"]))
-    rows = rows.assign(turn=rows.groupby(["late", "subject"]).cumcount()).sort_values(
-        ["late", "turn"], kind="stable"
-    )
-    return rows.index.to_numpy()[:number]
+    positions = np.flatnonzero((faces.index["emotion"] == emotion).to_numpy())
+    order = make_rng("sheet", emotion, len(positions)).permutation(len(positions))
+    positions = positions[order]
+    late = ~faces.index["phase"].isin(["apex", "still"]).to_numpy()[positions]
+    subjects = faces.index["subject"].to_numpy(dtype=object)[positions]
+
+    # One image of each subject in each turn
+    taken: Counter[tuple[bool, str]] = Counter()
+    turns = []
+    for owner in zip(late.tolist(), subjects, strict=True):
+        turns.append(taken[owner])
+        taken[owner] += 1
+    return positions[np.lexsort((np.array(turns), late))][:number]
 
 
 def draw_class_sheet(faces: Faces, per_class: int = 12, scale: int = 2) -> Image.Image:
