@@ -1,7 +1,6 @@
 """Clips as samples: resampled moments, their names, sheets, and what takes such rows."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.errors import DataError, SpecError
-from mien.export.album import write_album
 from mien.faces import Faces, concatenate, make_index, split_channel
 from mien.pictures import convert_to_image
 from mien.prepare.clips import Until, choose_moments, find_apexes, find_onsets, resample_clips
@@ -215,15 +213,12 @@ def test_clips_are_split_joined_and_drawn_like_images(store: Store):
     assert brightness == [0, 25, 50, 100]
 
 
-def test_clips_are_no_pictures_for_a_release(store: Store, tmp_path: Path):
-    """An album has a file for each moment; a release holds one picture for each image."""
+def test_an_image_of_clips_is_not_taken_for_a_colour_picture():
     faces = make_clip("a1", [0, 50, 100], onset=0, apex=50, offset=100)
-    run = run_preprocess(make_spec(faces=keep_arrays(faces, store).name, clips=4), store)
-    with pytest.raises(DataError, match=r"of a release must be grey or RGB.*these have 4: t0, t1"):
-        Faces.load(run.path).require_pictures("the images of a release")
-    faces.require_pictures("the images of a release")
-    write_album(run, store, tmp_path / "album", real=True)
-    assert len(list((tmp_path / "album").rglob("*.png"))) == 4
+    shown = preprocess(faces, make_spec(clips=4))
+    with pytest.raises(DataError, match=r"images must be grey or RGB.*these have 4: t0, t1"):
+        shown.require_pictures("images")
+    faces.require_pictures("images")
 
 
 def test_clips_of_other_channels_are_one_wide_picture_where_a_picture_is_needed():

@@ -228,7 +228,7 @@ def test_a_release_whose_marks_are_gone_is_still_synthetic_and_no_real_set_can_b
     release = tmp_path / "release"
     classes(release / "imagefolder" / "train")
     (release / "provenance").mkdir()
-    told = {"run": RUN, "mien": "0.1.0", "generators": []}
+    told = {"run": RUN, "mien": "0.1.0", "content": "0" * 64}
     (release / "provenance" / "release.json").write_text(json.dumps(told), encoding="utf-8")
     made = read(release / below, tmp_path / "store", "huggingface" if below == "." else "folder")
     faces = Faces.load(made.path)

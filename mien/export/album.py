@@ -22,6 +22,7 @@ from mien.errors import StoreError, UsageError
 from mien.faces import Faces
 from mien.ingest.readers.casme2 import FREE_LICENCE
 from mien.pages import escape
+from mien.pages.sheets import find_channels_of_inputs, write_moving_picture
 from mien.publish import marks
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import quantify, say, track
@@ -57,9 +58,11 @@ class WrittenAlbum:
 def write_album(run: Run, store: Store, out: Path, real: bool = False) -> WrittenAlbum:
     """Write the faces of a run to the folder `out`: CLASS/NAME.png for each, and metadata.csv.
 
-    If the channels of an image are not colours, each channel is a file of its own. Without `real`
-    no original leaves the store, be it recorded or drawn: copies of the generator's training faces
-    are counted, but not written.
+    If the channels of an image are not colours, each channel is a file of its own, such as
+    NAME.t0.png, and a further column of the table, `channel`, has its name. Clips are also written
+    to motion/CLASS/NAME.webp, which shows the moments of the first input one after the other.
+    Without `real` no original leaves the store, be it recorded or drawn: copies of the generator's
+    training faces are counted, but not written.
 
     Raises UsageError if the run has no faces, if they are real and `real` is false, if no image
     remains, or if `out` is not empty; no files are written in these cases.
@@ -133,14 +136,34 @@ def _write_pictures(faces: Faces, run: Run, folder: Path) -> None:
     lines = []
     with track("writing pictures", len(faces)) as bar:
         for position, (name, row) in enumerate(zip(names, rows, strict=True)):
-            for ending, image in _split_channels(faces, position):
+            for channel, image in _split_channels(faces, position):
+                ending = f".{_make_file_name(channel)}" if channel else ""
                 path = folder / f"{name}{ending}.png"
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(_encode_png(image, row, run))
                 facts = {column: row[column] for column in ALBUM_COLUMNS[1:]}
+                facts |= {"channel": channel} if faces.channels else {}
                 lines.append({"file_name": path.relative_to(folder).as_posix(), **facts})
+            if len(faces.moments) > 1:
+                _write_motion(faces, position, folder / "motion" / f"{name}.webp")
             bar.update(position + 1)
-    escape.write_csv(pd.DataFrame(lines, columns=list(ALBUM_COLUMNS)), folder / "metadata.csv")
+    columns = [*ALBUM_COLUMNS, *(["channel"] if faces.channels else [])]
+    escape.write_csv(pd.DataFrame(lines, columns=columns), folder / "metadata.csv")
+
+
+def _write_motion(faces: Faces, position: int, path: Path) -> None:
+    """Write a clip as an animated picture of its first input, marked unless it is of a real
+    person.
+    """
+    first_input = next(iter(find_channels_of_inputs(faces).values()))
+    image = np.asarray(faces.images[position])
+    is_real = faces.index["source"].iloc[position] == "real"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_moving_picture(
+        [Image.fromarray(image[channel]).convert("RGB") for channel in first_input],
+        path,
+        "" if is_real else marks.make_xmp_packet("mien", __version__),
+    )
 
 
 def _make_unique(names: list[str]) -> list[str]:
@@ -165,7 +188,7 @@ def _make_file_name(key: str) -> str:
 def _split_channels(
     faces: Faces, position: int
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "c h w"]]]:
-    """Yield the pictures of an image, each with the ending of its file's name.
+    """Yield the pictures of an image, each with the name of the channel that it shows.
 
     A grey or coloured image is one picture; of any other image each channel is one.
     """
@@ -174,7 +197,7 @@ def _split_channels(
         yield "", image
         return
     for channel_name, channel in zip(faces.shown, image, strict=True):
-        yield f".{_make_file_name(channel_name)}", channel[None]
+        yield channel_name, channel[None]
 
 
 def _encode_png(image: UInt8[np.ndarray, "c h w"], row: dict[Hashable, Any], run: Run) -> bytes:

@@ -23,10 +23,13 @@ from mien.pictures import (
     Colour,
     FacePlace,
     Picture,
+    convert_to_array,
+    convert_to_image,
     decode,
     open_picture,
+    resize_image,
 )
-from mien.prepare import crops
+from mien.prepare import crops, strips
 from mien.runs.progress import track
 
 # at most so many pictures are extracted from files before they are decoded
@@ -141,7 +144,7 @@ def read_listing(
         )
         for row, fault in faults.items()
     ]
-    return Faces(decoded, index), [
+    return Faces(decoded, index, channels=listing.channels), [
         *findings,
         *_report_remarks(names, remarks),
         *_report_equal_images(index),
@@ -181,7 +184,8 @@ def _decode_all(
     thread holds one image.
     """
     count = len(listing.rows)
-    images = np.zeros((count, 1 if spec.colour == "grey" else 3, spec.size, spec.size), np.uint8)
+    colours = len(listing.channels) or (1 if spec.colour == "grey" else 3)
+    images = np.zeros((count, colours, spec.size, spec.size), np.uint8)
     names = listing.list_names()
     boxes = list(listing.rows["box"]) if "box" in listing.rows else [None] * count
     faces, margin = places or [None] * count, spec.crop.margin if spec.crop else 0.0
@@ -193,6 +197,9 @@ def _decode_all(
             if isinstance(picture, DataError):
                 raise picture
             image_remarks: list[str] = []
+            if listing.channels:
+                images[row] = _decode_strip(picture, listing.channels, spec, names[row])
+                return row, ""
             images[row] = decode(
                 picture,
                 spec.size,
@@ -227,6 +234,20 @@ def _decode_all(
             if done % 100 == 0:
                 bar.update(done)
     return images, dict(sorted(faults.items())), remarks
+
+
+def _decode_strip(
+    picture: Picture, channels: Sequence[str], spec: IngestSpec, name: str
+) -> np.ndarray:
+    """Return the channels [c, size, size] that a picture of a release shows as a strip."""
+    strip = open_picture(picture, "grey", name=name)
+    cut = strips.cut_channels(strip[None, None], channels)[0]
+    return np.concatenate(
+        [
+            convert_to_array(resize_image(convert_to_image(part[None]), spec.size, spec.filter))
+            for part in cut
+        ]
+    )
 
 
 def _find_white_values(listing: Listing) -> list[float | None]:

@@ -65,7 +65,8 @@ class Listing:
     ("casme2.csv, row 12"), and the clip or key that it gives, or an empty text. A row is kept if
     its clip or key is listed, and is otherwise in `Finding.rows`. Only `scan` fills in
     `picture_files` and `root_in_folder`: the pictures below the folder that was given, and the path
-    of `root` in that folder.
+    of `root` in that folder. `channels` names the channels that each picture shows as a strip
+    (mien.prepare.strips), as the pictures of a release of clips do; it is empty otherwise.
     """
 
     root: Path
@@ -79,6 +80,7 @@ class Listing:
     picture_positions: Mapping[str, Sequence[int]] = field(default_factory=dict)
     picture_files: tuple[str, ...] = ()
     root_in_folder: str = "."
+    channels: tuple[str, ...] = ()
 
     def list_paths(self) -> list[Path]:
         """Return the path of each row's image, or of the file that holds it."""

@@ -13,7 +13,7 @@ import pandas as pd
 from mien.errors import DataError, SpecError
 from mien.faces import EMOTIONS, Faces
 from mien.findings import Finding, list_some
-from mien.ingest import accounting, depths, facs, subject_names
+from mien.ingest import accounting, depths, facs, subject_names, synthetic_marks
 from mien.ingest.accounting import Ledger
 from mien.ingest.decoding import choose_thread_count, find_faces, read_listing
 from mien.ingest.emotions import ALIASES
@@ -74,8 +74,19 @@ def read_faces(
 
 
 def list_folder(spec: IngestSpec, root: Path) -> Listing:
-    """Return the images that `scan_folder` lists below `root`, each with its white value."""
-    return depths.add_white_values(scan_folder(spec, root), spec.white)
+    """Return the images that `scan_folder` lists below `root`, each with its white value.
+
+    Of a release of clips, the names of the channels that its pictures show are added. Raises
+    DataError if such pictures are to be cropped or read in colour.
+    """
+    listing = depths.add_white_values(scan_folder(spec, root), spec.white)
+    listing = synthetic_marks.find_release_channels(listing)
+    if listing.channels and (spec.crop is not None or spec.colour != "grey"):
+        raise DataError(
+            f"the pictures of {root} are strips of {len(listing.channels)} channels in grey, which "
+            "cannot be cropped or read in colour; omit --crop and --colour"
+        )
+    return listing
 
 
 def scan_folder(spec: IngestSpec, root: Path) -> Listing:

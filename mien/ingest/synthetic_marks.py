@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from mien.errors import DataError
 from mien.findings import Finding, list_some
 from mien.ingest.reader import Listing
 from mien.runs.spec import RUN_NAME
@@ -76,32 +78,64 @@ def add_sources(listing: Listing, marked: Mapping[int, tuple[str, int]]) -> List
     return replace(listing, rows=rows, findings=(*listing.findings, finding))
 
 
+def find_release_channels(listing: Listing) -> Listing:
+    """Return the listing with the channels that the strips of a release show, if it has any.
+
+    Its release.json then counts as an annotation. Raises DataError if pictures of several releases,
+    or other pictures, are next to strips.
+    """
+    described = {_find_release_file(path, listing.root) for path in listing.list_paths()}
+    channels = {() if path is None else _read_release_channels(path) for path in described}
+    if channels <= {()}:
+        return listing
+    if len(described) > 1 or None in described:
+        raise DataError(
+            f"{listing.root} must have the pictures of one release only, because some of them are "
+            "strips of channels, and has others; read the folder of each release by itself"
+        )
+    (names,) = channels
+    annotations = [*listing.annotations, *(path for path in described if path is not None)]
+    return replace(listing, channels=names, annotations=tuple(dict.fromkeys(annotations)))
+
+
 def _find_release(path: Path, root: Path) -> tuple[str, int] | None:
-    """Return the run of the release that holds a file, at or below `root` or up to ABOVE
+    """Return the run of the release that holds a file, or None if it is in no release."""
+    file = _find_release_file(path, root)
+    return None if file is None else (_read_release_run(file), -1)
+
+
+def _find_release_file(path: Path, root: Path) -> Path | None:
+    """Return the release.json of the release that holds a file, at or below `root` or up to ABOVE
     folders above it.
     """
     inside = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
     for folder in list(path.parents)[: len(inside) + 1 + MAX_FOLDERS_ABOVE]:
-        run = _read_release_run(folder)
-        if run:
-            return run, -1
+        for name in ("provenance/release.json", "release.json"):
+            if _read_release_run(folder / name):
+                return folder / name
     return None
 
 
 @cache
-def _read_release_run(folder: Path) -> str:
-    """Return the run that the release in this folder contains; empty if it is not a release."""
-    for name in ("provenance/release.json", "release.json"):
-        path = folder / name
-        try:
-            release = json.loads(path.read_bytes()[:4_000_000]) if path.is_file() else None
-        except (OSError, ValueError, RecursionError):
-            continue
-        if (
-            isinstance(release, dict)
-            and isinstance(release.get("run"), str)
-            and "mien" in release
-            and "generators" in release
-        ):
-            return release["run"] if RUN_NAME.match(release["run"]) else UNKNOWN_GENERATOR
-    return ""
+def _read_release(path: Path) -> dict[str, Any]:
+    """Return what a release.json says; empty if the file is none."""
+    try:
+        release = json.loads(path.read_bytes()[:4_000_000]) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(release, dict) or not isinstance(release.get("run"), str):
+        return {}
+    return release if "mien" in release and "content" in release else {}
+
+
+def _read_release_run(path: Path) -> str:
+    """Return the run that the release of a release.json contains; empty if it is none."""
+    run = _read_release(path).get("run", "")
+    return run if not run or RUN_NAME.match(run) else UNKNOWN_GENERATOR
+
+
+def _read_release_channels(path: Path) -> tuple[str, ...]:
+    """Return the channels that the pictures of a release show; empty for plain pictures."""
+    channels = _read_release(path).get("channels", [])
+    is_list = isinstance(channels, list) and all(isinstance(name, str) for name in channels)
+    return tuple(channels) if is_list else ()

@@ -174,14 +174,23 @@ def write_moving_sheets(faces: Faces, folder: Path, per_class: int = 12, scale: 
             draw_grid(clips[:, [channel]], min(len(clips), MOVING_COLUMNS), scale)
             for channel in first_input
         ]
-        pictures[0].save(
-            folder / f"motion-{emotion}.webp",
-            save_all=True,
-            append_images=pictures[1:],
-            duration=[MOMENT_MS] * (len(pictures) - 1) + [3 * MOMENT_MS],
-            loop=0,
-            lossless=True,
-        )
+        write_moving_picture(pictures, folder / f"motion-{emotion}.webp")
+
+
+def write_moving_picture(moments: Sequence[Image.Image], path: Path, xmp: str = "") -> None:
+    """Write pictures as an animated one without losses (WebP), with a packet of XMP if it is given.
+
+    Each stays for MOMENT_MS, and the last for three times as long.
+    """
+    moments[0].save(
+        path,
+        save_all=True,
+        append_images=list(moments[1:]),
+        duration=[MOMENT_MS] * (len(moments) - 1) + [3 * MOMENT_MS],
+        loop=0,
+        lossless=True,
+        **({"xmp": xmp.encode()} if xmp else {}),
+    )
 
 
 def draw_rows(

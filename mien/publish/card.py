@@ -8,8 +8,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mien import __version__, licences
+from mien.faces import split_channel
 from mien.findings import list_some
 from mien.pages import escape
+from mien.prepare.strips import count_parts, describe_strip, lay_out_channels
 from mien.publish.formats import describe_features
 from mien.publish.gates import Decision
 from mien.publish.origin import Origin, Source
@@ -74,10 +76,15 @@ def gather_facts(
     that generated images.
     """
     # What provenance/release.json holds too
+    channels, (colours, height, width) = list(origin.faces.channels), origin.faces.size
+    if channels:
+        down, across = count_parts(channels)
+        colours, height, width = 1, down * height, across * width
     release = {
         "classes": list(origin.faces.classes),
         "counts": {split: dict(counts) for split, counts in rows.items()},
-        "size": list(origin.faces.size),
+        "size": [colours, height, width],
+        "channels": channels,
         "run": origin.run.name,
         "content": origin.run.content,
         "mien": __version__,
@@ -142,6 +149,8 @@ def read_facts(
         # As the provenance holds them
         **{name: release[name] for name in release_fields},
         **{name: stored[name] for name in CARD_ONLY_FACTS},
+        # What strips show, if images are no plain pictures
+        **_describe_channels(release.get("channels", [])),
         "answers": data,
         "decisions": list(gates),
         # The licence
@@ -164,6 +173,24 @@ def read_facts(
             )
         ],
         "bibtex": format_bibtex(answers),
+    }
+
+
+def _describe_channels(channels: Sequence[str]) -> dict[str, Any]:
+    """Return what the pictures of a release show, and the shape of their parts."""
+    rows, columns = count_parts(channels) if channels else (1, 1)
+    text = describe_strip(channels) if channels else ""
+    if any(split_channel(name)[1] for name in channels):
+        text += (
+            " The generators learnt from real clips that were resampled at such moments: a moment "
+            "between two frames was a blend of both. Use the moments of a picture together, since "
+            "they belong to one clip."
+        )
+    return {
+        "channels": list(channels),
+        "channels_are": text,
+        "parts": [rows, columns],
+        "places": ", ".join(map(str, lay_out_channels(channels) if channels else [])),
     }
 
 
@@ -468,16 +495,34 @@ def _describe_preprocessing(origin: Origin) -> str:
                 f"{spec['size']}x{spec['size']}"
             )
         elif run.stage == "faces":
-            frames = (
-                "all frames"
-                if spec["frames"] == "all"
-                else f"frames within {spec['window']} of each clip's apex"
-            )
             labels = f", labels merged to {spec['classes']}" if spec["classes"] else ""
-            steps.append(f"{frames} kept{labels}")
+            steps.append(f"{_describe_frames(spec)}{labels}")
         elif run.stage == "split":
             steps.append(f"the {spec['side']} set of a split by {spec['by']} taken")
     return "; ".join(steps) + "." if steps else "None is known."
+
+
+def _describe_frames(spec: Mapping[str, Any]) -> str:
+    """Return which frames a preprocessing kept, and what they show."""
+    shown = f", shown as {', '.join(spec['input'])}" if spec.get("input") else ""
+    if spec.get("flow"):
+        reach, strain = spec["flow"]["reach"], spec["flow"]["most_strain"]
+        shown += (
+            f" (optical flow from the onset: grey level 128 is no movement, and 255 one of "
+            f"{100 * reach:g} % of the width to the right or of the height down; for strain, 0 is "
+            f"none and 255 is {strain:g})"
+        )
+    clips = spec.get("clips")
+    if isinstance(clips, str):
+        return f"one row made of the onset and the apex of each clip{shown}"
+    if clips is not None:
+        end = "apex" if spec.get("until") == "apex" else "apex to offset"
+        return f"each clip resampled at {clips} moments from onset to {end}{shown}"
+    if spec["frames"] == "all":
+        return f"all frames kept{shown}"
+    if spec["frames"] == "onset+apex":
+        return f"the onset and the apex of each clip kept{shown}"
+    return f"frames within {spec['window']} of each clip's apex kept{shown}"
 
 
 def _count_people(number: int) -> str:

@@ -29,6 +29,7 @@ from mien.faces import EMOTIONS
 from mien.hashes import compute_perceptual_hash
 from mien.outside import is_foreign, read_text
 from mien.pages.escape import escape_cell, make_printable, unescape_cell
+from mien.prepare.strips import count_parts
 from mien.publish import card, croissant, formats, lineage, loading, marks, registry
 from mien.publish.formats import SIDECAR_COLUMNS, ReleaseLayout
 from mien.publish.questions import OPEN_MARK, UNANSWERED, Answers
@@ -60,6 +61,10 @@ OPTIONAL_PATHS = re.compile(
     r"|webdataset/[a-z]+-000000\.tar|audit/(audit\.json|index\.html)|results/[A-Za-z0-9._-]+\.(md|csv)"
 )
 """Paths that a release may have next to those in NEEDED; any other path is a fault."""
+
+MAX_SIDE = 16_384  # most pixels of a side of a picture; strips of many moments are wide
+
+CHANNEL_NAME = re.compile(r"[a-z0-9-]{1,40}")
 
 PASSING_VERDICTS = ("pass", "warn", "cannot tell")  # verdicts of checks that let an audit pass
 
@@ -170,14 +175,31 @@ def _find_release_faults(release: Any) -> Iterator[str]:
             yield "counts must be a number for each class"
 
     # The size of an image, the forms and the studies
-    if len(size) != 3 or not all(type(number) is int and 0 < number <= 4096 for number in size):
+    if len(size) != 3 or not all(type(number) is int and 0 < number <= MAX_SIDE for number in size):
         yield "size must be three numbers: channels, height, width"
+    yield from _find_channel_faults(release)
     if "parquet" not in release["formats"] or not all(
         name in formats.RELEASE_FORMATS for name in release["formats"]
     ):
         yield f"formats must be among {', '.join(formats.RELEASE_FORMATS)}, and include parquet"
     if not all(isinstance(name, str) for name in release["studies"]):
         yield "studies must be names"
+
+
+def _find_channel_faults(release: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the channels that the strips of a release show, if it has any."""
+    channels = release.get("channels", [])
+    if not isinstance(channels, list) or not all(
+        isinstance(name, str) and CHANNEL_NAME.fullmatch(name) for name in channels
+    ):
+        yield "channels must be names of channels"
+        return
+    if not channels:
+        return
+    rows, columns = count_parts(channels)
+    colours, height, width = release["size"]
+    if len(set(channels)) < len(channels) or colours != 1 or height % rows or width % columns:
+        yield f"size must be that of a strip of {len(channels)} channels, each named once"
 
 
 def _read_json(path: Path) -> Any:

@@ -118,11 +118,13 @@ def read_picture(data: bytes, name: str) -> MarkedPicture:
             raise ValueError(f"more than {MAX_PIXELS:,} pixels")
         picture.load()
         texts = picture.text if isinstance(picture, PngImageFile) else {}
+        packet = picture.info.get("xmp", b"")  # of other formats, such as WebP
         values = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     image = (
         values[None].copy() if values.ndim == 2 else np.ascontiguousarray(np.moveaxis(values, 2, 0))
     )
-    declared = bool(_DECLARED.search(str(texts.get(XMP_KEYWORD, ""))))
+    packet_text = packet.decode("utf-8", errors="replace") if isinstance(packet, bytes) else ""
+    declared = bool(_DECLARED.search(str(texts.get(XMP_KEYWORD, "")) or packet_text))
     return MarkedPicture(
         image, hash_pixels(image), parse_mark(str(texts.get(MARK_KEYWORD, ""))), declared
     )

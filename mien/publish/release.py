@@ -17,6 +17,7 @@ from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import KIND_FACTS, find_guidance
 from mien.hashes import compute_perceptual_hash
 from mien.pages.sheets import draw_class_sheet
+from mien.prepare.strips import join_channels
 from mien.publish import (
     card,
     croissant,
@@ -82,7 +83,8 @@ def build(
     forms = formats.parse_formats(form)
     out = require_free(out)
     origin = trace_origin(name, store)
-    origin.faces.require_pictures(f"the images of a release, and so those of {name},")
+    if not origin.faces.channels:
+        origin.faces.require_pictures(f"the images of a release, and so those of {name},")
     answered = _read_answers(origin, answers, store, private)
     origin = origin.rename_sources(answered.sources)
 
@@ -111,7 +113,7 @@ def build(
                 formats.write_webdataset(layout, split, classes)
 
         # The evidence: audit, studies and contact sheet
-        audit = _write_audit(folder, found_audits)
+        audit = _write_audit(folder, origin, found_audits)
         titles = [
             write_study(folder, study_name, origin.run.name, store) for study_name in study_names
         ]
@@ -135,7 +137,7 @@ def build(
         _write_json(folder / croissant.CROISSANT_FILE, croissant.make_croissant(facts, layout))
 
         # No real image or name, in any file; then the checksums
-        _refuse_real_people(folder, origin, rows)
+        _refuse_real_people(folder, origin)
         write_checksums(folder)
     return out
 
@@ -209,7 +211,9 @@ def _write_images(
             for first in range(0, len(positions), ENCODED_IMAGES):
                 # A batch of images, so that memory does not hold them all
                 batch = positions[first : first + ENCODED_IMAGES]
-                images = np.asarray(origin.faces.images[batch])
+                images = show_as_pictures(
+                    np.asarray(origin.faces.images[batch]), origin.faces.channels
+                )
                 hashes = compute_perceptual_hash(images)
 
                 for position, image, bits in zip(batch, images, hashes, strict=True):
@@ -230,6 +234,15 @@ def _write_images(
     for split, positions in splits.items():
         formats.write_parquet(layout.name_parquet(split), make_rows(split, positions), classes)
     return pd.DataFrame(registry_rows, columns=list(registry.REGISTRY_COLUMNS), dtype="str")
+
+
+def show_as_pictures(images: np.ndarray, channels: Sequence[str]) -> np.ndarray:
+    """Return uint8 images [n, c, h, w] as a release shows them.
+
+    Grey and RGB pictures stay as they are. Named channels, such as the moments of a clip, become
+    one grey picture (strips.join_channels).
+    """
+    return join_channels(images, channels) if channels else images
 
 
 def list_image_ids(faces: Faces) -> list[str]:
@@ -311,15 +324,23 @@ def encode_marked(
 
 
 def _write_audit(
-    folder: Path, audits: Sequence[tuple[Run, dict[str, Any]]]
+    folder: Path, origin: Origin, audits: Sequence[tuple[Run, dict[str, Any]]]
 ) -> dict[str, Any] | None:
     """Write the numbers of the audit that decides, and return what the card shows of it.
 
-    Its page is written too, if it has no picture.
+    Notes that name people, such as equal names in two sets, are left out. Its page is written too,
+    if it has no picture.
     """
     if not audits:
         return None
     run, audit = audits[-1]
+    notes = audit.get("notes", [])
+    unnamed = [note for note in notes if not origin.names.find(str(note), free=True)]
+    if len(unnamed) < len(notes):
+        omitted = quantify(len(notes) - len(unnamed), "note")
+        say(f"left out of the release, because of names of people: {omitted} of {run.name}")
+        unnamed.append(f"left out because of names of people: {omitted}")
+        audit = {**audit, "notes": unnamed}
     (folder / "audit").mkdir()
     _write_json(folder / "audit" / "audit.json", audit)
 
@@ -401,6 +422,7 @@ def _write_provenance(
         "content": origin.run.content,
         "classes": facts["classes"],
         "size": facts["size"],
+        **({"channels": facts["channels"]} if facts["channels"] else {}),
         "counts": facts["counts"],
         "formats": facts["formats"],
         "audit": facts["audit"]["run"] if facts["audit"] else None,
@@ -434,15 +456,18 @@ def _measure_sizes(
     return sizes
 
 
-def _refuse_real_people(folder: Path, origin: Origin, rows: pd.DataFrame) -> None:
+def _refuse_real_people(folder: Path, origin: Origin) -> None:
     """Raise GateRefused if a release holds a real image, or a name from a source.
 
     No override opens this gate.
     """
     # Images with the pixels of a real one
-    real = set(rows["pixels_sha256"]) & origin.real
-    if real:
-        equal = rows.loc[rows["pixels_sha256"].isin(real), "image_id"].tolist()
+    equal = [
+        image_id
+        for image_id, image in zip(list_image_ids(origin.faces), origin.faces.images, strict=True)
+        if marks.hash_pixels(image) in origin.real
+    ]
+    if equal:
         verb = "is" if len(equal) == 1 else "are"
         raise GateRefused(
             f"no real image may be in a release, and {quantify(len(equal), 'image')} of it {verb} "

@@ -62,7 +62,8 @@ def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> 
         np.array([EMOTIONS.index(label)]),
         np.array([row["seed"]]),
         sampler=sampler,
-    )[0]
+    )
+    generated = release.show_as_pictures(generated, facts.get("channels", ()))[0]
 
     # The same file
     data, pixels = release.encode_marked(
