@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -182,6 +183,7 @@ def write_moving_picture(moments: Sequence[Image.Image], path: Path, xmp: str = 
 
     Each stays for MOMENT_MS, and the last for three times as long.
     """
+    packet: dict[str, Any] = {"xmp": xmp.encode()} if xmp else {}
     moments[0].save(
         path,
         save_all=True,
@@ -189,7 +191,7 @@ def write_moving_picture(moments: Sequence[Image.Image], path: Path, xmp: str = 
         duration=[MOMENT_MS] * (len(moments) - 1) + [3 * MOMENT_MS],
         loop=0,
         lossless=True,
-        **({"xmp": xmp.encode()} if xmp else {}),
+        **packet,
     )
 
 
