@@ -212,3 +212,48 @@ def test_a_join_is_preprocessed_as_any_set_is(tmp_path: Path):
     joined = run_join(JoinSpec(faces=("one", "other")), store)
     spec = PreprocessSpec(faces=joined.name, frames="all", input=("laplacian",))
     assert Faces.load(run_preprocess(spec, store).path).channels == ("laplacian",)
+
+
+def moving(name: str) -> Faces:
+    """A clip of five frames of each of two people."""
+    faces = some(name, ["fear"] * 10)
+    who = [f"{name}:s{k // 5}" for k in range(10)]
+    phases = ["onset", "rise", "apex", "fall", "offset"] * 2
+    names = {"subject": who, "clip": [f"{person}/1" for person in who], "phase": phases}
+    return Faces(faces.images, faces.index.assign(**names, frame=[0, 1, 2, 3, 4] * 2))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (
+            {"clips": 3},
+            {"clips": 3, "until": "apex"},
+            "clips until offset; .*clips until apex.* the same --until",
+        ),
+        (
+            {"frames": "apex", "window": 0, "input": ["flow-right", "strain"]},
+            {
+                "frames": "apex",
+                "window": 0,
+                "input": ["flow-right", "strain"],
+                "flow": {"reach": 0.02},
+            },
+            "reach 0.04.*reach 0.02",
+        ),
+    ],
+)
+def test_moments_and_movement_must_mean_the_same_in_all_sets(
+    tmp_path: Path, one: dict[str, object], other: dict[str, object], message: str
+):
+    store = Store(tmp_path / "store")
+    runs = []
+    for name in ("a", "b"):
+        keep(moving(name), store, name)
+        for fields in (one, other):
+            spec = read_spec(PreprocessSpec, {"faces": name, **fields}, "test")
+            runs.append(run_preprocess(spec, store).name)
+    with pytest.raises(DataError, match=f"show moments and movement in the same way.*{message}"):
+        run_join(JoinSpec(faces=(runs[0], runs[3])), store)
+    joined = Faces.load(run_join(JoinSpec(faces=(runs[0], runs[2])), store).path)
+    assert len(joined) == 4 and set(joined.index["dataset"]) == {"a", "b"}

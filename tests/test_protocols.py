@@ -32,6 +32,7 @@ from mien.study.run import run_study
 WORDS = {
     "casme": ("disgust", "happiness", "others", "repression", "surprise", "fear"),
     "samm": ("anger", "happiness", "surprise", "contempt", "others"),
+    "smic": ("negative", "positive", "surprise"),
 }
 MEGC = ("negative", "positive", "surprise")
 
@@ -178,6 +179,27 @@ def test_the_five_classes_of_casme_ii_are_tested_clip_by_clip_with_one_subject_l
     assert cell is not None and (cell.n, cell.subjects) == (5 * 4, 4)
     assert cell.average_trials("uf1") == pytest.approx(score([pool(found, 0)])["uf1"])
     assert list_dataset_scores(found) == [] and make_dataset_tables(found) == []
+
+
+def test_a_set_without_apexes_joins_the_composite_with_its_frames_and_counts_by_clip(home: Store):
+    """SMIC marks no apex: all its frames are shown, and a clip is scored by their mean."""
+    faces = draw_set("smic", 3)
+    keep(replace(faces, index=faces.index.assign(phase="")), home, "smic-clips")
+    fields = {"faces": "smic-clips", "frames": "all", "size": 16}
+    run_preprocess(read_spec(PreprocessSpec, fields, "test"), home, alias="smic")
+    three = JoinSpec(faces=("casme", "samm", "smic"), classes="megc2019")
+    run_join(three, home, alias="three")
+
+    # Optical flow since the first frame, in the same study
+    flow = {"tiny": {**TINY, "input": ["flow"]}}
+    found = run(home, name="three-sets", faces="three", classifier=flow, trials=1)
+    assert found.spec["folds"] == 10 and len(found.faces) == 20 + 12 + 3 * 3 * 3
+    parts = {one.dataset: one.part for one in list_dataset_scores(found) if one.by == "tiny"}
+    assert {name: (part.n, part.subjects) for name, part in parts.items()} == {
+        "casme": (20, 4),
+        "samm": (12, 3),
+        "smic": (9, 3),
+    }
 
 
 def test_the_shipped_composite_leaves_one_subject_out_and_shows_optical_flow(home: Store):

@@ -11,7 +11,7 @@ from mien.errors import DataError
 from mien.faces import Faces, concatenate
 from mien.prepare.classes import FOLDED_CLASSES, merge_classes
 from mien.prepare.preprocess import summarise_faces, write_with_sheet
-from mien.prepare.specs import ClassRule, JoinSpec
+from mien.prepare.specs import ClassRule, JoinSpec, PreprocessSpec
 from mien.runs.progress import say
 from mien.runs.spec import list_parents
 from mien.runs.store import Run, RunSummary, Store
@@ -92,7 +92,8 @@ def run_join(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
 
     Images that are left out are reported on stderr. Raises DataError if two different datasets have
     one name, or one dataset has two, because two people would then have one name, or one person
-    two.
+    two; and if clips end at different moments, or optical flow has different scales, because equal
+    channels would then mean different things.
     """
     runs = [store.run(name) for name in spec.faces]
     spec = spec.model_copy(update={"faces": tuple(run.name for run in runs)})
@@ -103,6 +104,7 @@ def run_join(spec: JoinSpec, store: Store, *, alias: str | None = None) -> Run:
     sets = [Faces.load(run.path) for run in runs]
     origins = [_find_origins(run, faces, store) for run, faces in zip(runs, sets, strict=True)]
     _require_unique_names(origins)
+    _require_same_view(runs, store)
     readers = {name: origin[0] for run_origins in origins for name, origin in run_origins.items()}
     joined = join(sets, spec.classes, readers)
     joined, subject_names = _unify_names(joined, spec)
@@ -150,6 +152,39 @@ def _find_origins(run: Run, faces: Faces, store: Store) -> dict[str, DatasetOrig
     return {
         name: ingested.get(name, ("", first_run)) for name in sorted(set(faces.index["dataset"]))
     }
+
+
+def _require_same_view(runs: Sequence[Run], store: Store) -> None:
+    """Raise DataError if moments or optical flow do not mean the same in all runs.
+
+    The names of channels do not tell: t7 is the offset in one set and the apex in another, and a
+    grey level is another movement at another scale.
+    """
+    views = {run.name: _describe_views(run, store) for run in runs}
+    if len(set(views.values())) > 1:
+        texts = "; ".join(f"{name}: {text or 'as read'}" for name, text in views.items())
+        raise DataError(
+            "sets to be joined must show moments and movement in the same way, and show them in "
+            f"different ways: {texts}. Preprocess them with the same --until and the same options "
+            "of the flow"
+        )
+
+
+def _describe_views(run: Run, store: Store) -> str:
+    """Return how the images of a run show moments and optical flow, from the runs behind it."""
+    texts: dict[str, None] = {}
+    waiting = [run.name]
+    while waiting:
+        spec = store.run(waiting.pop()).spec
+        clips, flow = spec.get("clips"), spec.get("flow")
+        if spec.get("stage") == PreprocessSpec.stage and (clips or flow):
+            until = f"clips until {spec['until']}" if spec.get("until") else ""
+            scale = ", ".join(f"{name} {value}" for name, value in (flow or {}).items())
+            parts = [text for text in (until, scale and f"flow with {scale}") if text]
+            texts |= dict.fromkeys(parts and [", ".join(parts)])
+            continue
+        waiting += [name for name in list_parents({**spec, "stage": ""}) if store.is_done(name)]
+    return " and ".join(sorted(texts))
 
 
 def _require_unique_names(origins: Sequence[dict[str, DatasetOrigin]]) -> None:
