@@ -242,6 +242,11 @@ def test_every_answer_stands_in_the_documents(built: Path):
                 ), name
 
 
+def test_the_datasheet_lists_the_numbers_of_the_classes(built: Path):
+    text = (built / "DATASHEET.md").read_text(encoding="utf-8")
+    assert "**How many are there?** 24: disgust 7, fear 5, happiness 12." in text
+
+
 def test_words_never_say_what_a_person_feels(built: Path):
     for name in ("README.md", "DATASHEET.md"):
         text = " ".join((built / name).read_text().split())
