@@ -794,9 +794,10 @@ def export(
     The licence is included, and so is the mean face of the training images; the command prints
     whose faces these are, and refuses the mean face of a single person.
 
-    Faces come with metadata.csv, with one row per file. Synthetic faces are marked as synthetic in
-    their files. Original faces, recorded or drawn, and synthetic images that copy them, are
-    exported only with --real.
+    Faces come with metadata.csv, with one row per file. Each moment of a clip is a file, and
+    motion/ shows each clip in motion. Synthetic faces are marked as synthetic in their files.
+    Original faces, recorded or drawn, and synthetic images that copy them, are exported only with
+    --real.
     """
     import json
 
