@@ -102,7 +102,7 @@ def _describe_record(record: Record) -> dict[str, Any]:
 def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
     """Return the charts of each family, by class, each with the table of its numbers."""
     by_name = {(record.metric, record.part): record for record in records}
-    parts = list(
+    class_names = list(
         dict.fromkeys(record.part for record in records if record.metric.startswith("fidelity"))
     )
     spaces = list(
@@ -123,7 +123,7 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
         for space in [name for name in spaces if name != "pixels"] or spaces:
             series = {label: f"{metric}{suffix}.{space}" for suffix, label in SERIES_LABELS.items()}
             charts_of["fidelity"].append(
-                _draw_chart(f"{title}, {space}", "", parts, series, by_name)
+                _draw_chart(f"{title}, {space}", "", class_names, series, by_name)
             )
 
     # Memorisation: copies, in each space
@@ -134,7 +134,7 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
         series = {name: f"memorisation.copied.{name}" for name in dict.fromkeys(copied)}
         charts_of["memorisation"].append(
             _draw_chart(
-                "nearer to one clip than held-out people are", "share", parts, series, by_name
+                "nearer to one clip than held-out people are", "share", class_names, series, by_name
             )
         )
 
@@ -142,7 +142,7 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
     if ("labels.agreement", "") in by_name:
         series = {"synthetic": "labels.agreement", "real held-out people": "labels.ceiling"}
         charts_of["labels"].append(
-            _draw_chart("agreement with the label", "share", parts, series, by_name)
+            _draw_chart("agreement with the label", "share", class_names, series, by_name)
         )
     names = [
         name

@@ -67,9 +67,9 @@ class Schedule:
         return np.sqrt((1 - self.abar) / self.abar)
 
 
-def make_linear_schedule(steps: int, first: float, last: float) -> Schedule:
-    """Return the schedule whose beta rises linearly from `first` at t = 1 to `last` at `steps`."""
-    beta = np.concatenate([[0.0], np.linspace(first, last, steps)])
+def make_linear_schedule(steps: int, beta_first: float, beta_last: float) -> Schedule:
+    """Return the schedule whose beta rises linearly from `beta_first` (t = 1) to `beta_last`."""
+    beta = np.concatenate([[0.0], np.linspace(beta_first, beta_last, steps)])
     return Schedule(beta, np.cumprod(1 - beta))
 
 

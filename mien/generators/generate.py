@@ -112,11 +112,11 @@ def generate_database(
 
 
 def list_generation_jobs(
-    spec: GenerateSpec, store: Store, device: str = "auto", most: int = 1
+    spec: GenerateSpec, store: Store, device: str = "auto", slots: int = 1
 ) -> list[Job]:
-    """Return the jobs that make a database: up to `most` draw images in parallel, one joins."""
+    """Return the jobs that make a database: up to `slots` draw images in parallel, one joins."""
     total, size = sum(spec.counts.values()), SHARD_IMAGES[devices.find_device(device).type]
-    share = -(-total // (most * size)) * size
+    share = -(-total // (slots * size)) * size
     common = {"spec": spec.model_dump(mode="json"), "device": device, "shard": size}
     spans = [(first, min(first + share, total)) for first in range(0, total, share)]
     drawing = [
@@ -169,7 +169,7 @@ def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
 
 
 def plan_images(
-    run: str, counts: Mapping[str, int], seed: int
+    run_name: str, counts: Mapping[str, int], seed: int
 ) -> tuple[list[tuple[str, str]], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Return (key, emotion), label and seed of each image of a database, in the order of EMOTIONS.
 
@@ -181,7 +181,7 @@ def plan_images(
     numbers = np.array(
         [derive_seed("image", seed, emotion, k) for emotion, k in rows], dtype=np.int64
     )
-    return [(f"{run}/{emotion}/{k:05d}", emotion) for emotion, k in rows], labels, numbers
+    return [(f"{run_name}/{emotion}/{k:05d}", emotion) for emotion, k in rows], labels, numbers
 
 
 def plan_guidance(index: Sequence[tuple[str, str]], how: GenerateSpec) -> Float64[np.ndarray, " n"]:
@@ -194,7 +194,7 @@ def assemble(
     generator: Generator,
     images: UInt8[np.ndarray, "n c h w"],
     index: Sequence[tuple[str, str]],
-    run: str,
+    run_name: str,
     numbers: Int64[np.ndarray, " n"],
 ) -> Faces:
     """Return generated images as Faces, with the training images of their generator in `seen`."""
@@ -205,7 +205,7 @@ def assemble(
         dataset="synthetic",
         emotion=emotions,
         raw_label=emotions,
-        source=run,
+        source=run_name,
         seed=numbers.tolist(),
         licence=generator.licence,
     )

@@ -160,7 +160,7 @@ class FaceSearch:
 def search_faces(
     labels: pd.DataFrame,
     open_picture: Callable[[int], Pixels | None],
-    spec: CropSpec,
+    crop: CropSpec,
     *,
     size: int,
     model: Path | None = None,
@@ -176,19 +176,19 @@ def search_faces(
     """
     # Find the faces.
     clips, frames = list(labels["clip"]), list(labels["frame"])
-    places = find_all(len(labels), clips, frames, open_picture, spec, model, threads)
+    places = find_all(len(labels), clips, frames, open_picture, crop, model, threads)
 
     # Report where they are, before any picture is left out.
     table = tabulate_places(list(labels["key"]), list(labels["emotion"]), places)
-    print_counts(table, size, spec.margin)
-    if spec.misses == "fail":
+    print_counts(table, size, crop.margin)
+    if crop.misses == "fail":
         require_found(table)
     if out is not None:
-        write_crop_report(table, places, open_picture, spec.margin, out)
+        write_crop_report(table, places, open_picture, crop.margin, out)
 
     # Leave out the pictures without a face if the spec says so.
     in_result = np.array(
-        [spec.misses != "skip" or kind != "missed" for kind in table["kind"]], dtype=bool
+        [crop.misses != "skip" or kind != "missed" for kind in table["kind"]], dtype=bool
     )
     if not in_result.any():
         raise DataError(

@@ -162,7 +162,7 @@ def list_rai_fields(facts: Mapping[str, Any], answers: Mapping[str, Any]) -> dic
 
 
 def _describe_creator(name: str) -> dict[str, str]:
-    family, comma, given_name = (part.strip() for part in name.partition(","))
+    family, comma, given_name = (name_part.strip() for name_part in name.partition(","))
     if comma:
         return {
             "@type": "sc:Person",

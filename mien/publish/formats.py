@@ -166,10 +166,10 @@ def write_webdataset(layout: ReleaseLayout, split: str, classes: Sequence[str]) 
                 "cls": str(row["label"]).encode(),
                 "json": metadata.encode(),
             }
-            for suffix, data in members.items():
+            for suffix, content in members.items():
                 member = tarfile.TarInfo(f"{row['image_id']}.{suffix}")  # no owner and no time
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
 
 
 def make_sidecar_row(row: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:

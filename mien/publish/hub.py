@@ -144,8 +144,8 @@ def _has_arrived(path: Path, entry: Any) -> bool:
         return False
     if entry.lfs is not None:
         return entry.lfs.sha256 == hash_file(path)
-    data = path.read_bytes()
-    return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    content = path.read_bytes()
+    return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 @contextlib.contextmanager

@@ -13,16 +13,16 @@ from mien.errors import UsageError
 DEVICES = re.compile(r"(?P<kind>auto|cpu|cuda|mps)|cuda:(?P<card>[0-9]{1,3})")
 
 
-def find_device(choice: str) -> torch.device:
-    """Return the device that `choice` (auto, cpu, cuda, cuda:N or mps) names.
+def find_device(device: str) -> torch.device:
+    """Return the device that `device` (auto, cpu, cuda, cuda:N or mps) names.
 
-    auto is the first of cuda, mps and cpu that this machine has. Raises UsageError if `choice` is
+    auto is the first of cuda, mps and cpu that this machine has. Raises UsageError if `device` is
     not a device, or if this machine does not have it.
     """
-    match = DEVICES.fullmatch(choice)
+    match = DEVICES.fullmatch(device)
     if match is None:
         raise UsageError(
-            f"the device must be auto, cpu, cuda, one GPU such as cuda:1, or mps; given: '{choice}'"
+            f"the device must be auto, cpu, cuda, one GPU such as cuda:1, or mps; given: '{device}'"
         )
 
     # The first device that this machine has
@@ -31,41 +31,43 @@ def find_device(choice: str) -> torch.device:
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if choice == "auto":
+    if device == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
 
     # Or the named device, if this machine has it
-    if not available[choice.partition(":")[0]]:
+    if not available[device.partition(":")[0]]:
         raise UsageError(
-            f"the device '{choice}' must be in this machine, and torch finds none; use --device "
+            f"the device '{device}' must be in this machine, and torch finds none; use --device "
             "auto"
         )
     if match["card"] is not None and int(match["card"]) >= torch.cuda.device_count():
         raise UsageError(
-            f"the device '{choice}' must be in this machine, whose GPUs are cuda:0 to "
+            f"the device '{device}' must be in this machine, whose GPUs are cuda:0 to "
             f"cuda:{torch.cuda.device_count() - 1}"
         )
-    return torch.device(choice)
+    return torch.device(device)
 
 
 @contextmanager
-def isolate_randomness(device: torch.device) -> Iterator[None]:
+def isolate_randomness(torch_device: torch.device) -> Iterator[None]:
     """Restore torch's global random state afterwards; inside, `begin_step` sets it."""
-    devices = [device] if device.type in ("cuda", "mps") else []
-    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+    devices = [torch_device] if torch_device.type in ("cuda", "mps") else []
+    with torch.random.fork_rng(
+        devices=devices, device_type=torch_device.type if devices else "cuda"
+    ):
         yield
 
 
 @contextmanager
-def open_workers(torch_device: torch.device, pieces: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield threads that work on `pieces` of a job, with one core each.
+def open_workers(torch_device: torch.device, piece_count: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads that work on the pieces of a job, with one core each.
 
     On devices other than a CPU it is one thread. The operations of a small network are too short to
     be split over cores. Worse, torch's own threads wait for each other after every operation: on
     two cores that other programs used as well, two such threads had a sixth of the speed of one.
     """
     cores = torch.get_num_threads()
-    count = max(1, min(cores, pieces)) if torch_device.type == "cpu" else 1
+    count = max(1, min(cores, piece_count)) if torch_device.type == "cpu" else 1
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         torch.set_num_threads(1)
         try:
@@ -88,13 +90,13 @@ def list_gpus(choice: str) -> list[str]:
 
 
 @contextmanager
-def make_repeatable(torch_device: torch.device, repeatable: bool) -> Iterator[None]:
-    """Let an NVIDIA GPU use deterministic algorithms where they exist, if `repeatable`.
+def make_repeatable(torch_device: torch.device, deterministic: bool) -> Iterator[None]:
+    """Let an NVIDIA GPU use deterministic algorithms where they exist, if `deterministic`.
 
     On a CPU this is not needed: its results depend only on the number of threads, which is fixed.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
-    if repeatable and torch_device.type == "cuda":
+    if deterministic and torch_device.type == "cuda":
         # Read when the GPU is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
