@@ -30,6 +30,7 @@ from mien.study.settings import find_setting
 from mien.study.specs import StudySpec
 from mien.study.trials import load_train_and_tests
 from mien.study.uses.choose import choose_rows
+from mien.study.uses.specs import FilterRule
 from mien.study.uses.table import USES, resolve_use
 
 BOTH = {"settings": ["real_to_real", "both_to_real"], "trials": 1, "only_folds": (0,)}
@@ -294,7 +295,7 @@ def test_what_no_study_can_use_is_refused_at_once(
 
 def test_two_ways_combine_into_one_that_has_the_fields_of_both() -> None:
     use = resolve_use("filtered+pretrain", {}, "study")
-    assert use.filter == {} and use.pretrain == USES["pretrain"]["pretrain"]
+    assert use.filter == FilterRule() and use.pretrain == USES["pretrain"]["pretrain"]
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +312,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySpec, St
             use={"loose": {"filter": {"agreement": 0.0, "band": [0.0, 1.0]}}},
             ratios=[1.0],
             controls=["copycat"],
+            ablations=["plain", "weighted"],
         ),
         home,
     )
@@ -371,4 +373,5 @@ def test_a_study_of_ways_is_planned_and_reported_with_their_names(
     home, study, results = used
     assert "filtered database" in describe_plan(plan_study(study, home))
     page = write_report([results.title], home, tmp_path)
-    assert "loose+balanced, 1 per real image" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "loose+balanced, 1 per real image" in text and "class weights" in text

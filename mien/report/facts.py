@@ -50,7 +50,9 @@ def list_facts(study: StudyResults) -> list[tuple[str, str]]:
             continue
         facts.append((f"classifier {name}", _format_fields(_name_weights_files(study, base))))
         for ablation in study.ablations[1:]:
-            changed = {key: value for key, value in kinds[ablation].items() if value != base[key]}
+            changed = {
+                key: value for key, value in kinds[ablation].items() if value != base.get(key)
+            }
             if changed or ablation not in study.inputs:
                 facts.append(
                     (f"{name}, {ablation}", _format_fields(_name_weights_files(study, changed)))

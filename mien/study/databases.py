@@ -20,7 +20,6 @@ from mien.runs.store import Store
 from mien.study.settings import SETTINGS, SOURCES, SYNTHETIC_TEST_DIVISOR
 from mien.study.specs import Database, StudyPlan, StudySpec, UsedDatabase, name_folds
 from mien.study.uses.specs import FilterSpec
-from mien.study.uses.table import UseSpec
 
 # What a study consists of
 
@@ -124,22 +123,13 @@ def _plan_uses(
         if use.generate and KIND_FACTS[database.train.kind].sampler != "direct":
             fields = {**generate.model_dump(mode="json"), **use.generate}
             generate = read_spec(GenerateSpec, fields, f"{where}: use.{name}: generate")
-        chosen = None if use.filter is None else _plan_filter(use, generate, parent, where, study)
+        chosen = None
+        if use.filter is not None:
+            runs = {"database": generate.name, "training": parent, "seed": study.seed}
+            chosen = FilterSpec(**use.filter.model_dump(), **runs)
         if chosen is not None or generate != database.generate:
             used[name] = UsedDatabase(generate, chosen)
     return used
-
-
-def _plan_filter(
-    use: UseSpec, generate: GenerateSpec, parent: str, where: str, study: StudySpec
-) -> FilterSpec:
-    fields = {
-        "seed": study.seed,
-        **(use.filter or {}),
-        "database": generate.name,
-        "training": parent,
-    }
-    return read_spec(FilterSpec, fields, f"{where}: use: filter")
 
 
 def _plan_generation(

@@ -4,31 +4,26 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from mien.runs.spec import Spec
+from mien.runs.spec import Spec, Strict
 
 
-class FilterSpec(Spec):
-    """A synthetic database, of which a part is kept, with equally many images of each class.
+class FilterRule(Strict):
+    """Which synthetic images are kept, with equally many of each class.
 
-    `database` is the run of synthetic faces. `training` is the run of real faces that the judges
-    learn from: nobody whom a classifier is tested on may be among them. They also learn from
-    `views` of each image, shifted and noisy ones, so that they judge the expression and not its
-    exact place. An image passes if the judges give its label a mean probability of at least
-    `agreement`, and if the entropy of their mean prediction is in the `band` between two quantiles
-    of its class. Of each class `share` of the mean number of images per class is kept. Where more
-    pass, `spread` chooses those that lie far apart in the space of the judges, else chance does;
-    where fewer pass, the others with the most probable labels are kept too.
+    Judges learn from real faces, and from `views` of each of these, shifted and noisy ones, so that
+    they judge the expression and not its exact place. An image passes if the judges give its label
+    a mean probability of at least `agreement`, and if the entropy of their mean prediction is in
+    the `band` between two quantiles of its class. Of each class `share` of the mean number of
+    images per class is kept. Where more pass, `spread` chooses those that lie far apart in the
+    space of the judges, else chance does; where fewer pass, the others with the most probable
+    labels are kept too.
     """
 
-    stage: ClassVar[str] = "filter"
-    database: str
-    training: str
     agreement: float = Field(default=0.5, ge=0, le=1)  # 0: whatever the judges think
     band: tuple[float, float] = (0.2, 0.8)  # (0, 1): whatever the entropy is
     share: float = Field(default=0.5, gt=0, le=1)
     spread: bool = True
     views: int = Field(default=2, ge=0, le=20)
-    seed: int = 0  # of the first image of each class with `spread`, else of all images
 
     @field_validator("band")
     @classmethod
@@ -39,3 +34,16 @@ class FilterSpec(Spec):
                 "band must be two quantiles from 0 to 1, the lower one first, such as 0.2 and 0.8"
             )
         return band
+
+
+class FilterSpec(FilterRule, Spec):
+    """A synthetic database, of which a part is kept by a FilterRule.
+
+    `database` is the run of synthetic faces. `training` is the run of real faces that the judges
+    learn from: nobody whom a classifier is tested on may be among them.
+    """
+
+    stage: ClassVar[str] = "filter"
+    database: str
+    training: str
+    seed: int = 0  # of the first image of each class with `spread`, else of all images

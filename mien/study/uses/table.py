@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from mien.classifiers.specs import TrainingUse
 from mien.errors import SpecError
 from mien.runs.spec import is_unset, read_spec, suggest
+from mien.study.uses.specs import FilterRule
 
 MIXED = "mixed"
 
@@ -19,14 +20,14 @@ class UseSpec(TrainingUse):
     """A way of using synthetic faces: which of them, and when in the training.
 
     With `balance` the rarest classes get synthetic images first, until all classes have as many
-    images as the largest class of real ones or, under a ratio, until there are no more. `filter`
-    has fields of a FilterSpec; images that the filter drops are not used. `generate` has fields of
+    images as the largest class of real ones or, under a ratio, until there are no more. Images that
+    the rule `filter` does not keep are not used. `generate` has fields of
     [generate] that are other ones for this way, such as the guidance. The other fields are those of
     a TrainingUse.
     """
 
     balance: bool = Field(default=False, exclude_if=is_unset)
-    filter: dict[str, Any] | None = None
+    filter: FilterRule | None = Field(default=None, exclude_if=is_unset)
     generate: dict[str, Any] = Field(default_factory=dict, exclude_if=is_unset)
 
     @model_validator(mode="after")
