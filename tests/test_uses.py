@@ -120,6 +120,8 @@ def test_a_share_of_synthetic_images_stays_after_a_pretraining() -> None:
 def test_a_pretraining_without_synthetic_images_is_refused() -> None:
     with pytest.raises(DataError, match="no synthetic ones"):
         plan_phases(np.zeros(20, dtype=bool), tiny(), TrainingUse(pretrain=0.5), 0)
+    with pytest.raises(DataError, match="two updates"):
+        plan_phases(np.arange(20) > 9, trained_for(1), TrainingUse(pretrain=0.5), 0)
 
 
 def test_a_training_in_phases_has_as_many_updates_as_one_without() -> None:
@@ -277,7 +279,7 @@ def test_the_generator_of_a_share_sees_only_its_people(store: Store) -> None:
         ({"uses": ["pretrain"], "settings": ["synthetic_to_real"]}, "both_to_real"),
         ({"people": [0.5]}, "must include 1.0"),
         ({"people": [0.5, 1.0], "protocol": "frame", "only_folds": ()}, "people needs protocol"),
-        ({"ratios": [50.0], "counts": "each:5"}, "ratio 50 needs"),
+        ({"ratios": [50.0], "counts": "each:5"}, r"like\*50"),
         ({"use": {"late": {"pretrain": 0.2}}}, "belongs to no way"),
         ({"uses": ["pretrain"], "use": {"pretrain": {"pretrain": 0.2}}}, "another name"),
         ({"uses": ["x4"], "use": {"x4": {"pretrain": 0.2}}}, "not look like a ratio"),
@@ -308,7 +310,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudySpec, St
             **BOTH,
             counts="each:20",
             classifier={"size": 16, "batch": 16, "updates": 6},
-            uses=["mixed", "pretrain+tagged", "loose+balanced"],
+            uses=["mixed", "pretrain+tagged", "loose+balanced", "half-guided"],
             use={"loose": {"filter": {"agreement": 0.0, "band": [0.0, 1.0]}}},
             ratios=[1.0],
             controls=["copycat"],
@@ -329,6 +331,7 @@ def test_a_study_of_ways_fills_every_cell_and_those_of_copies(
         "both_to_real:x1",
         "both_to_real:pretrain+tagged:x1",
         "both_to_real:loose+balanced:x1",
+        "both_to_real:half-guided:x1",
     ]
     assert all(cell.whole for cell in [*results.cells, *results.controls])
     copies = {cell.setting for cell in results.controls if cell.classifier == "tiny"}

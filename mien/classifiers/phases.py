@@ -55,7 +55,8 @@ def plan_phases(
 ) -> tuple[Phase, ...]:
     """Return the phases of a training on n images: one, or a pretraining and what follows it.
 
-    Raises DataError if a training on synthetic images, then on real ones lacks either.
+    Raises DataError if a training on synthetic images, then on real ones lacks either, or has only
+    one update.
     """
     n = len(is_synthetic)
     batch = min(spec.batch, n)
@@ -70,6 +71,11 @@ def plan_phases(
         raise DataError(
             "a pretraining on synthetic images needs synthetic and real training images; there "
             f"are no {lacking} ones. Add some, or use another way"
+        )
+
+    if steps < 2:
+        raise DataError(
+            "a pretraining and what follows it need two updates or more; there is one. Train longer"
         )
 
     # Real images are repeated, so that `keep` of an epoch after the pretraining is synthetic

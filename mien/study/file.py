@@ -95,7 +95,7 @@ class StudyFile(Strict):
     that the cells must exceed.
 
     `uses` are the ways in which synthetic faces are used beside real ones: those of uses.table.USES
-    (mixed, pretrain, filtered, tagged, balanced), any that a table [use.NAME] defines
+    (mixed, pretrain, filtered, tagged, balanced, half-guided), any that a table [use.NAME] defines
     by fields of a UseSpec, or several joined by "+". `ratios` are numbers of synthetic images per
     real training image. `people` are shares of the training people, 1.0 among them: each smaller
     share is part of the larger ones, and has a generator of its own. Each way, ratio and share is a
@@ -667,7 +667,7 @@ def _require_enough_images(spec: StudySpec, faces: Faces, where: str) -> None:
                 raise SpecError(
                     f"{where}: the ratio {ratio:g} needs {round(ratio * real):,} synthetic images "
                     f"for {real:,} real ones in fold {database.fold}, and counts = "
-                    f"'{spec.counts}' makes {images:,}; ask for more in counts"
+                    f"'{spec.counts}' makes {images:,}; write counts = 'like*{max(spec.ratios):g}'"
                 )
 
 

@@ -57,6 +57,7 @@ USES: Mapping[str, dict[str, Any]] = {
     "filtered": {"filter": {}},
     "tagged": {"tag": "normalisation"},
     "balanced": {"balance": True},
+    "half-guided": {"generate": {"guidance_mix": 2.0}},
 }
 """The ways that every study knows; a study may define more, in [use.NAME]."""
 
