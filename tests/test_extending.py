@@ -187,7 +187,7 @@ USES = {
         cell, nearest, control = list_trial_kinds(study(**chosen))
         assert (cell.control, nearest.classifier, control.classifier) == ("", "nearest", "tiny")
         assert nearest.control == control.control == "permuted_to_synthetic"
-        assert (control.train, control.tests) == (cell.train, cell.tests)
+        assert (control.arm, control.tests) == (cell.arm, cell.tests)
     """,
     "A control without learning": RUN_STUDY
     + """

@@ -168,7 +168,7 @@ def test_every_command_with_json_is_on_the_page_and_its_keys_are_named(place: Pa
     headings = set(re.findall(r"^## `mien (.*?) (?:NAME )?--json`", PAGE, re.MULTILINE))
     assert headings == {
         *("ls", "show", "readers", "doctor", "verify", "audit", "leakage"),
-        *("study list", "study plan", "study status"),
+        *("study list", "study plan", "study status", "advise"),
     }
     (place / "study.toml").write_text(STUDY)
     for command in (["ls"], ["show", "blobs"], ["readers"], ["doctor"], ["verify"]):

@@ -17,6 +17,7 @@ from mien.classifiers.specs import ClassifierSpec, TrainingUse
 from mien.classifiers.tags import add_tag, remove_tag, tell_origin
 from mien.errors import DataError, SpecError
 from mien.faces import Faces, concatenate
+from mien.pages.tables import EMPTY_CELL
 from mien.prepare import splits
 from mien.prepare.specs import SplitSpec
 from mien.report.write import write_report
@@ -378,3 +379,60 @@ def test_a_study_of_ways_is_planned_and_reported_with_their_names(
     page = write_report([results.title], home, tmp_path)
     text = page.read_text(encoding="utf-8")
     assert "loose+balanced, 1 per real image" in text and "class weights" in text
+
+
+def test_a_study_has_only_the_cells_that_it_lists(store: Store, tmp_path: Path) -> None:
+    listed = [
+        "setting=real_to_real",
+        "setting=both_to_real:x1,ablation=plain,control=copycat",
+        "setting=both_to_real:pretrain:x1,ablation=strong",
+    ]
+    study = resolve(
+        table(
+            **BOTH,
+            counts="each:20",
+            classifier={"size": 16, "batch": 16, "updates": 4},
+            uses=["mixed", "pretrain"],
+            ratios=[0.5, 1.0],
+            ablations=["plain", "strong"],
+            controls=["copycat"],
+            generator={"preset": "gaussian"},
+            generate={},
+            cells=listed,
+        ),
+        store,
+    )
+    rows = plan_study(study, store).rows
+    assert {(row.arm.train, row.arm.use, row.ablation, row.control) for row in rows} == {
+        ("real", "mixed", "plain", ""),
+        ("real", "mixed", "strong", ""),
+        ("both_copycat", "mixed", "plain", "copycat"),
+        ("both", "pretrain", "strong", ""),
+    }
+    assert len(rows) == 4 and "some of 5 settings" in describe_plan(plan_study(study, store))
+
+    # Results and reports have these cells, each under its own ablation
+    run_study(study, store, device="cpu")
+    results = StudyResults("small", store)
+    assert all(cell.whole for cell in [*results.cells, *results.controls])
+    assert {(cell.setting, cell.ablation) for cell in results.cells} == {
+        ("real_to_real", "plain"),
+        ("real_to_real", "strong"),
+        ("both_to_real:pretrain:x1", "strong"),
+    }
+    report = write_report([results.title], store, tmp_path / "report").with_suffix(".md")
+    row = report.read_text(encoding="utf-8").partition("(pretrain, 1 per real image)**")[2]
+    assert row.splitlines()[1].startswith(f"| tiny | {EMPTY_CELL} |")
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("setting=real_to_fake", "cells setting=real_to_fake: the study has"),
+        ("ablation=plain,control=copycat", "the study has none"),
+        ("folds=1", "cells must be like"),
+    ],
+)
+def test_a_cell_that_no_study_has_is_refused(store: Store, cell: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        resolve(table(**BOTH, cells=[cell]), store)

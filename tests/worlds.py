@@ -377,6 +377,14 @@ def written_study(
                     out
                 ),
             )
+            for used in made.all_used:
+                if used.filter is not None:
+                    store.make(
+                        used.filter,
+                        lambda out, scratch, s=side, m=used: painted(
+                            s, m.generate.counts, m.name
+                        ).save(out),
+                    )
     # Many trials differ in their classifier alone, and are tested on the same faces.
     loaded: dict[str, dict[str, Faces]] = {}
     for row in filter(done, plan.rows):

@@ -46,7 +46,7 @@ COMMANDS = (
         "export",
     ),
     *("audit", "leakage", "review", "review queue", "review apply"),
-    *("study", "study list", "study plan", "study run", "study status", "report"),
+    *("study", "study list", "study plan", "study run", "study status", "report", "advise"),
     *(
         "publish",
         "publish build",

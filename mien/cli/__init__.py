@@ -16,12 +16,25 @@ from pathlib import Path
 
 import typer
 
-from mien.cli import audits, data, doctor, joins, leaks, releases, runs, stages, streams, studies
+from mien.cli import (
+    advice,
+    audits,
+    data,
+    doctor,
+    joins,
+    leaks,
+    releases,
+    runs,
+    stages,
+    streams,
+    studies,
+)
 from mien.cli.base import DEFAULT_STORE, app
 from mien.errors import MienError, UsageError
 from mien.outside import describe_system_error, is_disk_full, show_controls
 
 __all__ = [
+    "advice",
     "app",
     "audits",
     "data",

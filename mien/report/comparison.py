@@ -52,6 +52,8 @@ def _make_setting_rows(study: StudyResults, level: str, metrics: list[str]) -> I
         cells = [cell for cell in study.cells if (cell.setting, cell.level) == (setting, level)]
         if not cells:
             continue
+
+        # The title of the setting
         yield make_row(
             TableCell(
                 find_setting(setting).label,
@@ -59,11 +61,21 @@ def _make_setting_rows(study: StudyResults, level: str, metrics: list[str]) -> I
             ),
             kind="group",
         )
+
+        # Its classifiers, with an entry for each ablation, and then its controls
         for classifier in study.classifiers:
-            of_classifier = [cell for cell in cells if cell.classifier == classifier]
+            of_ablation = {cell.ablation: cell for cell in cells if cell.classifier == classifier}
+            if not of_ablation:
+                continue
             yield make_row(
                 format_classifier(study, classifier),
-                *(_make_entry(study, cell, metric) for cell in of_classifier for metric in metrics),
+                *(
+                    _make_entry(study, of_ablation[ablation], metric)
+                    if ablation in of_ablation
+                    else EMPTY_ENTRY
+                    for ablation in study.ablations
+                    for metric in metrics
+                ),
             )
         for name, cell in study.name_controls(setting, level):
             entries = [make_control_entry(cell, metric) for metric in metrics]

@@ -88,6 +88,21 @@ class Cost:
     duration: Duration
 
 
+@dataclass(frozen=True)
+class UnitCosts:
+    """The seconds of one core, or of one GPU, that each unit of a study's work takes.
+
+    `seen` is an image in the training of a generator, and `drawn` one that it draws. `updates` has
+    an optimiser step of each classifier under each ablation, and `predicted` an image that the
+    classifier names the emotion of.
+    """
+
+    seen: float
+    drawn: float
+    updates: Mapping[tuple[str, str], float]
+    predicted: Mapping[tuple[str, str], float]
+
+
 class NotTimed(Exception):
     """The speed was not measured on this machine."""
 
@@ -134,6 +149,52 @@ def estimate_costs(
         Cost(label, len(durations), sum(durations, Duration()))
         for label, durations in kinds.items()
     ]
+
+
+def measure_unit_costs(plan: StudyPlan, store: Store, device: str = "auto") -> UnitCosts:
+    """Return what each unit of a study's work takes, measured once per store and device.
+
+    What is done counts like what is to do, so that the numbers stay the same. The study must have
+    a generator that trains in steps.
+    """
+    plan = replace(plan, done=frozenset(), failed={})
+    _time_all(plan, list(plan.rows), store, device)
+    faces, database = Faces.load(store.run(plan.study.faces).path), plan.databases[0]
+    training, sampling = _estimate_database(database, faces, plan, store, device)
+    train, drawn = database.train, sum(database.generate.counts.values())
+    seen, cores = 1, 1
+    if isinstance(train, TrainSpec):
+        seen = train.updates * train.batch
+        cores = count_parallel_pieces(train, devices.find_device(device))
+
+    # Each classifier under each ablation
+    updates, predicted = {}, {}
+    for row in plan.rows:
+        position, timing = (row.classifier, row.ablation), find_timing(row.spec.classifier)
+        if timing is None or position in updates:
+            continue
+        image, shown = _find_image(row, faces, plan)
+        speed, _ = _find_speed(timing, plan.study.outputs, image, shown, store, device)
+        updates[position] = timing.spec.batch / speed.train
+        predicted[position] = 1 / speed.predict
+    seen_s, drawn_s = cores * training.seconds / seen, cores * sampling.seconds / drawn
+    return UnitCosts(seen_s, drawn_s, updates, predicted)
+
+
+def estimate_image_seconds(
+    spec: TrainSpec, size: tuple[int, int, int], store: Store, device: str = "auto"
+) -> float:
+    """Return the seconds of one core, or one GPU, that an image takes in the training of a
+    generator, by its operations.
+
+    Raises KeyError for a kind that does not train in steps.
+    """
+    count = GENERATORS[spec.kind].count_workload
+    if count is None:
+        raise KeyError(spec.kind)
+    image_s = _find_rates(store, device, 1).estimate_training_seconds(count(spec, size), spec.batch)
+    lower = 1.0 if spec.precision == "float32" else HALF_PRECISION_TIME
+    return image_s * lower
 
 
 def estimate_durations(
@@ -548,12 +609,9 @@ def _estimate_database(
         )
         per_image = Duration.of_batches(mean / spec.batch, fastest, slowest)
     except NotTimed:
-        where = devices.find_device(device)
-        image_s = _find_rates(store, device, 1).estimate_training_seconds(
-            kind.count_workload(spec, faces.size), spec.batch
-        )
-        lower = 1.0 if spec.precision == "float32" else HALF_PRECISION_TIME
-        per_image = Duration.of_estimate(image_s * lower / count_parallel_pieces(spec, where))
+        pieces = count_parallel_pieces(spec, devices.find_device(device))
+        image_s = estimate_image_seconds(spec, faces.size, store, device)
+        per_image = Duration.of_estimate(image_s / pieces)
 
     # Sampling, as the number of training images that would take as long
     calls = count_steps(spec, database.generate) * SAMPLERS[database.generate.sampler].calls

@@ -33,7 +33,8 @@ from mien.runs.spec import Strict, read_spec, read_toml, suggest
 from mien.runs.store import Run, Store, require_alias
 from mien.study.databases import plan_databases
 from mien.study.motion_controls import require_motion
-from mien.study.plan import plan_study, read_channels
+from mien.study.plan import plan_rows, plan_study, read_channels
+from mien.study.select import parse_only, select_rows
 from mien.study.settings import CONTROLS, SETTINGS, ControlName, SettingName
 from mien.study.specs import OwnInput, StudySpec
 from mien.study.unit_scores import choose_units
@@ -100,6 +101,9 @@ class StudyFile(Strict):
     real training image. `people` are shares of the training people, 1.0 among them: each smaller
     share is part of the larger ones, and has a generator of its own. Each way, ratio and share is a
     setting of its own, tested on the same real faces. Copies are used in the same ways.
+
+    `cells` are the combinations that the study has, where it has not all: texts such as
+    "setting=both_to_real:x4,ablation=plain,control=none" with the terms of `mien study run --only`.
     """
 
     name: str
@@ -123,6 +127,7 @@ class StudyFile(Strict):
     use: dict[str, dict[str, Any]] = Field(default_factory=dict)
     ratios: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
     people: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    cells: tuple[str, ...] = ()
     seed: int = 0
     inflation: bool = False
 
@@ -161,7 +166,7 @@ class StudyFile(Strict):
 
         # A name that is listed twice would be run and reported twice
         several = ("settings", "classifiers", "ablations", "controls", "only_folds")
-        for name in (*several, "uses", "ratios", "people"):
+        for name in (*several, "uses", "ratios", "people", "cells"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(
@@ -606,6 +611,7 @@ def resolve(
         uses=_resolve_uses(study, where),
         ratios=study.ratios,
         people=study.people,
+        cells=study.cells,
     )
 
     # Controls of movement and of action units, and then [generator], [generate] and counts, are
@@ -621,6 +627,7 @@ def resolve(
             require_classes_to_weight(network, spec.units, called)
             require_labels(network, spec.units, called)
     _require_enough_images(spec, faces, where)
+    _require_known_cells(spec, faces, where)
     if files is None:
         for path in weights_files.values():
             pretrained.import_weights(path, store)
@@ -669,6 +676,19 @@ def _require_enough_images(spec: StudySpec, faces: Faces, where: str) -> None:
                     f"for {real:,} real ones in fold {database.fold}, and counts = "
                     f"'{spec.counts}' makes {images:,}; write counts = 'like*{max(spec.ratios):g}'"
                 )
+
+
+def _require_known_cells(spec: StudySpec, faces: Faces, where: str) -> None:
+    """Raise SpecError if an entry of `cells` names what the study lacks, or selects no trial."""
+    if not spec.cells:
+        return
+    everything = spec.model_copy(update={"cells": ()})
+    rows = plan_rows(everything, plan_databases(spec, faces, where))
+    for text in spec.cells:
+        try:
+            select_rows(rows, parse_only([text], spec, "cells"), "cells")
+        except UsageError as error:
+            raise SpecError(f"{where}: {error}") from None
 
 
 def _require_motion(spec: StudySpec, store: Store, where: str) -> None:

@@ -24,6 +24,7 @@ from mien.study.plan_file import (
     TrialRecord,
     list_control_fields,
 )
+from mien.study.select import select_cells
 from mien.study.settings import (
     SOURCES_OF,
     Arm,
@@ -48,7 +49,7 @@ from mien.study.uses.table import MIXED
 
 def plan_rows(study: StudySpec, databases: list[Database]) -> list[TrialRow]:
     """Return the trials of a study with their positions in its table, given its databases."""
-    return [
+    rows = [
         TrialRow(
             kind.classifier,
             kind.ablation,
@@ -62,6 +63,7 @@ def plan_rows(study: StudySpec, databases: list[Database]) -> list[TrialRow]:
         for trial in range(study.trials)
         for kind in list_trial_kinds(study)
     ]
+    return select_cells(rows, study)
 
 
 def _make_trial_spec(
@@ -179,12 +181,16 @@ def describe_plan(plan: StudyPlan) -> str:
     }
     sizes = {**{name: len(axis) for name, axis in axes.items()}, "trials": study.trials}
     results = math.prod(sizes.values())
+    if study.cells:
+        cells = {(row.classifier, row.ablation, row.arm) for row in plan.rows if not row.control}
+        results = len(cells) * study.trials
     folds = (
         ""
         if study.protocol == "frame"
         else f", folds tested: {len(study.tested_folds)} of {study.folds}"
     )
     product = " x ".join(quantify(n, name.removesuffix("s")) for name, n in sizes.items())
+    product = f"some of {product}" if study.cells else product
     lines = [
         f"{study.title}: {quantify(results, 'test result')} ({product}), by {study.protocol}"
         f"{folds}, " + quantify(study.outputs, "action unit" if study.units else "class")
@@ -221,6 +227,7 @@ def count_runs(plan: StudyPlan) -> dict[str, tuple[int, int, int]]:
     A control without randomness is one run for all trials.
     """
     databases = plan.databases
+    needed = {name for row in plan.rows for name in row.spec.databases.values()}
     kinds = {
         "generator": [database.train.name for database in databases],
         "database": [used.generate.name for database in databases for used in database.all_used],
@@ -228,7 +235,7 @@ def count_runs(plan: StudyPlan) -> dict[str, tuple[int, int, int]]:
             used.name
             for database in plan.all_databases
             for used in database.all_used
-            if used.filter is not None
+            if used.filter is not None and used.name in needed
         ],
         **{
             f"{source} database": [

@@ -148,13 +148,13 @@ class StudyResults:
 
     @cached_property
     def cells(self) -> list[ResultCell]:
-        """All cells, by image and by clip; tests on synthetic faces are scored by image only.
+        """All cells of the plan, by image and by clip; tests on synthetic faces only by image.
 
         A study whose target is action units has none; it has `unit_cells`.
         """
         if self.units:
             return []
-        return [
+        cells = [
             self._make_cell(setting, classifier, ablation, level)
             for level in self.levels
             for setting in self.settings
@@ -163,6 +163,7 @@ class StudyResults:
             if self.can_train(setting, classifier)
             for ablation in self.ablations
         ]
+        return [cell for cell in cells if cell.trials]
 
     @cached_property
     def uses(self) -> dict[str, UseSpec]:

@@ -22,11 +22,11 @@ fold). An axis that is absent allows every name.
 ONLY_AXES = ("setting", "classifier", "ablation", "control", "trial", "fold")
 
 
-def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
+def parse_only(texts: Sequence[str], study: StudySpec, option: str = "--only") -> Only:
     """Return the selection of `--only` texts such as setting=real_to_real,classifier=vgg16.
 
     An axis that is given twice allows either name. Trials count from 1, folds from 0;
-    control=none is the cells without controls.
+    control=none is the cells without controls. `option` is the name that messages begin with.
 
     Raises UsageError for an axis or a name that the study does not have.
     """
@@ -51,20 +51,30 @@ def parse_only(texts: Sequence[str], study: StudySpec) -> Only:
         axis, equals, name = (word.strip() for word in term.partition("="))
         if not equals or axis not in known_names:
             raise UsageError(
-                "--only must be like setting=real_to_real,classifier=vgg16 with "
+                f"{option} must be like setting=real_to_real,classifier=vgg16 with "
                 f"{', '.join(ONLY_AXES)}; given: '{term}'.{suggest(axis, list(ONLY_AXES))}"
             )
         if name not in known_names[axis]:
             # A similar number is no help, so there is no hint for trials and folds
             hint = "" if axis in ("trial", "fold") else suggest(name, known_names[axis])
             names = ", ".join(known_names[axis]) or "none"
-            raise UsageError(f"--only {axis}={name}: the study has {names}.{hint}")
+            raise UsageError(f"{option} {axis}={name}: the study has {names}.{hint}")
         only.setdefault(axis, set()).add(name)
     return {axis: frozenset(names) for axis, names in only.items()}
 
 
-def select_rows(rows: Sequence[TrialRow], only: Only) -> list[TrialRow]:
+def select_cells(rows: Sequence[TrialRow], study: StudySpec) -> list[TrialRow]:
+    """Return the rows of the cells that a study has, which are all unless it lists some."""
+    if not study.cells:
+        return list(rows)
+    selections = [parse_only([text], study, "cells") for text in study.cells]
+    return [row for row in rows if any(_is_selected(row, only) for only in selections)]
+
+
+def select_rows(rows: Sequence[TrialRow], only: Only, option: str = "--only") -> list[TrialRow]:
     """Return the rows that `only` selects; a training belongs to every setting that it serves.
+
+    `option` is the name that messages begin with.
 
     Raises UsageError if there are rows but none is selected.
     """
@@ -86,7 +96,7 @@ def select_rows(rows: Sequence[TrialRow], only: Only) -> list[TrialRow]:
                 f"with {_format_only(other_axes)} there is "
                 f"{axis}={' or '.join(dict.fromkeys(names)) or 'nothing'}"
             )
-        raise UsageError(f"--only {_format_only(only)} selects no trial: {'; '.join(choices)}")
+        raise UsageError(f"{option} {_format_only(only)} selects no trial: {'; '.join(choices)}")
     return selected
 
 

@@ -81,6 +81,9 @@ class StudySpec(Spec):
     uses: dict[str, UseSpec] = Field(default_factory=dict, exclude_if=is_unset)
     ratios: tuple[float, ...] = Field(default=(), exclude_if=is_unset)
     people: tuple[float, ...] = Field(default=(), exclude_if=is_unset)
+    # Which combinations of setting, ablation and control there are, as texts of --only; omitted
+    # where there are all
+    cells: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
 
     @property
     def outputs(self) -> int:

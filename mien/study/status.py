@@ -55,7 +55,7 @@ def read_progress(name: str, store: Store) -> Progress:
 
     # Generators and databases
     databases = study.plan.databases
-    database_runs = [name for database in databases for name in database.runs]
+    database_runs = list(dict.fromkeys(name for database in databases for name in database.runs))
     done_runs = {run for run in database_runs if store.is_done(run)}
     being_made = [run for run in database_runs if run not in done_runs and store.is_being_made(run)]
 

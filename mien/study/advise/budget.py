@@ -1,0 +1,151 @@
+"""What fits into a number of minutes: folds, trials, updates and images."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mien.errors import UsageError
+from mien.study.advise.arms import WAYS
+from mien.study.cost import UnitCosts
+
+PLANNED_SHARE = 0.8  # of the minutes; what was measured can be too fast by as much
+
+# The least that says something: fewer updates learn nothing, and shorter trainings draw noise
+LEAST_UPDATES, LEAST_IMAGES_SEEN = 100, 8_000
+
+# What is aimed at before further folds are given up
+DECENT_UPDATES, DECENT_IMAGES_SEEN, DECENT_RATIO = 200, 20_000, 1.0
+
+RATIOS = (0.5, 1.0, 2.0, 4.0, 8.0)  # the largest number of synthetic images per real one
+
+MOST_TRIALS = 5
+
+GROWTH = 1.3  # the factor by which updates and images seen grow in each round
+
+# Seconds beside the work that is measured: loading of a trial, and judges of a filter
+TRIAL_S, FILTER_S, FILTERED_IMAGE_S = 1.0, 4.0, 0.002
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a task: training and tested images of a fold, and folds that there are.
+
+    `updates` are enough for a training, and `images_seen` for a generator.
+    """
+
+    train: int
+    test: int
+    folds: int
+    updates: int
+    images_seen: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is done within a number of minutes.
+
+    `folds` are tested, each with a generator that sees `images_seen` images and draws `ratio` per
+    real training image. Each way of training is tried `trials` times with `updates` updates.
+    """
+
+    folds: int
+    trials: int
+    updates: int
+    images_seen: int
+    ratio: float
+
+
+def estimate_seconds(budget: Budget, size: Size, costs: UnitCosts, workers: int) -> float:
+    """Return the seconds that a budget's work takes with so many workers at a time."""
+    # One generator for each fold; more workers than folds do not help it
+    drawn = math.ceil(budget.ratio * size.train)
+    generator_s = budget.images_seen * costs.seen + drawn * costs.drawn
+    generators_s = budget.folds * generator_s / min(workers, budget.folds)
+
+    # One filter for each fold, and the trials of all ways
+    filters_s = budget.folds * (FILTER_S + FILTERED_IMAGE_S * (drawn + size.train))
+    ways = Counter(way.ablation for way in WAYS.values())
+    trial_s = sum(
+        ways[ablation]
+        * (TRIAL_S + budget.updates * update_s + size.test * costs.predicted[name, ablation])
+        for (name, ablation), update_s in costs.updates.items()
+    )
+    return generators_s + (filters_s + budget.folds * budget.trials * trial_s) / workers
+
+
+def fit_budget(minutes: float, size: Size, costs: UnitCosts, workers: int) -> Budget:
+    """Return the largest budget whose work takes PLANNED_SHARE of so many minutes.
+
+    All folds are tested if they can be, since certainty comes from people. Then the training of
+    generators, updates, trials and images grow in turn.
+
+    Raises UsageError, with the smallest number that is enough, if the minutes are too few.
+    """
+
+    def fits(budget: Budget) -> bool:
+        return estimate_seconds(budget, size, costs, workers) <= 60 * minutes * PLANNED_SHARE
+
+    # As many folds as possible, decently, or else with the least
+    least = Budget(
+        1, 1, min(LEAST_UPDATES, size.updates), min(LEAST_IMAGES_SEEN, size.images_seen), RATIOS[0]
+    )
+    decent = Budget(
+        1,
+        1,
+        min(DECENT_UPDATES, size.updates),
+        min(DECENT_IMAGES_SEEN, size.images_seen),
+        DECENT_RATIO,
+    )
+    fitting = [
+        budget
+        for start in (decent, least)
+        for folds in range(size.folds, 0, -1)
+        if fits(budget := replace(start, folds=folds))
+    ]
+    if not fitting:
+        needed = estimate_seconds(least, size, costs, workers) / 60 / PLANNED_SHARE
+        raise UsageError(
+            f"--minutes must be {_round_up(needed):g} or more on this machine, for one fold with "
+            f"{least.updates} updates and a generator that sees {least.images_seen:,} images; "
+            f"given: {minutes:g}"
+        )
+
+    # Grow in turn
+    budget, grown = fitting[0], True
+    while grown:
+        grown = False
+        for step in _list_steps(size):
+            larger = step(budget)
+            if larger != budget and fits(larger):
+                budget, grown = larger, True
+    return budget
+
+
+def _list_steps(size: Size) -> list[Callable[[Budget], Budget]]:
+    """Return the functions that make a budget a little larger, in their order."""
+
+    def train_generators_longer(budget: Budget) -> Budget:
+        images_seen = min(size.images_seen, _grow(budget.images_seen))
+        return replace(budget, images_seen=images_seen)
+
+    def update_more(budget: Budget) -> Budget:
+        return replace(budget, updates=min(size.updates, _grow(budget.updates)))
+
+    def try_more(budget: Budget) -> Budget:
+        return replace(budget, trials=min(MOST_TRIALS, budget.trials + 1))
+
+    def draw_more(budget: Budget) -> Budget:
+        larger = [ratio for ratio in RATIOS if ratio > budget.ratio]
+        return replace(budget, ratio=larger[0] if larger else budget.ratio)
+
+    return [train_generators_longer, update_more, try_more, train_generators_longer, draw_more]
+
+
+def _grow(number: int) -> int:
+    return math.ceil(number * GROWTH)
+
+
+def _round_up(minutes: float) -> float:
+    """Return minutes, rounded up to a tenth below ten and to a whole number above."""
+    return math.ceil(minutes * 10) / 10 if minutes < 10 else math.ceil(minutes)

@@ -1,0 +1,182 @@
+"""Advice in words: the answer, its basis, and what a better one would need."""
+
+import math
+from typing import Any
+
+from mien.pages.html import render_html
+from mien.runs.progress import quantify
+from mien.stats import Interval
+from mien.study.advise.arms import WAYS
+from mien.study.advise.rule import CERTAINTY_PERCENT, FEWEST_PEOPLE, count_people_needed
+from mien.study.advise.run import Advice
+
+MINUS_SIGN = "\u2212"
+
+
+def describe_answer(advice: Advice) -> str:
+    """Return the answer in a sentence or two, with the expected gain and its interval."""
+    decision = advice.decision
+    way = advice.describe_way(decision.chosen)
+    if decision.answer == "add":
+        return f"Yes: {way}. {_describe_gain(advice)}"
+    if decision.answer == "do not add":
+        return f"Do not add synthetic faces: {way}. {_describe_gain(advice)}"
+    return f"Cannot tell: {_explain_doubt(advice)}. Until then, {way}, without synthetic faces."
+
+
+def _describe_gain(advice: Advice) -> str:
+    """Return what synthetic faces are expected to add to the best way without them."""
+    decision = advice.decision
+    return (
+        f"Expected from {_name(decision.best)} in place of {_name(decision.rival)}: "
+        f"{format_points(decision.gain)} of UAR, on {advice.people} held-out people "
+        f"({quantify(advice.trials, 'trial')})."
+    )
+
+
+def _explain_doubt(advice: Advice) -> str:
+    """Return why nothing can be told, and what would be needed."""
+    decision, people = advice.decision, advice.people
+    whole = "" if advice.is_whole else "; more --minutes test the people of all folds"
+    if people < FEWEST_PEOPLE:
+        return f"only {people} people were tested, and {FEWEST_PEOPLE} or more are needed{whole}"
+    if decision.is_at_chance:
+        return (
+            "no way of training was better than guessing, so that they cannot be compared; give "
+            f"more --minutes, or more faces{whole}"
+        )
+    needed = count_people_needed(decision, people)
+    trials = "; more --minutes allow more trials" if advice.is_whole else whole
+    return (
+        f"{_name(decision.best)} in place of {_name(decision.rival)} may add "
+        f"{format_points(decision.gain)} of UAR, but this is not yet {CERTAINTY_PERCENT} % certain "
+        f"to be above zero, on {people} held-out people "
+        f"({quantify(advice.trials, 'trial')}); about {needed:,} people would be enough{trials}"
+    )
+
+
+def _name(way: str) -> str:
+    return WAYS[way].label
+
+
+def describe_advice(advice: Advice) -> str:
+    """Return the answer, and a line for each way of training, the best first."""
+    decision = advice.decision
+    width = max(len(WAYS[name].label) for name in WAYS)
+    lines = [describe_answer(advice), ""]
+    lines += [
+        f"  {row['label']:<{width}}  UAR {row['uar']}  "
+        f"{'advised' if row['way'] == decision.chosen else ''}".rstrip()
+        for row in list_rows(advice)
+    ]
+    lines += [f"  {WAYS[name].label:<{width}}  failed" for name in advice.missing]
+    return "\n".join([*lines, "", describe_basis(advice)])
+
+
+def describe_basis(advice: Advice) -> str:
+    """Return the basis of the answer: study, folds, trials, updates, generators and seed."""
+    spec = advice.study.spec
+    updates = next(iter(next(iter(spec["classifiers"].values())).values()))["updates"]
+    generator = spec["generator"]
+    optimism = advice.decision.optimism
+    chosen = (
+        f" The gain is {format_number(optimism)} points less than what was measured, because the "
+        "best of several ways was chosen."
+        if optimism >= 0.0005
+        else ""
+    )
+    return (
+        f"Intervals are 95 % intervals over people. {advice.study.title}: protocol subject, "
+        f"{len(spec['tested_folds'])} of {quantify(spec['folds'], 'fold')} tested, "
+        f"{quantify(advice.trials, 'trial')}, {updates:,} updates for every way, classifiers "
+        f"{', '.join(spec['classifiers'])}, generators that saw {generator['images_seen']:,} "
+        f"images, seed {spec['seed']}.{chosen}"
+    )
+
+
+def list_rows(advice: Advice) -> list[dict[str, Any]]:
+    """Return the ways of training with their UAR in per cent as text, the best first."""
+    ordered = sorted(advice.scores, key=lambda score: -score.value)
+    return [
+        {
+            "way": score.way,
+            "label": WAYS[score.way].label,
+            "what": advice.describe_way(score.way),
+            "synthetic": not WAYS[score.way].is_cheap,
+            "uar": f"{format_number(score.value)} % ({_format_range(score.interval)})",
+            "sd": "" if math.isnan(score.sd) else format_number(score.sd),
+        }
+        for score in ordered
+    ]
+
+
+def make_facts(advice: Advice) -> dict[str, Any]:
+    """Return the advice as `mien advise --json` prints it; UAR and gains are from -1 to 1."""
+    # The answer and its numbers
+    decision = advice.decision
+    open_question = decision.answer == "cannot tell"
+    needed = count_people_needed(decision, advice.people) if open_question else None
+    answer = {
+        "answer": decision.answer,
+        "advice": advice.describe_way(decision.chosen),
+        "way": decision.chosen,
+        "text": describe_answer(advice),
+        "best_with_synthetic": decision.best,
+        "best_without_synthetic": decision.rival,
+        "gain": decision.gain.value,
+        "gain_low": decision.gain.low,
+        "gain_high": decision.gain.high,
+        "gain_least": decision.least,
+        "optimism": decision.optimism,
+        "people": advice.people,
+        "people_needed": needed,
+    }
+
+    # What was tried
+    ways = [
+        {
+            "way": score.way,
+            "uar": score.value,
+            "low": score.interval.low,
+            "high": score.interval.high,
+            "sd": score.sd,
+        }
+        for score in advice.scores
+    ]
+    return {**answer, "trials": advice.trials, "study": advice.study.title, "ways": ways}
+
+
+def render_page(advice: Advice) -> str:
+    """Return the advice as an HTML page that opens without a network."""
+    content = {
+        "name": advice.study.title.removeprefix("advise-"),
+        "answer": describe_answer(advice),
+        "certain": advice.decision.answer != "cannot tell",
+        "rows": list_rows(advice),
+        "chosen": advice.decision.chosen,
+        "missing": [WAYS[name].label for name in advice.missing],
+        "basis": describe_basis(advice),
+        "study": advice.study.title,
+    }
+    return render_html("advice.html", content)
+
+
+def format_number(share: float) -> str:
+    """Return a share from -1 to 1 in points, with one decimal."""
+    return f"{100 * share:.1f}".replace("-", MINUS_SIGN)
+
+
+def _format_signed(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", MINUS_SIGN)
+
+
+def _format_range(interval: Interval) -> str:
+    return f"{format_number(interval.low)} to {format_number(interval.high)}"
+
+
+def format_points(gain: Interval) -> str:
+    """Return a difference in points with its interval."""
+    return (
+        f"{_format_signed(gain.value)} points ({_format_signed(gain.low)} to "
+        f"{_format_signed(gain.high)})"
+    )
