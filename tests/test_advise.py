@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -153,6 +154,14 @@ def test_too_few_minutes_are_refused_with_the_smallest_number_that_is_enough():
     assert fit_budget(least, TASK, COSTS, 2).updates == LEAST_UPDATES
     with pytest.raises(UsageError):
         fit_budget(least - 0.2, TASK, COSTS, 2)
+
+
+def test_folds_are_not_given_up_if_their_people_are_needed_for_an_answer():
+    assert fit_budget(3, TASK, COSTS, 2).folds == 1
+    needed = replace(TASK, least_folds=3)
+    with pytest.raises(UsageError, match="for 3 folds with 100 updates"):
+        fit_budget(3, needed, COSTS, 2)
+    assert fit_budget(20, needed, COSTS, 2).folds == 3
 
 
 def test_seconds_are_those_of_generators_filters_and_trials():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mien.errors import UsageError
+from mien.runs.progress import quantify
 from mien.study.advise.arms import WAYS
 from mien.study.cost import UnitCosts
 
@@ -31,7 +32,8 @@ TRIAL_S, FILTER_S, FILTERED_IMAGE_S = 1.0, 4.0, 0.002
 class Size:
     """The size of a task: training and tested images of a fold, and folds that there are.
 
-    `updates` are enough for a training, and `images_seen` for a generator.
+    `least_folds` have enough people for an answer. `updates` are enough for a training, and
+    `images_seen` for a generator.
     """
 
     train: int
@@ -39,6 +41,7 @@ class Size:
     folds: int
     updates: int
     images_seen: int
+    least_folds: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def estimate_seconds(budget: Budget, size: Size, costs: UnitCosts, workers: int)
 def fit_budget(minutes: float, size: Size, costs: UnitCosts, workers: int) -> Budget:
     """Return the largest budget whose work takes PLANNED_SHARE of so many minutes.
 
-    All folds are tested if they can be, since certainty comes from people. Then the training of
-    generators, updates, trials and images grow in turn.
+    All folds are tested if they can be, since certainty comes from people, and never fewer than
+    `least_folds`. Then the training of generators, updates, trials and images grow in turn.
 
     Raises UsageError, with the smallest number that is enough, if the minutes are too few.
     """
@@ -88,10 +91,14 @@ def fit_budget(minutes: float, size: Size, costs: UnitCosts, workers: int) -> Bu
 
     # As many folds as possible, decently, or else with the least
     least = Budget(
-        1, 1, min(LEAST_UPDATES, size.updates), min(LEAST_IMAGES_SEEN, size.images_seen), RATIOS[0]
+        size.least_folds,
+        1,
+        min(LEAST_UPDATES, size.updates),
+        min(LEAST_IMAGES_SEEN, size.images_seen),
+        RATIOS[0],
     )
     decent = Budget(
-        1,
+        size.least_folds,
         1,
         min(DECENT_UPDATES, size.updates),
         min(DECENT_IMAGES_SEEN, size.images_seen),
@@ -100,14 +107,15 @@ def fit_budget(minutes: float, size: Size, costs: UnitCosts, workers: int) -> Bu
     fitting = [
         budget
         for start in (decent, least)
-        for folds in range(size.folds, 0, -1)
+        for folds in range(size.folds, size.least_folds - 1, -1)
         if fits(budget := replace(start, folds=folds))
     ]
     if not fitting:
         needed = estimate_seconds(least, size, costs, workers) / 60 / PLANNED_SHARE
         raise UsageError(
-            f"--minutes must be {_round_up(needed):g} or more on this machine, for one fold with "
-            f"{least.updates} updates and a generator that sees {least.images_seen:,} images; "
+            f"--minutes must be {_round_up(needed):g} or more on this machine, for "
+            f"{quantify(least.folds, 'fold')} with {least.updates} updates and a generator that "
+            f"sees {least.images_seen:,} images; "
             f"given: {minutes:g}"
         )
 

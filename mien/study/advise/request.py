@@ -165,7 +165,12 @@ def _measure_size(request: Request, faces: Faces) -> Size:
         for name in request.classifiers
     )
     updates = min(MOST_UPDATES, max(LEAST_ENOUGH_UPDATES, math.ceil(EPOCHS * train / batch)))
-    return Size(train, test, request.folds, updates, images_seen=0)
+
+    # The fewest folds whose people are enough for an answer
+    people = [len(set(faces.index["subject"][fold.test])) for fold in folds]
+    tested = [sum(people[: number + 1]) for number in range(request.folds)]
+    least_folds = 1 + sum(count < FEWEST_PEOPLE for count in tested)
+    return Size(train, test, request.folds, updates, 0, least_folds)
 
 
 def _choose_preset(
