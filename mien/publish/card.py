@@ -467,7 +467,7 @@ def _describe_filter(run: Run) -> str:
     note = f" Labels of {list_some(unjudged)} were not judged." if unjudged else ""
     return (
         f"Of the {quantify(given, 'image')} of {spec['database']}, a filter kept "
-        f"{passed + below:,}, equally many of each class, {chosen}: classifiers that learnt from "
+        f"{passed + below:,}, a share of each class, {chosen}: classifiers that learnt from "
         f"{spec['training']} give the label of each a mean probability of {spec['agreement']:g} or "
         f"more, and the entropy of their prediction is between the quantiles {spec['band'][0]:g} "
         f"and {spec['band'][1]:g} of "

@@ -77,9 +77,9 @@ def judge_labels(panel: Judges, faces: Faces) -> Judgements:
 def choose_images(faces: Faces, judgements: Judgements, spec: FilterSpec) -> np.ndarray:
     """Return for each image KEPT, KEPT_BELOW, or why it is not kept: a name in DROP_REASONS.
 
-    Equally many images of each class are kept: `spec.share` of the mean number per class, or as
-    many as the smallest class has. All images of a class that no judge knows pass. Raises DataError
-    if none may be kept.
+    Equally many images of each class are kept, `spec.share` of the mean number per class; of a
+    class with fewer images than the mean, `spec.share` of its own, and one at least. All images of
+    a class that no judge knows pass. Raises DataError if none may be kept.
     """
     # How many of each class
     emotions = faces.index["emotion"].to_numpy(dtype=str)
@@ -91,11 +91,15 @@ def choose_images(faces: Faces, judgements: Judgements, spec: FilterSpec) -> np.
             f"{quantify(len(faces), 'image')} of {len(rows_of)} classes is less; give a larger "
             "share, or generate more images"
         )
-    count = min(most, *(len(rows) for rows in rows_of.values()))
+    count_of = {
+        name: min(most, max(1, round(spec.share * len(rows)))) for name, rows in rows_of.items()
+    }
 
     outcomes = np.full(len(faces), KEPT, dtype=object)
-    with track("choosing faces", count * len(rows_of)) as bar:
-        for place, (name, rows) in enumerate(rows_of.items(), start=1):
+    with track("choosing faces", sum(count_of.values())) as bar:
+        done = 0
+        for name, rows in rows_of.items():
+            count = count_of[name]
             probability = judgements.probability[rows]
             outcomes[rows] = _test_images(
                 probability, judgements.entropy[rows], spec.agreement, spec.band
@@ -113,7 +117,8 @@ def choose_images(faces: Faces, judgements: Judgements, spec: FilterSpec) -> np.
                 outcomes[np.delete(passed, chosen)] = "not_chosen"
             else:
                 outcomes[rng.permutation(passed)[count:]] = "not_chosen"
-            bar.update(place * count)
+            done += count
+            bar.update(done)
     return outcomes
 
 

@@ -14,9 +14,9 @@ class FilterRule(Strict):
     they judge the expression and not its exact place. An image passes if the judges give its label
     a mean probability of at least `agreement`, and if the entropy of their mean prediction is in
     the `band` between two quantiles of its class. Of each class `share` of the mean number of
-    images per class is kept. Where more pass, `spread` chooses those that lie far apart in the
-    space of the judges, else chance does; where fewer pass, the others with the most probable
-    labels are kept too.
+    images per class is kept, or of its own number if that is smaller. Where more pass, `spread`
+    chooses those that lie far apart in the space of the judges, else chance does; where fewer pass,
+    the others with the most probable labels are kept too.
     """
 
     agreement: float = Field(default=0.5, ge=0, le=1)  # 0: whatever the judges think
