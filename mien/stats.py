@@ -138,13 +138,17 @@ def test_by_sign_flips(gaps: Float[np.ndarray, " g"], *names: str | int) -> floa
     The signs of the gaps are flipped at random (Fisher's randomisation test): all flips for up to
     twelve groups, else 10,000.
     """
-    if len(gaps) <= MAX_GROUPS_FOR_ALL_FLIPS:
-        signs = np.array(list(itertools.product((1, -1), repeat=len(gaps))))
-    else:
-        flips = (
-            make_rng("flips", len(gaps), *names).integers(0, 2, (RANDOM_SIGN_FLIPS, len(gaps))) * 2
-            - 1
-        )
-        signs = np.concatenate([np.ones((1, len(gaps)), dtype=flips.dtype), flips])
-    sums = np.abs(signs @ gaps)
+    sums = np.abs(draw_signs(len(gaps), *names) @ gaps)
     return float((sums >= abs(gaps.sum()) - 1e-12).mean())
+
+
+def draw_signs(groups: int, *names: str | int) -> Int[np.ndarray, "flips groups"]:
+    """Return the signs, 1 or -1, that flips give to each group.
+
+    They are all flips of up to twelve groups, else 10,000 random ones after one without a change.
+    Equal names give equal flips, so that differences can be compared with each other.
+    """
+    if groups <= MAX_GROUPS_FOR_ALL_FLIPS:
+        return np.array(list(itertools.product((1, -1), repeat=groups)))
+    flips = make_rng("flips", groups, *names).integers(0, 2, (RANDOM_SIGN_FLIPS, groups)) * 2 - 1
+    return np.concatenate([np.ones((1, groups), dtype=flips.dtype), flips])

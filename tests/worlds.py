@@ -370,21 +370,20 @@ def written_study(
     store.make(spec, lambda out, scratch: write_study(plan, out), alias=spec.title)
     for one in plan.databases:
         side = store.run(spec.faces) if one.split is None else splits.run_split(one.split, store)
-        for made in one.by_source.values():
+        for used in (used for made in one.by_source.values() for used in made.all_used):
             store.make(
-                made.generate,
-                lambda out, scratch, s=side, m=made.generate: painted(s, m.counts, m.name).save(
+                used.generate,
+                lambda out, scratch, s=side, m=used.generate: painted(s, m.counts, m.name).save(
                     out
                 ),
             )
-            for used in made.all_used:
-                if used.filter is not None:
-                    store.make(
-                        used.filter,
-                        lambda out, scratch, s=side, m=used: painted(
-                            s, m.generate.counts, m.name
-                        ).save(out),
-                    )
+            if used.filter is not None:
+                store.make(
+                    used.filter,
+                    lambda out, scratch, s=side, u=used: keep_half(
+                        s, u.generate.counts, u.name, out
+                    ),
+                )
     # Many trials differ in their classifier alone, and are tested on the same faces.
     loaded: dict[str, dict[str, Faces]] = {}
     for row in filter(done, plan.rows):
@@ -406,13 +405,34 @@ def painted(side: Run, counts: dict[str, int], name: str) -> Faces:
     return Faces(images, index, Faces.load(side.path).index.loc[:, ["key", "subject", "clip"]])
 
 
+def keep_half(side: Run, counts: dict[str, int], name: str, out: Path) -> dict[str, Any]:
+    """Write the half of the grey faces of each class that a filter is said to keep."""
+    kept = {emotion: count // 2 for emotion, count in counts.items()}
+    painted(side, kept, name).save(out)
+    rows = [
+        {
+            "class": emotion,
+            "judged": True,
+            "given": count,
+            "no_agreement": count - kept[emotion] - 1,
+            "outside_band": 1,
+            "not_chosen": 0,
+            "kept": kept[emotion] - 1,
+            "kept_below": 1,
+        }
+        for emotion, count in counts.items()
+    ]
+    return {"filtered": rows}
+
+
 def guess(row: TrialRow, tests: dict[str, Faces], skill: Skill, out: Path) -> None:
     """Write what a trial would, with answers drawn by lot."""
     classes = row.spec.classes
     tables = []
     for name, faces in tests.items():
+        way = [str(row.arm)] if row.spec.has_own_use else []
         draw = make_rng(
-            row.spec.seed, row.spec.train, row.classifier, row.ablation, row.control, name
+            row.spec.seed, row.spec.train, row.classifier, row.ablation, row.control, name, *way
         )
         true = faces.number_labels(classes)
         wrong = (true + draw.integers(1, len(classes), len(true))) % len(classes)

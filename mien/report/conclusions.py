@@ -6,85 +6,49 @@ Studies whose target is action units answer one question: whether the units are 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from mien import stats
+from mien.report.answers import (
+    HELD_OUT_PROTOCOLS,
+    MIN_PEOPLE,
+    Answer,
+    Conclusion,
+    Question,
+    correct_by_holm,
+    decide,
+    describe_basis,
+    describe_design,
+    describe_people,
+    find_seen_people,
+    leave_open,
+    pool_pairs,
+)
 from mien.report.sentences import MINUS, format_gap, format_points, format_signed
 from mien.report.units import name_unit_cell
 from mien.report.words import format_cell_name, format_classifier, format_score
+from mien.report.worth import ask_if_a_way_is_best
 from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.cells import SIGNIFICANT_P, ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import CONTROLS, SOURCES, find_setting
+from mien.study.settings import CONTROLS, SOURCES, describe_arm, find_setting, list_mixed_settings
 from mien.study.unit_scores import UnitCell, estimate_gap
-
-MIN_PEOPLE = 6  # the fewest people whose sign flips can give a p below 0.05: 2 / 2 ** 6
-
-HELD_OUT_PROTOCOLS = ("subject", "dataset")  # under them nobody of the tests was in training
-
-Question = Literal["synthetic", "copies", "controls", "split", "units"]
-
-Answer = Literal["yes", "no", "cannot tell"]
-
-STUDY_QUESTIONS: dict[Question, str] = {
-    "synthetic": "Does adding synthetic faces help?",
-    "copies": "Does it help more than copies?",
-    "controls": "Is any result above its controls?",
-    "split": "Would a random split look better?",
-    "units": "Are action units recognised?",
-}
-"""The questions in the order in which reports answer them.
-
-The last one is for studies whose target is action units, and the others are for emotions.
-"""
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """The answer of studies to one question.
-
-    - `question` is its key in STUDY_QUESTIONS, and `asked` the question in words.
-    - `answer` is yes, no, or cannot tell; the sentence then says why.
-    - `sentence` says the answer with the estimate, its interval, and the number of people.
-    - `basis` says on which classifiers and tests the sentence rests, and `design` on which study,
-      protocol, folds, trials and seed.
-    - `estimate` is a difference in accuracy, or in mean F1 for action units, from -1 to 1, with its
-      95 % interval over tested people; None if nothing was measured.
-    - `n` is the number of tested people, or of clips or images (`unit`) if people are unknown.
-    - `study` is the title of the study, "" if there is none.
-    """
-
-    question: Question
-    answer: Answer
-    sentence: str
-    basis: str = ""
-    design: str = ""
-    estimate: Interval | None = None
-    n: int = 0
-    unit: str = "subject"
-    study: str = ""
-
-    @property
-    def asked(self) -> str:
-        """The question in words."""
-        return STUDY_QUESTIONS[self.question]
+from mien.study.uses.table import MIXED
 
 
 def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
     """Return the answers to STUDY_QUESTIONS, in their order.
 
-    There is at least one for each question that is about the target of a study. The first three are
-    answered by each study with held-out people, the last by each study whose frames were split at
-    random, compared with the first study with held-out people. An answer needs both an interval
-    that excludes zero and p < 0.05 of a sign-flip test over people, which fewer than MIN_PEOPLE
-    cannot reach. Differences are means over the trials and the classifiers of the first ablation,
-    paired by person. Studies of action units are compared with their controls by mean F1, with a p
-    from the bootstrap over people.
+    There is at least one for each question that is about the target of a study. All but
+    the last are answered by each study with held-out people, the last by each study whose frames
+    were split at random, compared with the first study with held-out people. An answer needs both
+    an interval that excludes zero and p < 0.05 of a sign-flip test over people, which fewer than
+    MIN_PEOPLE cannot reach. Differences are means over the trials and the classifiers of the first
+    ablation, paired by person. Studies of action units are compared with their controls by mean F1,
+    with a p from the bootstrap over people.
     """
     of_units = [_ask_if_units_are_recognised(study) for study in studies if study.units]
     studies = [study for study in studies if not study.units]
@@ -92,7 +56,12 @@ def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
         return of_units
     held_out = [study for study in studies if study.protocol in HELD_OUT_PROTOCOLS]
     by_frame = [study for study in studies if study.protocol == "frame"]
-    askers = (_ask_if_synthetic_helps, _ask_if_more_than_copies, _ask_if_above_controls)
+    askers = (
+        _ask_if_synthetic_helps,
+        _ask_if_more_than_copies,
+        ask_if_a_way_is_best,
+        _ask_if_above_controls,
+    )
     conclusions = [
         conclusion
         for ask in askers
@@ -107,45 +76,42 @@ def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
 
 def _ask_if_synthetic_helps(study: StudyResults) -> list[Conclusion]:
     """Return the comparison of real + synthetic with real faces alone."""
-    if seen := _find_seen_people(study, "synthetic"):
+    if seen := find_seen_people(study, "synthetic"):
         return [seen]
-    lacking = [
-        find_setting(name).label
-        for name in ("both_to_real", "real_to_real")
-        if name not in study.settings
-    ]
-    if lacking:
-        labels = " and ".join(lacking)
-        reason = f"the study lacks {labels}; add it to `settings` in its file"
-        return [_leave_open(study, "synthetic", reason)]
+    mixed = _find_mixed_setting(study)
+    if mixed is None or "real_to_real" not in study.settings:
+        return [
+            leave_open(study, "synthetic", f"the study lacks {_name_lacking(study)} in its file")
+        ]
     pairs = [
         (cell, study.find_cell("real_to_real", cell.classifier, cell.level, cell.ablation))
-        for cell in _list_main_cells(study, "both_to_real")
+        for cell in _list_main_cells(study, mixed)
     ]
     complete = [(cell, base) for cell, base in pairs if base is not None]
-    change = "adding synthetic faces to the real ones"
+    change = f"adding synthetic faces{describe_arm(find_setting(mixed).arm)} to the real ones"
     return [_conclude_from_pairs(study, "synthetic", complete, change)]
 
 
 def _ask_if_more_than_copies(study: StudyResults) -> list[Conclusion]:
     """Return the comparison of synthetic faces with each source of copies, both added to real."""
-    if seen := _find_seen_people(study, "copies"):
+    if seen := find_seen_people(study, "copies"):
         return [seen]
     sources = [name for name in SOURCES if name in study.plan.controls]
-    if "both_to_real" not in study.settings or not sources:
+    mixed = _find_mixed_setting(study)
+    if mixed is None or not sources:
         lacking = (
             f"the control {' or '.join(SOURCES)}; add it to `controls`"
-            if "both_to_real" in study.settings
-            else "real + synthetic → real; add it to `settings`"
+            if mixed is not None
+            else _name_lacking(study, ("both_to_real",))
         )
-        return [_leave_open(study, "copies", f"the study lacks {lacking} in its file")]
+        return [leave_open(study, "copies", f"the study lacks {lacking} in its file")]
 
     # The pairs of each source: a cell, and the same with its images in place of synthetic ones
     pairs = {
         name: [
             (cell, control)
-            for cell in _list_main_cells(study, "both_to_real")
-            for control in study.find_controls("both_to_real", cell.level)
+            for cell in _list_main_cells(study, mixed)
+            for control in study.find_controls(mixed, cell.level)
             if (control.control, control.classifier) == (name, cell.classifier)
         ]
         for name in sources
@@ -155,29 +121,30 @@ def _ask_if_more_than_copies(study: StudyResults) -> list[Conclusion]:
             study,
             "copies",
             pairs[name],
-            f"adding synthetic faces instead of {SOURCES[name].images}",
+            f"adding synthetic faces{describe_arm(find_setting(mixed).arm)} instead of "
+            f"{SOURCES[name].images}",
         )
         for name in sources
     ]
 
 
-def _find_seen_people(study: StudyResults, question: Question) -> Conclusion | None:
-    """Return that nothing can be said if the people of the tests were also in training."""
-    if study.protocol in HELD_OUT_PROTOCOLS:
-        return None
-    return _leave_open(
-        study,
-        question,
-        "the people of its tests were also in training; a study with "
-        '`protocol = "subject"` can answer this',
-    )
+def _find_mixed_setting(study: StudyResults) -> str | None:
+    """Return real + synthetic → real with mixed images of all people, or None.
+
+    Of several ratios it is the one that is nearest to one synthetic image per real one.
+    """
+    return next(iter(list_mixed_settings(study.settings, "both_to_real")), None)
 
 
-def _leave_open(study: StudyResults, question: Question, reason: str) -> Conclusion:
-    """Return that a study has no numbers for a question, with the reason."""
-    sentence = f"Cannot tell: {reason}."
-    design = describe_design(study)
-    return Conclusion(question, "cannot tell", sentence, design=design, study=study.title)
+def _name_lacking(
+    study: StudyResults, needed: tuple[str, ...] = ("both_to_real", "real_to_real")
+) -> str:
+    """Return the settings that a study lacks of those needed, and what to add to its file."""
+    bases = {name.partition(":")[0] for name in study.settings}
+    lacking = [find_setting(name).label for name in needed if name not in bases]
+    if not lacking:
+        return f"real + synthetic → real with all images mixed; add {MIXED} to `uses`"
+    return f"{' and '.join(lacking)}; add it to `settings`"
 
 
 def _list_main_cells(study: StudyResults, setting: str) -> list[ResultCell]:
@@ -195,7 +162,7 @@ def _conclude_from_pairs(
     """Return whether the first cells of the pairs are better than the second ones."""
     finished = [(ours, theirs) for ours, theirs in pairs if ours.whole and theirs.whole]
     if not finished:
-        return _leave_open(study, question, "not all trials that this needs are done yet")
+        return leave_open(study, question, "not all trials that this needs are done yet")
 
     # The answer, and why there is none
     gap, p = pool_pairs(finished)
@@ -204,7 +171,7 @@ def _conclude_from_pairs(
     lead = {"yes": "Yes: ", "no": "No, it is worse: ", "cannot tell": "Cannot tell: "}[answer]
     sentence = (
         f"{lead}{change} changes accuracy by {first.level[:-1]} by {format_gap(gap, p)} "
-        f"({_describe_people(study, first)}{reason})."
+        f"({describe_people(study, first)}{reason})."
     )
 
     # Classifiers that were pooled, each with its own difference
@@ -217,92 +184,12 @@ def _conclude_from_pairs(
         question,
         answer,
         sentence,
-        _describe_basis(study, first, names if len(names) > 1 else []),
+        describe_basis(study, first, names if len(names) > 1 else []),
         describe_design(study),
         gap,
         len(first.units),
         first.grouped,
         study.title,
-    )
-
-
-def pool_pairs(pairs: Sequence[tuple[ResultCell, ResultCell]]) -> tuple[Interval, float]:
-    """Return the mean difference in accuracy of pairs of cells with its interval, and its p.
-
-    Draws of people are shared by all cells with the same people, so differences are paired by
-    person. p is that of a sign-flip test over people, nan if two cells differ in their people.
-    """
-    values = [
-        ours.average_trials("accuracy") - theirs.average_trials("accuracy")
-        for ours, theirs in pairs
-    ]
-    draws = [
-        first - second
-        for ours, theirs in pairs
-        if (first := ours.bootstrap("accuracy")) is not None
-        and (second := theirs.bootstrap("accuracy")) is not None
-    ]
-    pooled = np.mean(draws, axis=0) if len(draws) == len(pairs) else None
-
-    # The sign flips need the same people on all sides
-    units = {cell.units for pair in pairs for cell in pair}
-    p = math.nan
-    if len(units) == 1:
-        gaps = np.mean(
-            [_count_right(ours) - _count_right(theirs) for ours, theirs in pairs], axis=0
-        )
-        p = stats.test_by_sign_flips(gaps, pairs[0][0].draw)
-    return stats.make_interval(float(np.mean(values)), pooled), p
-
-
-def _count_right(cell: ResultCell) -> np.ndarray:
-    """Return the right answers of each person, float [groups]: the mean over trials."""
-    return np.einsum("tgii->g", cell.counts, dtype=np.float64) / len(cell.counts)
-
-
-def decide(gap: Interval, p: float, cell: ResultCell) -> tuple[Answer, str]:
-    """Return the answer of a difference, and the reason if it cannot be told."""
-    if cell.grouped != "subject":
-        return "cannot tell", "; it is not known which images are of one person"
-    if len(cell.units) < MIN_PEOPLE:
-        return "cannot tell", f"; fewer than {MIN_PEOPLE} cannot give p below {SIGNIFICANT_P}"
-    if gap.low <= 0 <= gap.high or math.isnan(gap.low):
-        return "cannot tell", "; the interval includes zero"
-    if not p < SIGNIFICANT_P:
-        return "cannot tell", f"; p is not below {SIGNIFICANT_P}"
-    return ("yes" if gap.low > 0 else "no"), ""
-
-
-def _describe_people(study: StudyResults, cell: ResultCell) -> str:
-    """Return the tested people of a cell in words, or the clips or images if they are unknown."""
-    held_out = "held-out " if study.protocol in HELD_OUT_PROTOCOLS else ""
-    if cell.grouped != "subject":
-        return f"the {held_out}{quantify(len(cell.units), cell.grouped)}"
-    people = "person" if len(cell.units) == 1 else "people"
-    return f"{len(cell.units):,} {held_out}{people}"
-
-
-def _describe_basis(study: StudyResults, cell: ResultCell, classifiers: Iterable[str] = ()) -> str:
-    """Return the classifiers and the tests of a conclusion."""
-    pooled = list(classifiers)
-    who = f"mean of {', '.join(pooled)}" if pooled else format_classifier(study, cell.classifier)
-    return f"{who}, {quantify(cell.n, cell.level[:-1])}"
-
-
-def describe_design(study: StudyResults) -> str:
-    """Return title, protocol, tested folds, trials and seed of a study in one line."""
-    spec = study.spec
-    tested = len(spec["tested_folds"])
-    folds = (
-        f"{tested} of {quantify(spec['folds'], 'fold')}"
-        if tested < spec["folds"]
-        else quantify(spec["folds"], "fold")
-    )
-    if study.protocol == "frame":
-        folds = f"1 in {spec['folds']} images tested"
-    return (
-        f"study {study.title}, protocol {study.protocol}, {folds}, "
-        f"{quantify(spec['trials'], 'trial')}, seed {spec['seed']}"
     )
 
 
@@ -328,7 +215,7 @@ class _Margin:
 
 def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
     """Return whether a cell with tests on real faces is above all its controls."""
-    if seen := _find_seen_people(study, "controls"):
+    if seen := find_seen_people(study, "controls"):
         return [seen]
     cells = [
         cell
@@ -341,7 +228,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
     margins = [margin for cell in cells if (margin := _measure_margin(study, cell)) is not None]
     if not margins:
         reason = "no result on real faces has all of its trials and controls yet"
-        return [_leave_open(study, "controls", reason)]
+        return [leave_open(study, "controls", reason)]
 
     # A cell is above its controls if it is after Holm's correction for the number of cells
     clear = [
@@ -369,7 +256,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
     sentence = (
         f"{count}; the {which}, {find_setting(best.cell.setting).label} by "
         f"{format_cell_name(study, best.cell)}, differs from {best.control}, its strongest "
-        f"control, by {format_gap(best.gap, best.p)} ({_describe_people(study, best.cell)}"
+        f"control, by {format_gap(best.gap, best.p)} ({describe_people(study, best.cell)}"
         f"{reason if answer == 'cannot tell' else ''})."
     )
     missing = study.missing_controls
@@ -378,7 +265,7 @@ def _ask_if_above_controls(study: StudyResults) -> list[Conclusion]:
         "controls",
         answer,
         sentence,
-        ", ".join([_describe_basis(study, best.cell), *without]),
+        ", ".join([describe_basis(study, best.cell), *without]),
         describe_design(study),
         best.gap,
         len(best.cell.units),
@@ -415,16 +302,6 @@ def _get_low_or_value(gap: Interval) -> float:
     return gap.value if math.isnan(gap.low) else gap.low
 
 
-def correct_by_holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number by Holm (1979), in their order; nan becomes 1."""
-    known = [1.0 if math.isnan(p) else p for p in ps]
-    corrected, largest = [1.0] * len(known), 0.0
-    for rank, position in enumerate(sorted(range(len(known)), key=known.__getitem__)):
-        largest = max(largest, min(1.0, known[position] * (len(known) - rank)))
-        corrected[position] = largest
-    return corrected
-
-
 # What would a random split of frames have said?
 
 
@@ -447,7 +324,7 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
     """Return the difference in real → real of a study by frame from one with held-out people."""
     ours = _find_images(study)
     if not ours:
-        return _leave_open(study, "split", "real → real is not done yet")
+        return leave_open(study, "split", "real → real is not done yet")
 
     # The classifiers that both studies have, if they have the same faces
     comparable = other is not None and study.spec["faces"] == other.spec["faces"]
@@ -459,7 +336,7 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
     alone = f"a random split of frames gives real → real {format_score(score, 'accuracy')} %"
     if other is None or not shared:
         reason = f"{alone}, and no study of the same faces and classifiers holds people out"
-        return _leave_open(study, "split", reason)
+        return leave_open(study, "split", reason)
 
     # The difference; people are the same in both studies unless few folds are tested
     gap, _ = pool_pairs(shared)
@@ -471,7 +348,7 @@ def _compare_split(study: StudyResults, other: StudyResults | None) -> Conclusio
     lead = {"yes": "Yes: ", "no": "No: ", "cannot tell": "Cannot tell: "}[answer]
     reason = "" if is_clear else decide(gap, math.nan, people)[1]
     sentence = (
-        f"{lead}{alone} by image and {_describe_people(other, shared[0][1])} "
+        f"{lead}{alone} by image and {describe_people(other, shared[0][1])} "
         f"{format_score(held, 'accuracy')} %, a difference of {format_points(gap)}"
         f"{f' ({reason[2:]})' if reason else ''}."
     )
@@ -512,11 +389,11 @@ class _UnitMargin:
 
 def _ask_if_units_are_recognised(study: StudyResults) -> Conclusion:
     """Return whether a network exceeds the constant answer, and its controls, in mean F1."""
-    if seen := _find_seen_people(study, "units"):
+    if seen := find_seen_people(study, "units"):
         return seen
     margins = [margin for cell in study.unit_cells if (margin := _measure_unit_margin(study, cell))]
     if not margins:
-        return _leave_open(study, "units", "no network has all of its trials and controls yet")
+        return leave_open(study, "units", "no network has all of its trials and controls yet")
 
     # A network is above its controls if it is after Holm's correction for the number of networks
     ps = correct_by_holm([margin.largest_p for margin in margins])

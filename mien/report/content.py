@@ -6,6 +6,8 @@ from typing import Any
 from mien import published
 from mien.pages.tables import ReportTable, make_row
 from mien.report import preprint
+from mien.report.answers import describe_design
+from mien.report.arm_tables import collect_arms
 from mien.report.chosen_epochs import make_inflation_table
 from mien.report.comparison import (
     compare_studies,
@@ -15,7 +17,7 @@ from mien.report.comparison import (
     make_result_tables,
     make_table_note,
 )
-from mien.report.conclusions import describe_design, draw_conclusions
+from mien.report.conclusions import draw_conclusions
 from mien.report.facts import list_facts
 from mien.report.gallery import collect_strips, explain_hidden_faces
 from mien.report.plots import FaceMap, plot_accuracies, plot_learning_curves, plot_map
@@ -124,6 +126,8 @@ def _collect_section(
             }
             for level in study.levels
         ],
+        # Ways of use, if they are compared
+        "arms": collect_arms(study),
         "recall": make_recall_table(study),
         "datasets": make_dataset_tables(study),
         "inflation": make_inflation_table(study),

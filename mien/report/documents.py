@@ -74,6 +74,10 @@ def _render_section(section: dict[str, Any], alone: bool) -> list[str]:
 
     lines += [_escape(section["without"]), ""] if section["without"] else []
 
+    # The arms of a study that compares ways of use
+    for sheet in section["arms"]:
+        lines += tables.format_markdown(sheet, f"{head}#")
+
     # Tables; the note of a level goes under the heading of its first one
     for level in section["levels"]:
         for index, sheet in enumerate(level["sheets"]):
@@ -155,6 +159,7 @@ def write_latex(content: dict[str, Any]) -> str:
                 titled = replace(sheet, caption=f"{title}. {sheet.caption}", note=level["note"])
                 lines += tables.format_latex(titled, label(title, sheet.caption))
         sheets = [
+            *section["arms"],
             *section["datasets"],
             section["recall"],
             *map(_make_confusion_table, section["confusions"]),

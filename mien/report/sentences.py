@@ -8,7 +8,8 @@ from mien.runs.progress import format_duration, quantify
 from mien.stats import Interval
 from mien.study.cells import Comparison, ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SOURCES, find_setting
+from mien.study.settings import SOURCES, describe_arm, find_setting, list_mixed_settings
+from mien.study.uses.table import MIXED
 
 NOTICES = {
     "frame": (
@@ -89,11 +90,17 @@ def copy_alarms(study: StudyResults) -> list[str]:
 def describe_findings(study: StudyResults) -> list[str]:
     """Return a sentence on each classifier's tests on real faces, in the first ablation.
 
-    Cells with a hole are left out.
+    Cells with a hole are left out, and so are other ways of use than mixing the images of all
+    people, which the table of arms has.
     """
+    mixed = [
+        name
+        for name in study.settings
+        if (arm := find_setting(name).arm).use == MIXED and arm.people is None
+    ]
     sentences = []
     for classifier in study.classifiers:
-        cells = [study.find_cell(setting, classifier) for setting in study.settings]
+        cells = [study.find_cell(setting, classifier) for setting in mixed]
         complete = [cell for cell in cells if cell is not None and cell.whole]
         real = [cell for cell in complete if study.plan.settings[cell.setting].test == "real"]
         if real:
@@ -135,19 +142,30 @@ def describe_differences(study: StudyResults) -> list[str]:
 
     `conclusions.draw_conclusions` answers the questions; these are the differences behind it.
     """
+    # Mixed images of all people, at each ratio
+    mixed = {
+        describe_arm(find_setting(name).arm): name
+        for name in list_mixed_settings(study.settings, "both_to_real")
+    }
+
     # Synthetic images alone are compared in the first ablation only
     synthetic_only = [
         comparison
-        for comparison in study.compare("synthetic_to_real")
+        for name in list_mixed_settings(study.settings, "synthetic_to_real")[:1]
+        for comparison in study.compare(name)
         if comparison.ablation == study.ablations[0]
     ]
     changes = [
-        ("Adding synthetic images to the real ones", study.compare("both_to_real")),
+        *(
+            (f"Adding synthetic images{text} to the real ones", study.compare(setting))
+            for text, setting in mixed.items()
+        ),
         *(
             (
-                f"Adding synthetic images instead of {source.images}",
-                study.compare_with_control(name),
+                f"Adding synthetic images{text} instead of {source.images}",
+                study.compare_with_control(name, setting),
             )
+            for text, setting in mixed.items()
             for name, source in SOURCES.items()
         ),
         ("Training on synthetic images instead of real ones", synthetic_only),

@@ -37,6 +37,7 @@ from mien.study.predictions import list_levels, read_predictions, score_predicti
 from mien.study.settings import CONTROLS, Arm, draws_at_random, find_setting, name_under_control
 from mien.study.sources import find_withheld_sources
 from mien.study.specs import OwnInput
+from mien.study.training_sides import TrainingSide, count_training_side
 from mien.study.unit_scores import UnitCell, score_units
 from mien.study.uses.table import UseSpec
 
@@ -57,6 +58,7 @@ class StudyResults:
         self.ablations = list(self.plan.ablations)
         self.trials = self.plan.trials
         self._predictions: dict[str, pd.DataFrame] = {}
+        self._training_sides: dict[float | None, TrainingSide] = {}
         self._verdicts: dict[tuple[int, str], tuple[ResultCell, list[Verdict]]] = {}
 
     @property
@@ -103,6 +105,12 @@ class StudyResults:
     def faces(self) -> Faces:
         """The real faces."""
         return Faces.load(self.store.run(self.spec["faces"]).path)
+
+    def count_training(self, people: float | None = None) -> TrainingSide:
+        """Return the real people and images that a share of the people (None: all) trains on."""
+        if people not in self._training_sides:
+            self._training_sides[people] = count_training_side(self.faces, self.spec, people)
+        return self._training_sides[people]
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:
@@ -324,16 +332,9 @@ class StudyResults:
         self, setting: str, classifier: str, ablation: str, level: str, control: str = ""
     ) -> ResultCell:
         """Return one cell or control, from the predictions of its trials."""
-        # The runs of each trial, one per fold
-        train, test, listed = self._find_sources(setting, control)
-        arm = replace(find_setting(setting).arm, train=train)
-        runs: dict[int, list[str]] = defaultdict(list)
-        for trial in self.trials:
-            key = (trial.classifier, trial.ablation, trial.control, trial.arm)
-            if key == (classifier, ablation, listed, arm):
-                runs[trial.trial].append(trial.run)
-
         # The answers of each trial by group; a trial where a fold is missing is left out
+        _, test, _ = self._find_sources(setting, control)
+        runs = self._list_runs(setting, classifier, ablation, control)
         tables = [self._pool_predictions(names, test) for _, names in sorted(runs.items())]
         complete = [table for table in tables if table is not None]
         for table in complete:
@@ -367,6 +368,23 @@ class StudyResults:
             clips=clips,
             like=self.like,
         )
+
+    def _list_runs(
+        self, setting: str, classifier: str, ablation: str, control: str
+    ) -> dict[int, list[str]]:
+        """Return the runs of each trial of a cell or control, one per fold, by trial."""
+        train, _, listed = self._find_sources(setting, control)
+        arm = replace(find_setting(setting).arm, train=train)
+        runs: dict[int, list[str]] = defaultdict(list)
+        for trial in self.trials:
+            key = (trial.classifier, trial.ablation, trial.control, trial.arm)
+            if key == (classifier, ablation, listed, arm):
+                runs[trial.trial].append(trial.run)
+        return runs
+
+    def find_runs(self, cell: ResultCell) -> dict[int, list[str]]:
+        """Return the names of the runs of each trial of a cell, one per fold, by trial."""
+        return self._list_runs(cell.setting, cell.classifier, cell.ablation, cell.control)
 
     def find_network(self, classifier: str) -> str:
         """Return timm's name of a classifier's network, without the tag of its weights, or "" for

@@ -1,5 +1,6 @@
 """Settings, arms and controls: the sets for training and tests, and names."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -135,6 +136,20 @@ def find_setting(name: str) -> Setting:
             use = term
     expanded = replace(setting, use=use, ratio=ratio, people=people)
     return replace(expanded, label=setting.label + describe_arm(expanded.arm))
+
+
+def list_mixed_settings(names: Iterable[str], base: str) -> list[str]:
+    """Return those of the names that are `base` with mixed images of all people, by their ratio.
+
+    The ratio that is nearest to one synthetic image per real one is first; no ratio is before all
+    others.
+    """
+    found = []
+    for name in names:
+        arm = find_setting(name).arm
+        if name.partition(":")[0] == base and (arm.use, arm.people) == (MIXED, None):
+            found.append((0.0 if arm.ratio is None else abs(math.log(arm.ratio)), name))
+    return [name for _, name in sorted(found)]
 
 
 def describe_arm(arm: Arm) -> str:

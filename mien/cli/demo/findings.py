@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from mien.cli.demo.plan import FRAMES_STUDY, PEOPLE_STUDY
-from mien.report.conclusions import Conclusion, draw_conclusions
+from mien.report.answers import Conclusion
+from mien.report.conclusions import draw_conclusions
 from mien.report.sentences import MINUS
 from mien.runs.store import Store
 from mien.stats import Interval

@@ -17,19 +17,7 @@ from mien.errors import DataError
 from mien.faces import Faces
 from mien.runs.progress import quantify, track
 from mien.seeds import make_rng
-from mien.study.uses.specs import FilterSpec
-
-KEPT = "kept"
-
-KEPT_BELOW = "kept_below"
-"""Kept although the image does not pass, because too few of its class do."""
-
-DROP_REASONS = {
-    "no_agreement": "the judges do not agree with the label",
-    "outside_band": "the entropy is outside the band",
-    "not_chosen": "more images than needed pass",
-}
-"""Why an image is not kept, in the order in which it is asked."""
+from mien.study.uses.specs import DROP_REASONS, KEPT, KEPT_BELOW, FilterSpec
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,18 @@ from pydantic import Field, field_validator
 
 from mien.runs.spec import Spec, Strict
 
+KEPT = "kept"
+
+KEPT_BELOW = "kept_below"
+"""Kept although the image does not pass, because too few of its class do."""
+
+DROP_REASONS = {
+    "no_agreement": "the judges do not agree with the label",
+    "outside_band": "the entropy is outside the band",
+    "not_chosen": "more images than needed pass",
+}
+"""Why an image is not kept, in the order in which it is asked."""
+
 
 class FilterRule(Strict):
     """Which synthetic images are kept, with equally many of each class.
