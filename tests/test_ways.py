@@ -1,16 +1,23 @@
 """Reports of ways of use: the best way against the best cheap alternative, and tables of arms."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from worlds import keep, more_blobs, written_study
 
-from mien.report.answers import Conclusion
+from mien.report.answers import Answer, Conclusion
+from mien.report.arm_curves import plot_arm_curves
 from mien.report.arm_tables import collect_arms, describe_updates, make_arm_table
 from mien.report.arms import list_arms
 from mien.report.conclusions import draw_conclusions
+from mien.report.plots import plot_accuracies
+from mien.report.programs import list_csv_rows
+from mien.report.terminal import make_terminal_table, print_table
+from mien.report.worth import describe_range
 from mien.report.write import write_report
 from mien.runs.store import Store
 from mien.stats import draw_resamples
@@ -257,3 +264,93 @@ def test_the_report_has_the_ways_in_all_its_forms(planted: StudyResults, tmp_pat
         text = (folder / name).read_text(encoding="utf-8")
         assert "Ways of using synthetic faces, by clip" in text and "best alternative" in text
     assert r"Ways of using synthetic faces, by clip" in (folder / "tables.tex").read_text("utf-8")
+
+
+# Numbers of people, and ratios
+
+
+@pytest.fixture(scope="module")
+def shares(store: Store) -> StudyResults:
+    """A way helps only at the smaller number of people."""
+
+    def skill(row: TrialRow, test: str) -> float:
+        helps = row.arm.train == "both" and not row.control and row.arm.people == 0.4
+        return 0.9 if helps else 0.4
+
+    changes = {"uses": ["mixed"], "ratios": [1.0], "people": [0.4, 1.0], "trials": 1}
+    return study(store, "shares", skill, **changes)
+
+
+def test_it_says_from_how_many_people_on_a_way_no_longer_helps(shares: StudyResults):
+    one = answer(shares, "people")
+    assert one.answer == "yes" and one.sentence.startswith(
+        "Yes, with up to 2 people (48 images); from 5 people (120 images) on no gain is certain."
+    )
+    assert "2 people (48 images) +" in one.sentence and "10 held-out people" in one.sentence
+    assert "% of the people" not in one.sentence
+
+
+@pytest.mark.parametrize(
+    ("answers", "text"),
+    [
+        (["yes", "yes", "yes"], "Yes: it helps at every number that was tried, a to c."),
+        (["no", "no", "no"], "No: it does harm at every number that was tried."),
+        (["cannot tell", "no", "no"], "Cannot tell: at no number that was tried is the gain"),
+        (["yes", "no", "no"], "Yes, with up to a; from b on it does harm."),
+        (["no", "yes", "cannot tell"], "Yes, but only with b of the numbers that were tried."),
+    ],
+)
+def test_a_range_of_people_is_put_into_one_sentence(answers: list[Answer], text: str):
+    assert describe_range(dict(zip("abc", answers, strict=True))).startswith(text)
+
+
+def test_the_curve_over_people_has_a_line_for_each_arm(shares: StudyResults, tmp_path: Path):
+    (chart,) = plot_arm_curves(shares)
+    assert chart["numbers"].head == (
+        "real training people", "real alone", "real + copies", "real + synthetic"
+    )  # fmt: skip
+    rows = {row.entries[0].text: row.entries for row in chart["numbers"].lines}
+    assert list(rows) == ["2", "5"]
+    (few,) = [arm for arm in list_arms(shares, 0.4) if arm.kind == "way"]
+    assert rows["2"][3].text.startswith(f"{100 * few.cells['tiny'].average_trials('uar'):.1f} [")
+    folder = write_report("shares", shares.store, tmp_path / "report").parent
+    assert "real + synthetic" in (folder / "figures" / "uar-people-shares.svg").read_text("utf-8")
+    assert "UAR over the number of real training people" in (folder / "report.md").read_text(
+        "utf-8"
+    )
+
+
+def test_smaller_shares_of_the_people_are_folded(shares: StudyResults, tmp_path: Path):
+    page = write_report("shares", shares.store, tmp_path / "report")
+    folded = "<details><summary>By image, with shares of the people</summary>"
+    assert folded in page.read_text(encoding="utf-8")
+    (group, *_) = plot_accuracies(shares)["groups"]
+    assert group["name"] == "real → real"
+
+
+def test_the_table_for_programs_has_way_ratio_and_share(shares: StudyResults):
+    rows = [row for row in list_csv_rows(shares) if row["source"] in ("mean", "record")]
+    found = {(row["use"], row["ratio"], row["people"]) for row in rows}
+    assert found == {("", "", 0.4), ("", "", 1), ("mixed", 1.0, 0.4), ("mixed", 1.0, 1)}
+
+
+def test_the_curve_over_ratios_has_real_faces_as_a_level_line(planted: StudyResults):
+    (chart,) = plot_arm_curves(planted)
+    first, second = chart["numbers"].lines
+    assert [row.entries[0].text for row in (first, second)] == ["0.5", "1"]
+    assert first.entries[1].text == second.entries[1].text
+    assert first.entries[4].text != second.entries[4].text
+
+
+def test_the_terminal_shows_ways_in_80_columns(
+    planted: StudyResults, shares: StudyResults, capsys: pytest.CaptureFixture[str]
+):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(make_terminal_table("planted", planted.store))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert "(pretrain," in text and "1 per real" in text
+    print_table("shares", shares.store)
+    printed = capsys.readouterr().out
+    assert "With how many real people do synthetic faces help? Yes, with up to" in printed
+    assert "40 % of the people" not in printed.split("by image, means")[0]

@@ -30,6 +30,12 @@ SPARE_COLOURS = ("#009e73", "#cc79a7", "#d55e00", "#f0e442")
 
 LINE_COLOURS = (COLOURS["subject"], COLOURS["frame"], *SPARE_COLOURS[:3])
 
+BAND_COLOURS = (
+    *("#5b6675", "#1d2430", "#e69f00", "#0072b2", "#009e73"),
+    *("#d55e00", "#cc79a7", "#56b4e9", "#f0e442"),
+)
+"""The colours of many lines in one plot, the alternatives first."""
+
 PLOT_INCHES = (4.3, 3.4)  # of a plot whose text can still be read on a telephone
 
 MARKERS = ("_", "o", "^", "v", "s", "D", "P", "X")
@@ -276,6 +282,54 @@ def draw_curves(
         return _render_svg(figure)
 
 
+@dataclass(frozen=True)
+class Dot:
+    """A number with its interval (nan for none)."""
+
+    value: float
+    low: float
+    high: float
+
+
+def draw_bands(
+    title: str, x_label: str, y_label: str, lines: Mapping[str, Mapping[float, Dot]]
+) -> str:
+    """Return lines with the bands of their intervals as SVG; the x axis is logarithmic.
+
+    Each of `lines` has its points by their place on the x axis, which has a tick for each place.
+    """
+    with _open_figure((5.4, 3.6 + 0.16 * len(lines))) as figure:
+        axes = _start_plot(figure, title, x_label, y_label)
+        for number, (name, line) in enumerate(lines.items()):
+            xs = sorted(line)
+            colour = BAND_COLOURS[number % len(BAND_COLOURS)]
+            axes.plot(
+                xs,
+                [line[x].value for x in xs],
+                MARKERS[1 + number % (len(MARKERS) - 1)] + ("-", "--")[number % 2],
+                color=colour,
+                markersize=4,
+                linewidth=1.4,
+                label=name,
+            )
+            axes.fill_between(
+                xs,
+                [line[x].low for x in xs],
+                [line[x].high for x in xs],
+                color=colour,
+                alpha=0.1,
+                linewidth=0,
+            )
+
+        # A tick for each place
+        places = sorted({x for line in lines.values() for x in line})
+        axes.set_xscale("log")
+        axes.set_xticks(places, [f"{x:g}" for x in places])
+        axes.set_xticks([], minor=True)
+        figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
+        return _render_svg(figure)
+
+
 def draw_points(
     title: str, x_label: str, y_label: str, groups: Mapping[str, Float[np.ndarray, "n 2"]]
 ) -> str:
@@ -307,15 +361,6 @@ def _start_plot(figure: "Figure", title: str, x_label: str, y_label: str) -> "Ax
     axes.grid(color="#d9dee5", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A number with its interval (nan for none)."""
-
-    value: float
-    low: float
-    high: float
 
 
 def draw_intervals(

@@ -21,7 +21,7 @@ MIN_PEOPLE = 6  # the fewest people whose sign flips can give a p below 0.05: 2 
 HELD_OUT_PROTOCOLS = ("subject", "dataset")  # under them nobody of the tests was in training
 
 
-Question = Literal["synthetic", "copies", "ways", "controls", "split", "units"]
+Question = Literal["synthetic", "copies", "ways", "people", "controls", "split", "units"]
 
 
 Answer = Literal["yes", "no", "cannot tell"]
@@ -31,6 +31,7 @@ STUDY_QUESTIONS: dict[Question, str] = {
     "synthetic": "Does adding synthetic faces help?",
     "copies": "Does it help more than copies?",
     "ways": "Is any way of using synthetic faces better than the best cheap alternative?",
+    "people": "With how many real people do synthetic faces help?",
     "controls": "Is any result above its controls?",
     "split": "Would a random split look better?",
     "units": "Are action units recognised?",
@@ -38,7 +39,7 @@ STUDY_QUESTIONS: dict[Question, str] = {
 """The questions in the order in which reports answer them.
 
 The last one is for studies whose target is action units, and the others are for emotions. `ways` is
-for studies that compare ways of use, ratios or shares of the people.
+for studies that compare ways of use, ratios or shares of the people, and `people` for the shares.
 """
 
 

@@ -18,7 +18,7 @@ from mien.report.words import (
 from mien.runs.progress import quantify
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import SETTINGS, find_setting
+from mien.study.settings import SETTINGS, find_setting, is_of_all_people
 
 EMPTY_ENTRY = TableCell(EMPTY_CELL, hole=True)
 
@@ -27,28 +27,42 @@ METRICS = {"accuracy": "accuracy, %", "uf1": "UF1", "uar": "UAR"}
 # Tables of settings
 
 
-def make_result_tables(study: StudyResults, level: str) -> list[ReportTable]:
-    """Return the tables by image or by clip: a single one, or one per measure with ablations."""
+def make_result_tables(
+    study: StudyResults, level: str, of_shares: bool = False
+) -> list[ReportTable]:
+    """Return the tables by image or by clip: a single one, or one per measure with ablations.
+
+    They are of settings that train on all training people or, with `of_shares`, on a share of them;
+    a study without shares has none of the latter.
+    """
+    settings = [name for name in study.settings if is_of_all_people(name) != of_shares]
+    shares = ", with shares of the people" * of_shares
+    if of_shares and not settings:
+        return []
     if len(study.ablations) == 1:
         head = ("train → test", *METRICS.values())
         return [
             ReportTable(
-                f"By {level[:-1]}", head, tuple(_make_setting_rows(study, level, list(METRICS)))
+                f"By {level[:-1]}{shares}",
+                head,
+                tuple(_make_setting_rows(study, settings, level, list(METRICS))),
             )
         ]
     return [
         ReportTable(
-            f"{name[0].upper()}{name[1:]}, by {level[:-1]}",
+            f"{name[0].upper()}{name[1:]}, by {level[:-1]}{shares}",
             ("train → test", *study.ablations),
-            tuple(_make_setting_rows(study, level, [metric])),
+            tuple(_make_setting_rows(study, settings, level, [metric])),
         )
         for metric, name in METRICS.items()
     ]
 
 
-def _make_setting_rows(study: StudyResults, level: str, metrics: list[str]) -> Iterator[TableRow]:
+def _make_setting_rows(
+    study: StudyResults, settings: list[str], level: str, metrics: list[str]
+) -> Iterator[TableRow]:
     """Yield the rows of a table of settings: for each its classifiers, then its controls."""
-    for setting in study.settings:
+    for setting in settings:
         cells = [cell for cell in study.cells if (cell.setting, cell.level) == (setting, level)]
         if not cells:
             continue
@@ -188,7 +202,7 @@ def make_recall_table(study: StudyResults) -> ReportTable | None:
 
     # For each setting the number of images per class, then a row per classifier
     rows = []
-    for setting in study.settings:
+    for setting in filter(is_of_all_people, study.settings):
         of_setting = [cell for cell in cells if cell.setting == setting]
         if of_setting:
             counts = of_setting[0].sum_confusions().sum(axis=1) // len(of_setting[0].done)

@@ -29,7 +29,7 @@ from mien.report.answers import (
 from mien.report.sentences import MINUS, format_gap, format_points, format_signed
 from mien.report.units import name_unit_cell
 from mien.report.words import format_cell_name, format_classifier, format_score
-from mien.report.worth import ask_if_a_way_is_best
+from mien.report.worth import ask_if_a_way_is_best, ask_where_a_way_helps
 from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.cells import SIGNIFICANT_P, ResultCell
@@ -60,6 +60,7 @@ def draw_conclusions(studies: Sequence[StudyResults]) -> list[Conclusion]:
         _ask_if_synthetic_helps,
         _ask_if_more_than_copies,
         ask_if_a_way_is_best,
+        ask_where_a_way_helps,
         _ask_if_above_controls,
     )
     conclusions = [

@@ -7,6 +7,7 @@ from mien import published
 from mien.pages.tables import ReportTable, make_row
 from mien.report import preprint
 from mien.report.answers import describe_design
+from mien.report.arm_curves import plot_arm_curves
 from mien.report.arm_tables import collect_arms
 from mien.report.chosen_epochs import make_inflation_table
 from mien.report.comparison import (
@@ -115,6 +116,7 @@ def _collect_section(
                 "level": study.unit_cells[0].level or "clips",
                 "note": explain_unit_table(study),
                 "sheets": [make_unit_table(study)],
+                "folded": [],
             }
         ]
         if study.units
@@ -123,11 +125,13 @@ def _collect_section(
                 "level": level,
                 "note": make_table_note(study, level),
                 "sheets": make_result_tables(study, level),
+                "folded": make_result_tables(study, level, of_shares=True),
             }
             for level in study.levels
         ],
         # Ways of use, if they are compared
         "arms": collect_arms(study),
+        "arm_curves": plot_arm_curves(study),
         "recall": make_recall_table(study),
         "datasets": make_dataset_tables(study),
         "inflation": make_inflation_table(study),

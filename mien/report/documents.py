@@ -48,8 +48,12 @@ def _list_preprint_tables(content: dict[str, Any]) -> list[ReportTable]:
 
 
 def _list_chart_tables(section: dict[str, Any]) -> list[ReportTable]:
-    """Return the numbers of a study's learning curves and map."""
-    charts = [*section["curves"], *([section["map"]] if section["map"] else [])]
+    """Return the numbers of a study's curves and map."""
+    charts = [
+        *section["arm_curves"],
+        *section["curves"],
+        *([section["map"]] if section["map"] else []),
+    ]
     return [chart["numbers"] for chart in charts]
 
 
@@ -80,7 +84,7 @@ def _render_section(section: dict[str, Any], alone: bool) -> list[str]:
 
     # Tables; the note of a level goes under the heading of its first one
     for level in section["levels"]:
-        for index, sheet in enumerate(level["sheets"]):
+        for index, sheet in enumerate([*level["sheets"], *level["folded"]]):
             table = tables.format_markdown(sheet, f"{head}#")
             lines += [*table[:2], _escape(level["note"]), "", *table[2:]] if index == 0 else table
 
@@ -155,7 +159,7 @@ def write_latex(content: dict[str, Any]) -> str:
     for section in content["studies"]:
         title = section["title"]
         for level in section["levels"]:
-            for sheet in level["sheets"]:
+            for sheet in [*level["sheets"], *level["folded"]]:
                 titled = replace(sheet, caption=f"{title}. {sheet.caption}", note=level["note"])
                 lines += tables.format_latex(titled, label(title, sheet.caption))
         sheets = [

@@ -18,7 +18,7 @@ from mien.runs.progress import quantify
 from mien.runs.store import Run
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import CONTROLS, describe_arm, find_setting
+from mien.study.settings import CONTROLS, describe_arm, find_setting, is_of_all_people
 
 CURVE_POINTS = 20  # points of a learning curve, at most
 
@@ -31,7 +31,8 @@ MOST_CURVES = 6  # curves of one chart; more are divided by their training sets
 def plot_accuracies(study: StudyResults) -> dict[str, Any]:
     """Return the rows of the chart of accuracies by image, in per cent, and their table.
 
-    They are the cells of the first ablation; the tables of settings have the others.
+    They are the cells of the first ablation with all training people; the tables of settings have
+    the others.
     """
     cells = [
         cell
@@ -43,7 +44,7 @@ def plot_accuracies(study: StudyResults) -> dict[str, Any]:
             "name": find_setting(setting).label,
             "rows": [_make_plot_row(study, cell) for cell in cells if cell.setting == setting],
         }
-        for setting in study.settings
+        for setting in filter(is_of_all_people, study.settings)
     ]
 
     # The same numbers as a table, and as one sentence

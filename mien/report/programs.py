@@ -7,7 +7,7 @@ from mien.report.comparison import METRICS, list_dataset_scores
 from mien.report.units import list_unit_csv_rows
 from mien.study.plan_file import TrialRecord
 from mien.study.results import StudyResults
-from mien.study.settings import find_setting
+from mien.study.settings import Arm, find_setting
 
 # For programs
 
@@ -15,7 +15,7 @@ from mien.study.settings import find_setting
 CSV_COLUMNS: tuple[str, ...] = (
     "study", "protocol", "source", "setting", "train", "test", "classifier", "ablation",
     "control", "trial", "fold", "level", "metric", "value", "sd", "low", "high", "n", "run",
-    "dataset",
+    "dataset", "use", "ratio", "people",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
             "ablation": cell.ablation,
             "control": cell.control,
             "level": cell.level,
+            **_list_arm_columns(find_setting(cell.setting).arm),
         }
 
         # The scores of each trial, pooled over folds
@@ -90,6 +91,15 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
 
 
+def _list_arm_columns(arm: Arm) -> dict[str, str | float]:
+    """Return the way of use, ratio and share of the people as columns; "" where there is none."""
+    return {
+        "use": "" if arm.train == "real" else arm.use,
+        "ratio": "" if arm.ratio is None else arm.ratio,
+        "people": 1 if arm.people is None else arm.people,
+    }
+
+
 def _list_record_rows(
     study: StudyResults, trial: TrialRecord, same: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
@@ -105,6 +115,7 @@ def _list_record_rows(
             "setting": settings.get((trial.arm, test), ""),
             "test": test,
             "trial": trial.trial + 1,
+            **_list_arm_columns(trial.arm),
         }
         value = {"level": level, "metric": metric, "value": record.value, "n": record.n}
         yield {**same, "source": "record", **fields, **setting, **value}

@@ -5,6 +5,7 @@ import sys
 from rich.table import Table
 
 from mien.pages.tables import EMPTY_CELL, LOW_MARK
+from mien.report.arms import compares_uses
 from mien.report.chosen_epochs import describe_inflation
 from mien.report.comparison import METRICS, list_dataset_scores
 from mien.report.conclusions import draw_conclusions
@@ -16,7 +17,7 @@ from mien.runs.progress import make_console, quantify
 from mien.runs.store import Store
 from mien.study.cells import ResultCell
 from mien.study.results import StudyResults
-from mien.study.settings import CONTROLS, find_setting
+from mien.study.settings import CONTROLS, find_setting, is_of_all_people
 
 TABLE_WIDTH_CHARACTERS = 140  # columns of a table if the output is not a terminal
 
@@ -33,13 +34,13 @@ def make_terminal_table(study: str, store: Store) -> Table:
     table = Table(
         title=format_plain_value(title), title_justify="left", box=None, padding=(0, 1, 0, 0)
     )
-    table.add_column("train → test", no_wrap=True)
+    table.add_column("train → test", no_wrap=not compares_uses(loaded))
     table.add_column("by", no_wrap=True)
     for name in ("accuracy", "UF1", "UAR", *["published"] * has_published):
         table.add_column(name, justify="right", no_wrap=True)
 
     # For each setting its cells, then its controls
-    for setting in loaded.settings:
+    for setting in filter(is_of_all_people, loaded.settings):
         for index, cell in enumerate(cell for cell in cells if cell.setting == setting):
             name = format_classifier(loaded, cell.classifier) + (
                 f" {cell.ablation}" if several else ""
@@ -62,6 +63,8 @@ def make_terminal_table(study: str, store: Store) -> Table:
         f"{quantify(len(loaded.runs), 'trial')} done{failed}\n{LOW_MARK} not above its "
         f"controls{_explain_controls(loaded)}"
     )
+    if loaded.spec.get("people"):
+        table.caption += "\nshares of the people are in `mien report`, in its folded tables"
     table.caption_justify = "left"
     return table
 

@@ -1,13 +1,14 @@
 """Whether any way of using synthetic faces exceeds the best cheap alternative."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mien.report.answers import (
     Answer,
     Conclusion,
+    correct_by_holm,
     decide,
     describe_basis,
     describe_design,
@@ -115,6 +116,77 @@ def ask_if_a_way_is_best(study: StudyResults) -> list[Conclusion]:
             study.title,
         )
     ]
+
+
+def ask_where_a_way_helps(study: StudyResults) -> list[Conclusion]:
+    """Return with which numbers of real training people a way exceeds all alternatives.
+
+    It is asked of studies with shares of the people. The answer at each number is that of
+    `decide_contest`, with a p that is also corrected for the number of shares (Holm 1979).
+    """
+    shares = sorted(study.spec.get("people", []))
+    if len(shares) < 2:
+        return []
+    if seen := find_seen_people(study, "people"):
+        return [seen]
+    held = {share: hold_contest(study, None if share == 1 else share) for share in shares}
+    contests = {share: contest for share, contest in held.items() if contest is not None}
+    if len(contests) < 2:
+        return [leave_open(study, "people", "fewer than two numbers of people are done yet")]
+    ps = correct_by_holm([contest.comparison.p for contest in contests.values()])
+
+    # The answer at each number, with its difference
+    answers: dict[str, Answer] = {}
+    details = []
+    for (share, contest), p in zip(contests.items(), ps, strict=True):
+        size = study.count_training(None if share == 1 else share)
+        corrected = replace(contest, comparison=replace(contest.comparison, p=p))
+        name = f"{size.people:.0f} people ({size.images:,.0f} images)"
+        answers[name] = decide_contest(corrected)[0]
+        way = replace(contest.way, arm=replace(contest.way.arm, people=None))
+        details.append(f"{name} {format_gap(contest.comparison.gap, p)} ({way.name(study)})")
+
+    # One answer for all
+    found = set(answers.values())
+    answer: Answer = "yes" if "yes" in found else "no" if found == {"no"} else "cannot tell"
+    cell = next(iter(contests.values())).cell
+    sentence = (
+        f"{describe_range(answers)} Differences in UAR by {cell.level[:-1]} of the best way from "
+        f"the best alternative: {'; '.join(details)} ({describe_people(study, cell)}; corrected "
+        "for the choice of the best and for the numbers that were tried)."
+    )
+    return [
+        Conclusion(
+            "people",
+            answer,
+            sentence,
+            describe_basis(study, cell),
+            describe_design(study),
+            None,
+            len(cell.units),
+            cell.grouped,
+            study.title,
+        )
+    ]
+
+
+def describe_range(answers: Mapping[str, Answer]) -> str:
+    """Return in one sentence with which numbers of people, from the smallest on, a way helps."""
+    names, values = list(answers), list(answers.values())
+    helps = [value == "yes" for value in values]
+    if not any(helps):
+        if set(values) == {"no"}:
+            return "No: it does harm at every number that was tried."
+        return "Cannot tell: at no number that was tried is the gain certain."
+    if all(helps):
+        return f"Yes: it helps at every number that was tried, {names[0]} to {names[-1]}."
+    ends = helps.index(False)
+    if ends and not any(helps[ends:]):
+        harm = set(values[ends:]) == {"no"}
+        rest = "it does harm" if harm else "no gain is certain"
+        return f"Yes, with up to {names[ends - 1]}; from {names[ends]} on {rest}."
+    certain = [name for name, value in answers.items() if value == "yes"]
+    return f"Yes, but only with {join_words(certain)} of the numbers that were tried."
 
 
 def _find_lacking(study: StudyResults) -> str:

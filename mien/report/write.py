@@ -97,7 +97,7 @@ def list_charts(content: dict[str, Any]) -> list[dict[str, Any]]:
     study_charts = [
         chart
         for study in content["studies"]
-        for chart in [*study["curves"], study["map"]]
+        for chart in [*study["arm_curves"], *study["curves"], study["map"]]
         if chart is not None
     ]
     return [*study_charts, *content["charts"]]

@@ -148,8 +148,18 @@ def list_mixed_settings(names: Iterable[str], base: str) -> list[str]:
     for name in names:
         arm = find_setting(name).arm
         if name.partition(":")[0] == base and (arm.use, arm.people) == (MIXED, None):
-            found.append((0.0 if arm.ratio is None else abs(math.log(arm.ratio)), name))
+            found.append((rank_ratio(arm.ratio), name))
     return [name for _, name in sorted(found)]
+
+
+def is_of_all_people(name: str) -> bool:
+    """Whether the setting of a name trains on all training people, not on a share of them."""
+    return find_setting(name).people is None
+
+
+def rank_ratio(ratio: float | None) -> float:
+    """Return how far a ratio is from one synthetic image per real one, 0 or more; None is 0."""
+    return 0.0 if ratio is None else abs(math.log(ratio))
 
 
 def describe_arm(arm: Arm) -> str:
