@@ -28,6 +28,8 @@ def make_arm_table(study: StudyResults) -> ReportTable | None:
     arms = list_arms(study) if compares_uses(study) and not study.units else []
     if not any(one.kind == "way" for one in arms):
         return None
+
+    # The rows of each classifier, with its own best alternative
     rows: list[TableRow] = []
     for classifier in study.classifiers:
         of_classifier = [one for one in arms if classifier in one.cells]
@@ -158,6 +160,8 @@ def make_arm_recall_table(study: StudyResults) -> ReportTable | None:
     arms = list_arms(study) if compares_uses(study) and not study.units else []
     if not any(one.kind == "way" for one in arms):
         return None
+
+    # The real images of each class, then a row for each finished arm
     by_class = study.count_training().by_class
     rows = [
         make_row(
