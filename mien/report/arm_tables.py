@@ -1,4 +1,4 @@
-"""Tables of the arms of a study: scores, sizes, recalls, and what filters drop."""
+"""Tables of the arms of a study: scores, sizes, recalls, and filters."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -37,6 +37,8 @@ def make_arm_table(study: StudyResults) -> ReportTable | None:
             rows.append(make_row(format_classifier(study, classifier), kind="group"))
         best = find_best_alternative(of_classifier, classifier)
         rows += [_make_arm_row(study, one, classifier, best) for one in of_classifier]
+
+    # The head, and how to read the numbers
     level = next(iter(arms[0].cells.values())).level[:-1]
     head = ("trained on", *ARM_METRICS.values(), "difference in UAR, points", "images", "updates")
     note = (

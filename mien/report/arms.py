@@ -1,4 +1,4 @@
-"""The arms of a study: real faces alone, with copies, and with synthetic faces."""
+"""The arms of a study: real faces alone, with copies or synthetic ones."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
