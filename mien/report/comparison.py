@@ -39,6 +39,8 @@ def make_result_tables(
     shares = ", with shares of the people" * of_shares
     if of_shares and not settings:
         return []
+
+    # Without ablations all measures fit into one table
     if len(study.ablations) == 1:
         head = ("train → test", *METRICS.values())
         return [
