@@ -331,7 +331,6 @@ def test_sides_that_do_not_fit_are_refused(
         run_audit(spec, store)
 
 
-@pytest.mark.slow
 def test_real_faces_in_place_of_a_database_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -347,6 +346,7 @@ def test_real_faces_in_place_of_a_database_are_reported(
         assert reported in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_exact_training_image_among_others_is_found(audit_home: Path):
     store = Store(audit_home / "store")
     train, unseen = (Faces.load(store.run(name).path) for name in ("train", "unseen"))
