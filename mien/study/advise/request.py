@@ -134,7 +134,7 @@ def _read_faces(request: Request, store: Store) -> tuple[Run, Faces]:
 def _require_possible(request: Request, faces: Faces) -> None:
     """Raise UsageError for what no budget can do."""
     if not (request.minutes > 0 and math.isfinite(request.minutes)):
-        raise UsageError(f"--minutes must be above 0; given: {request.minutes:g}")
+        raise UsageError(f"--minutes must be finite and above 0; given: {request.minutes:g}")
     if not 2 <= request.folds <= len(faces.subjects):
         raise UsageError(
             f"--folds must be from 2 to the number of subjects, {len(faces.subjects)}; given: "
