@@ -119,6 +119,8 @@ def test_every_stage_leads_to_the_next(place: Path, monkeypatch: pytest.MonkeyPa
         "--workers",
         "0",
     )
+    planned = inside(place, "study", "plan", "study.toml", "--no-timing", "--only", "fold=1")
+    assert planned.splitlines()[-1].startswith("next: mien study run study.toml --only fold=1")
     assert inside(place, "study", "plan", "study.toml", "--only", "fold=9", code=2).startswith(
         "mien: --only fold=9"
     )

@@ -142,7 +142,8 @@ def study_plan(
             print(describe_workers(workers, *with_workers))
 
     if not as_json:
-        show_next(["mien", "study", "run", study], store)
+        chosen = [word for text in only or [] for word in ("--only", text)]
+        show_next(["mien", "study", "run", study, *chosen], store)
 
 
 def _plan_facts(
