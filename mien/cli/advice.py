@@ -48,7 +48,7 @@ def advise(
     as_json: JsonOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Advise whether to train on synthetic faces too, how many, and how.
+    """Advise whether to train on synthetic faces too, and how.
 
     People of the training set are held out in turn, and eight ways of training are compared on
     them: three without synthetic faces and five with them. The minutes decide how many folds,
