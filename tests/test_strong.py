@@ -1,6 +1,5 @@
 """Strong augmentation: each picture has its own operations, and labels are mixed with images."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 from scipy.special import log_softmax
-from worlds import CLASSES, blobs, keep, show_as, table, tiny
+from worlds import CLASSES, blobs, fit_with_stops, keep, same_weights, show_as, table, tiny
 
-from mien.classifiers import fit, pretrained
+from mien.classifiers import pretrained
 from mien.classifiers.fit import ClassifierTraining, fit_network
-from mien.classifiers.predict import TrainedNetwork, start_network
+from mien.classifiers.predict import start_network
 from mien.classifiers.specs import ClassifierSpec, StrongSpec, select_networks
 from mien.classifiers.speed import NetworkTiming
 from mien.classifiers.strong import make_mix, require_labels, vary_pictures
@@ -24,14 +23,6 @@ from mien.runs.store import Store
 from mien.study.file import resolve
 
 CPU = torch.device("cpu")
-
-
-def weights(classifier: TrainedNetwork) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first | second)
 
 
 def vary(faces: Faces, seed: int = 0, **fields: Any) -> np.ndarray:
@@ -139,30 +130,17 @@ def test_a_strong_training_differs_from_plain_and_augmented_ones_and_combines_wi
     specs = [tiny(epochs=1, **each) for each in ({}, {"strong": {}}, {"augment": {}, "strong": {}})]
     plain, strong, both = (fit_network(faces, spec, CLASSES, 0, device="cpu") for spec in specs)
     again = fit_network(faces, specs[1], CLASSES, 0, device="cpu")
-    assert same(weights(strong), weights(again))
-    assert not same(weights(strong), weights(plain)) and not same(weights(strong), weights(both))
+    assert same_weights(strong.network, again.network)
+    assert not same_weights(strong.network, plain.network) and not same_weights(
+        strong.network, both.network
+    )
 
 
-class Stop(Exception):
-    pass
-
-
-def test_a_stopped_strong_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_strong_training_goes_on_exactly(tmp_path: Path):
     faces, spec = show_as(blobs(48), ("red", "green", "blue")), tiny(epochs=2, strong={})
     whole = fit_network(faces, spec, CLASSES, 3, device="cpu")
-    monkeypatch.setattr(fit, "CHECKPOINT_EVERY_S", 0.0)
-    save = checkpoints.save_checkpoint
-
-    def save_and_stop(folder: Path, tensors: dict[str, torch.Tensor], state: Mapping[str, Any]):
-        save(folder, tensors, dict(state))
-        if state["step"] == 4:
-            raise Stop
-
-    monkeypatch.setattr(checkpoints, "save_checkpoint", save_and_stop)
-    with pytest.raises(Stop):
-        fit_network(faces, spec, CLASSES, 3, tmp_path, "cpu")
-    resumed = fit_network(faces, spec, CLASSES, 3, tmp_path, "cpu")
-    assert same(weights(whole), weights(resumed)) and whole.curve == resumed.curve
+    resumed = fit_with_stops(faces, spec, 3, tmp_path, (4,))
+    assert same_weights(whole.network, resumed.network) and whole.curve == resumed.curve
 
 
 def test_a_strong_training_is_more_work_than_a_plain_one():

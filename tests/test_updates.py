@@ -1,6 +1,6 @@
 """A number of optimiser updates takes the place of epochs, whatever the number of images is."""
 
-from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 from sklearn.metrics import recall_score
-from worlds import CLASSES, SMALL_FIELDS, blobs, keep, table
+from worlds import CLASSES, SMALL_FIELDS, blobs, fit_with_stops, keep, same_weights, table
 
-from mien.classifiers import fit
 from mien.classifiers.fit import ClassifierTraining, fit_network, hold_out
-from mien.classifiers.predict import TrainedNetwork, predict_classes, start_network
+from mien.classifiers.predict import predict_classes, start_network
 from mien.classifiers.specs import ClassifierSpec, select_networks
 from mien.errors import SpecError
 from mien.faces import Faces
-from mien.runs import checkpoints, devices
+from mien.runs import devices
 from mien.runs.store import Store
 from mien.study import cost
 from mien.study.file import resolve
@@ -30,14 +29,6 @@ def tiny(**changes: Any) -> ClassifierSpec:
     return ClassifierSpec.model_validate({"name": "tiny", "size": 16, "batch": 16, **changes})
 
 
-def weights(classifier: TrainedNetwork) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first | second)
-
-
 def start(faces: Faces, spec: ClassifierSpec) -> ClassifierTraining:
     return ClassifierTraining(start_network(spec, CLASSES, 0, None), faces, 0, CPU)
 
@@ -46,7 +37,7 @@ def test_as_many_updates_as_some_epochs_have_give_the_same_bits():
     faces = blobs(70)  # 4 steps an epoch, and 6 images over
     by_epochs = fit_network(faces, tiny(epochs=3), CLASSES, 5, device="cpu")
     by_updates = fit_network(faces, tiny(updates=12), CLASSES, 5, device="cpu")
-    assert same(weights(by_epochs), weights(by_updates))
+    assert same_weights(by_epochs.network, by_updates.network)
     assert by_epochs.curve == by_updates.curve and by_updates.epoch == 3
 
 
@@ -84,7 +75,7 @@ def test_a_partial_last_epoch_is_scored_and_can_be_chosen():
             if step in (3, 7, 9):
                 found = predict_classes(work.classifier, held).argmax(axis=1)
                 uars.append(recall_score(held.number_labels(CLASSES), found, average="macro"))
-    last = weights(work.classifier)
+    last = deepcopy(work.network)
 
     watched: list[int] = []
     chosen = fit_network(
@@ -93,31 +84,14 @@ def test_a_partial_last_epoch_is_scored_and_can_be_chosen():
     assert watched == [one.epoch for one in chosen.curve] == [1, 2, 3]
     assert all(one.validation_accuracy is not None for one in chosen.curve)
     assert chosen.epoch == int(np.argmax(uars)) + 1 == 3  # the partial one is the best here
-    assert same(weights(chosen), last)
+    assert same_weights(chosen.network, last)
 
 
-class Stop(Exception):
-    pass
-
-
-def test_a_training_that_was_stopped_in_its_partial_epoch_goes_on_exactly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_training_that_was_stopped_in_its_partial_epoch_goes_on_exactly(tmp_path: Path):
     faces, spec = blobs(64), tiny(updates=11)
     whole = fit_network(faces, spec, CLASSES, 3, device="cpu")
-    monkeypatch.setattr(fit, "CHECKPOINT_EVERY_S", 0.0)
-    save = checkpoints.save_checkpoint
-
-    def save_and_stop(folder: Path, tensors: dict[str, torch.Tensor], state: Mapping[str, Any]):
-        save(folder, tensors, dict(state))
-        if state["step"] == 10:
-            raise Stop
-
-    monkeypatch.setattr(checkpoints, "save_checkpoint", save_and_stop)
-    with pytest.raises(Stop):
-        fit_network(faces, spec, CLASSES, 3, tmp_path, "cpu")
-    resumed = fit_network(faces, spec, CLASSES, 3, tmp_path, "cpu")
-    assert same(weights(whole), weights(resumed)) and whole.curve == resumed.curve
+    resumed = fit_with_stops(faces, spec, 3, tmp_path, (10,))
+    assert same_weights(whole.network, resumed.network) and whole.curve == resumed.curve
 
 
 # Specifications

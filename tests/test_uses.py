@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from worlds import blobs, keep, table, tiny
+from worlds import CLASSES, blobs, fit_with_stops, keep, same_weights, table, tiny
 
 from mien.classifiers.fit import ClassifierTraining, fit_network
 from mien.classifiers.phases import plan_phases
@@ -146,28 +146,10 @@ def test_a_mixed_training_is_the_same_with_and_without_a_use_that_changes_nothin
 
 
 def test_a_training_in_phases_resumes_with_the_same_result(tmp_path: Path) -> None:
-    from mien.classifiers import fit
-
     spec, faces, use = trained_for(9), mix(), TrainingUse(pretrain=0.5, tag="normalisation")
-    whole = fit_network(faces, spec, faces.classes, 0, device="cpu", use=use)
-
-    # Stop in the pretraining and after it, each time after a checkpoint
-    original = fit._save_checkpoint
-    for stop in (3, 7):
-
-        def save_and_stop(scratch: Path, work: Any, best: Any, curve: Any, step: int, stop=stop):
-            original(scratch, work, best, curve, step)
-            if step == stop:
-                raise KeyboardInterrupt
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fit, "CHECKPOINT_EVERY_S", 0.0)
-            patch.setattr(fit, "_save_checkpoint", save_and_stop)
-            with pytest.raises(KeyboardInterrupt):
-                fit_network(faces, spec, faces.classes, 0, tmp_path, "cpu", use=use)
-    resumed = fit_network(faces, spec, faces.classes, 0, tmp_path, "cpu", use=use)
-    for name, tensor in whole.network.state_dict().items():
-        assert torch.equal(tensor, resumed.network.state_dict()[name])
+    whole = fit_network(faces, spec, CLASSES, 0, device="cpu", use=use)
+    resumed = fit_with_stops(faces, spec, 0, tmp_path, (3, 7), use=use)  # before and after
+    assert same_weights(whole.network, resumed.network)
 
 
 # Tags
@@ -348,6 +330,12 @@ def test_a_ratio_of_one_trains_on_as_many_synthetic_images_as_real_ones(
         train, tests = load_train_and_tests(row.spec, home)
         assert 2 * (train.index["source"] == "real").sum() == len(train)
         assert len(tests["real"])
+
+
+def test_a_filtered_database_without_a_ratio_is_trained_on_whole(store: Store) -> None:
+    study = resolve(table(**BOTH, counts="each:20", uses=["mixed", "filtered"]), store)
+    specs = {row.arm.use: row.spec for row in plan_study(study, store).rows}
+    assert specs["filtered"].has_own_use and not specs["mixed"].has_own_use
 
 
 def test_a_trial_of_a_share_of_the_people_is_trained_on_these_alone(store: Store) -> None:

@@ -17,6 +17,9 @@ import pytest
 import torch
 from torch import nn
 
+from mien.classifiers import fit
+from mien.classifiers.fit import fit_network
+from mien.classifiers.predict import TrainedNetwork
 from mien.classifiers.specs import ClassifierSpec
 from mien.cli import main
 from mien.faces import EMOTIONS, Faces, make_index
@@ -30,6 +33,7 @@ from mien.generators.kinds import fit_generator
 from mien.generators.presets import PRESETS
 from mien.generators.specs import KIND_FACTS, NetSpec, TrainSpec
 from mien.prepare import splits
+from mien.runs import checkpoints
 from mien.runs.spec import Spec
 from mien.runs.store import Run, Store
 from mien.seeds import derive_seed, make_rng
@@ -279,6 +283,30 @@ class FacesSpec(Spec):
 def same_weights(one: nn.Module, two: nn.Module) -> bool:
     pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
+
+
+class Stop(Exception):
+    """Ends a training from within."""
+
+
+def fit_with_stops(
+    faces: Faces, spec: ClassifierSpec, seed: int, folder: Path, stops: tuple[int, ...], **how: Any
+) -> TrainedNetwork:
+    """Train a network that stops after the checkpoint of each of these steps, and goes on."""
+    save = checkpoints.save_checkpoint
+    for stop in stops:
+
+        def save_and_stop(folder: Path, tensors: Any, state: Any, stop: int = stop) -> None:
+            save(folder, tensors, dict(state))
+            if state["step"] == stop:
+                raise Stop
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fit, "CHECKPOINT_EVERY_S", 0.0)
+            patch.setattr(checkpoints, "save_checkpoint", save_and_stop)
+            with pytest.raises(Stop):
+                fit_network(faces, spec, CLASSES, seed, folder, "cpu", **how)
+    return fit_network(faces, spec, CLASSES, seed, folder, "cpu", **how)
 
 
 # Studies

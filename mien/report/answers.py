@@ -12,11 +12,8 @@ from mien.report.words import format_classifier
 from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.best import divide_recall
-from mien.study.cells import SIGNIFICANT_P, ResultCell
+from mien.study.cells import MIN_PEOPLE, SIGNIFICANT_P, ResultCell
 from mien.study.results import StudyResults
-
-MIN_PEOPLE = 6  # the fewest people whose sign flips can give a p below 0.05: 2 / 2 ** 6
-
 
 HELD_OUT_PROTOCOLS = ("subject", "dataset")  # under them nobody of the tests was in training
 

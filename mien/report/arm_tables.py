@@ -207,7 +207,7 @@ def make_filter_table(study: StudyResults) -> ReportTable | None:
     reasons = ", ".join(DROP_REASONS.values())
     note = (
         "Kept images of all synthetic ones of a class, and in small print how many were dropped "
-        f"because {reasons}. A filter keeps equally many of each class."
+        f"because {reasons}. A filter keeps a share of each class."
     )
     head = ("way and fold", *study.classes)
     return ReportTable("What filters keep of the synthetic faces", head, tuple(rows), note)

@@ -13,7 +13,6 @@ import numpy as np
 
 from mien.report.answers import (
     HELD_OUT_PROTOCOLS,
-    MIN_PEOPLE,
     Answer,
     Conclusion,
     Question,
@@ -32,7 +31,7 @@ from mien.report.words import format_cell_name, format_classifier, format_score
 from mien.report.worth import ask_if_a_way_is_best, ask_where_a_way_helps
 from mien.runs.progress import quantify
 from mien.stats import Interval
-from mien.study.cells import SIGNIFICANT_P, ResultCell
+from mien.study.cells import MIN_PEOPLE, SIGNIFICANT_P, ResultCell
 from mien.study.results import StudyResults
 from mien.study.settings import CONTROLS, SOURCES, describe_arm, find_setting, list_mixed_settings
 from mien.study.unit_scores import UnitCell, estimate_gap

@@ -41,22 +41,8 @@ def list_facts(study: StudyResults) -> list[tuple[str, str]]:
             ("database", _describe_databases(study)),
         ]
 
-    # Each classifier, and what each ablation changes in it
-    for name in study.classifiers:
-        kinds = spec["classifiers"][name]
-        base = kinds[study.ablations[0]]
-        if isinstance(base, str):
-            facts.append((f"classifier {name}", "no network, and without fields"))
-            continue
-        facts.append((f"classifier {name}", _format_fields(_name_weights_files(study, base))))
-        for ablation in study.ablations[1:]:
-            changed = {
-                key: value for key, value in kinds[ablation].items() if value != base.get(key)
-            }
-            if changed or ablation not in study.inputs:
-                facts.append(
-                    (f"{name}, {ablation}", _format_fields(_name_weights_files(study, changed)))
-                )
+    # Each classifier, what it sees, and what is frozen
+    facts += _list_classifiers(study)
     facts += [
         (f"{name} shows", f"{view.text}, of the same images ({view.faces})")
         for name, view in study.inputs.items()
@@ -84,6 +70,27 @@ def list_facts(study: StudyResults) -> list[tuple[str, str]]:
     facts.append(
         ("made with", f"{versions}{'; commit ' + about['commit'] if about.get('commit') else ''}")
     )
+    return facts
+
+
+def _list_classifiers(study: StudyResults) -> list[tuple[str, str]]:
+    """Return the fields of each classifier, and what each ablation changes in it."""
+    facts = []
+    for name in study.classifiers:
+        kinds = study.spec["classifiers"][name]
+        base = kinds[study.ablations[0]]
+        if isinstance(base, str):
+            facts.append((f"classifier {name}", "no network, and without fields"))
+            continue
+        facts.append((f"classifier {name}", _format_fields(_name_weights_files(study, base))))
+        for ablation in study.ablations[1:]:
+            changed = {
+                key: value for key, value in kinds[ablation].items() if value != base.get(key)
+            }
+            if changed or ablation not in study.inputs:
+                facts.append(
+                    (f"{name}, {ablation}", _format_fields(_name_weights_files(study, changed)))
+                )
     return facts
 
 
@@ -157,17 +164,20 @@ def _describe_protocol(study: StudyResults) -> str:
 def _describe_generators(study: StudyResults) -> str:
     """Return the kind, number, settings and runs of the study's generators."""
     fields = study.spec["generator"]
-    number = len(study.plan.databases)
+    databases = study.plan.databases
+    folds = len({database.fold for database in databases})
+    shares = len({database.people for database in databases})
     keys = ("images_seen", "batch", "learning_rate", "ema", "mirror", "seed")
     text = ", ".join(f"{key.replace('_', ' ')} {fields[key]}" for key in keys if key in fields)
     scope = (
         "one, trained on all images"
         if study.spec["protocol"] == "frame"
         else "one for its fold"
-        if number == 1
-        else f"one for each of {number} folds"
+        if folds == 1
+        else f"one for each of {folds} folds"
     )
-    runs = ", ".join(database.generator for database in study.plan.databases)
+    scope += f" and {shares} shares of the people" if shares > 1 else ""
+    runs = ", ".join(database.generator for database in databases)
     return f"{fields['kind']}, {scope}: {text} ({runs})"
 
 
@@ -178,6 +188,15 @@ def _describe_databases(study: StudyResults) -> str:
     settings = ", ".join(f"{key} {value}" for key, value in study.spec["generate"].items())
     return (
         f"{quantify(total, 'image')} in {quantify(len(databases), 'database')}, counts "
-        f"{study.spec['counts']}{', ' + settings if settings else ''}; four in five train, one in "
-        f"five tests ({', '.join(database.database for database in databases)})"
+        f"{study.spec['counts']}{', ' + settings if settings else ''}; "
+        f"{_describe_shares(study)} ({', '.join(database.database for database in databases)})"
     )
+
+
+def _describe_shares(study: StudyResults) -> str:
+    """Return which images of a database are for training, and which for tests."""
+    plain = {trial.arm.is_plain for trial in study.trials if trial.synthetic}
+    if False not in plain:
+        return "four in five train, one in five tests"
+    mixed = "mixed without a ratio, four in five train and one in five tests; " * (True in plain)
+    return f"{mixed}in all other ways, as many train as the way and its ratio say"

@@ -14,6 +14,8 @@ from mien.faces import OWNER_COLUMNS, OwnerUnit, find_known_unit
 from mien.seeds import derive_seed
 from mien.stats import Interval, Summary, summarise
 
+MIN_PEOPLE = 6  # the fewest people whose sign flips can give a p below 0.05: 2 / 2 ** 6
+
 SIGNIFICANT_P = 0.05  # a p below this, with an interval that excludes zero, is an answer
 
 # an accuracy above this on held-out people is more likely a leak than a result

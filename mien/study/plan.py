@@ -102,7 +102,7 @@ def _make_trial_spec(
         train=arm.train,
         tests=kind.tests,
         classifier=classifier,
-        use=study.uses[arm.use].training if arm.use in study.uses else None,
+        use=None if arm.use == MIXED else study.uses[arm.use],
         ratio=arm.ratio,
         people=arm.people,
         permuted=derive_seed("study", study.seed, "permuted", trial)

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mien.study.settings import name_setting
+from mien.study.uses.specs import FilterRule
 from mien.study.uses.table import MIXED
 
 Amount = Literal["few", "middle", "all"]
 """How many of the synthetic images are used, as `list_amounts` resolves it."""
 
 MOST_FEW = 1.0  # the smaller number of synthetic images is at most one per real image
-
-KEPT_SHARE = 0.5  # the share of synthetic images that a filter keeps, at most
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,9 @@ WAYS: dict[str, Way] = {
 def list_amounts(largest: float) -> dict[Amount, float]:
     """Return how many synthetic images per real one each amount is.
 
-    All ways draw from one database with `largest` per real image, of which a filter keeps half.
+    All ways draw from one database with `largest` per real image. A filter keeps its share of it.
     """
-    middle = largest * KEPT_SHARE
+    middle = largest * FilterRule().share
     return {"few": min(MOST_FEW, middle), "middle": middle, "all": largest}
 
 

@@ -17,7 +17,7 @@ from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
 from mien.study.advise.arms import WAYS, list_amounts, list_uses
 from mien.study.advise.budget import RATIOS, Budget, Size, estimate_seconds, fit_budget
-from mien.study.advise.rule import FEWEST_PEOPLE
+from mien.study.cells import MIN_PEOPLE
 from mien.study.cost import estimate_image_seconds, measure_unit_costs
 from mien.study.file import read_study_fields
 from mien.study.plan import plan_study
@@ -123,9 +123,9 @@ def _read_faces(request: Request, store: Store) -> tuple[Run, Faces]:
             f"not known of {unknown:,} of {len(faces):,}. Ingest with --subject-pattern"
         )
     people = len(faces.subjects)
-    if people < FEWEST_PEOPLE:
+    if people < MIN_PEOPLE:
         raise DataError(
-            f"{where}: there must be faces of {FEWEST_PEOPLE} subjects or more, because fewer "
+            f"{where}: there must be faces of {MIN_PEOPLE} subjects or more, because fewer "
             f"cannot tell two ways of training apart; given: {people}. Join more with `mien join`"
         )
     return run, faces
@@ -169,7 +169,7 @@ def _measure_size(request: Request, faces: Faces) -> Size:
     # The fewest folds whose people are enough for an answer
     people = [len(set(faces.index["subject"][fold.test])) for fold in folds]
     tested = [sum(people[: number + 1]) for number in range(request.folds)]
-    least_folds = 1 + sum(count < FEWEST_PEOPLE for count in tested)
+    least_folds = 1 + sum(count < MIN_PEOPLE for count in tested)
     return Size(train, test, request.folds, updates, 0, least_folds)
 
 

@@ -10,12 +10,10 @@ from jaxtyping import Float
 
 from mien import stats
 from mien.study.advise.arms import WAYS
-from mien.study.cells import ResultCell
+from mien.study.cells import MIN_PEOPLE, ResultCell
 from mien.study.results import StudyResults
 
 METRIC = "uar"
-
-FEWEST_PEOPLE = 6  # fewer people cannot tell two ways of training apart
 
 CERTAINTY_PERCENT = 80  # how certain a gain must be, over people
 
@@ -119,7 +117,7 @@ def decide(scores: Sequence[WayScore], people: int, chance: float) -> Recommenda
     what choosing the best of several ways adds (the optimism of Efron 1983, JASA 78:316, over
     bootstrap draws of the people, 0 or more). Synthetic faces are added if the gain is above 0 in
     CERTAINTY_PERCENT of the draws. If it is not, and WORTHWHILE_GAIN or more is expected, nothing
-    can be told, and neither can it with fewer than FEWEST_PEOPLE `people`, or if no way is above
+    can be told, and neither can it with fewer than MIN_PEOPLE `people`, or if no way is above
     `chance` in so many draws. There must be a score of each kind of way.
     """
     # The best way with and without synthetic faces
@@ -137,7 +135,7 @@ def decide(scores: Sequence[WayScore], people: int, chance: float) -> Recommenda
     top = max(scores, key=lambda one: one.value)
     learns = float(np.nanpercentile(top.draws, 100 - CERTAINTY_PERCENT)) > chance
     answer: AdviceAnswer = "do not add"
-    if people < FEWEST_PEOPLE or not learns:
+    if people < MIN_PEOPLE or not learns:
         answer = "cannot tell"
     elif least > 0:
         answer = "add"

@@ -66,7 +66,7 @@ def ask_advice(
     try:
         run_study(planned.study, store, device=device, engine=engine)
     except TrialsFailed as error:
-        # A filter may keep nothing of what a short training draws; the other ways are compared
+        # The ways that did not fail are compared
         if not has_enough(_read_scores(StudyResults(planned.study.name, store))):
             raise
         say(f"some ways of training failed and are left out: {error}")

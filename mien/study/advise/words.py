@@ -7,8 +7,9 @@ from mien.pages.html import render_html
 from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.advise.arms import WAYS
-from mien.study.advise.rule import CERTAINTY_PERCENT, FEWEST_PEOPLE, count_people_needed
+from mien.study.advise.rule import CERTAINTY_PERCENT, count_people_needed
 from mien.study.advise.run import Advice
+from mien.study.cells import MIN_PEOPLE
 
 MINUS_SIGN = "\u2212"
 
@@ -38,8 +39,8 @@ def _explain_doubt(advice: Advice) -> str:
     """Return why nothing can be told, and what would be needed."""
     decision, people = advice.decision, advice.people
     whole = "" if advice.is_whole else "; more --minutes test the people of all folds"
-    if people < FEWEST_PEOPLE:
-        return f"only {people} people were tested, and {FEWEST_PEOPLE} or more are needed{whole}"
+    if people < MIN_PEOPLE:
+        return f"only {people} people were tested, and {MIN_PEOPLE} or more are needed{whole}"
     if decision.is_at_chance:
         return (
             "no way of training was better than guessing, so that they cannot be compared; give "

@@ -3,7 +3,7 @@
 An image must show what its label says, so judges that learnt from real people must agree with the
 label. Images of which the judges are surest are all alike, and those of which they are least sure
 show no class, so a band of entropy between them passes. Of what passes, the images that lie far
-apart are chosen (Gonzalez 1985), and equally many of each class; where too few pass, the next best.
+apart are chosen (Gonzalez 1985), a share of each class; where too few pass, the next best.
 """
 
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ from mien.study.uses.specs import FilterSpec
 
 
 def filter_database(spec: FilterSpec, store: Store, *, alias: str | None = None) -> Run:
-    """Return the run of a filtered database: faces, equally many of each class.
+    """Return the run of a filtered database: faces, a share of each class.
 
     The images keep their keys, seeds and order. judgements.parquet says of each image of the
     database what the judges think (key, emotion, probability, entropy in nats) and whether it was
@@ -71,12 +71,12 @@ def add_views(training: Faces, spec: FilterSpec) -> Faces:
     """
     if not spec.views:
         return training
-    sides, copies = CopycatSpec(faces=spec.training), [training]
+    jitter, copies = CopycatSpec(faces=spec.training), [training]
     for view in range(spec.views):
         images = np.empty_like(training.images)
         for row in range(len(training)):
             rng = make_rng("view", spec.seed, view, row)
-            image = copycat.make_image(training.images, np.array([row]), sides, rng)
+            image = copycat.make_image(training.images, np.array([row]), jitter, rng)
             images[row] = np.clip(image, 0, 255).round()
         keys = training.index["key"] + f"#view{view + 1}"
         copies.append(replace(training, images=images, index=training.index.assign(key=keys)))

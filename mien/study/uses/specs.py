@@ -20,7 +20,7 @@ DROP_REASONS = {
 
 
 class FilterRule(Strict):
-    """Which synthetic images are kept, with equally many of each class.
+    """Which synthetic images are kept: a share of each class.
 
     Judges learn from real faces, and from `views` of each of these, shifted and noisy ones, so that
     they judge the expression and not its exact place. An image passes if the judges give its label

@@ -44,12 +44,6 @@ class UseSpec(TrainingUse):
         """Whether it needs real images next to the synthetic ones."""
         return self.balance or self.needs_network
 
-    @property
-    def training(self) -> "UseSpec | None":
-        """What it changes in a training whose database is chosen; None if nothing."""
-        rest = self.model_copy(update={"filter": None, "generate": {}})
-        return None if rest == UseSpec() else rest
-
 
 USES: Mapping[str, dict[str, Any]] = {
     MIXED: {},
