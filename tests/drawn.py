@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mien.faces import Faces, make_index
+from mien.prepare.flow import FLOW_CHANNELS, FlowSpec, show_flow
 from mien.runs.spec import Spec
 from mien.runs.store import Run, Store
 from mien.toy import head
@@ -73,10 +74,38 @@ def people(
     return Faces(pixels, index)
 
 
+def moving_people(
+    numbers: range, channels: tuple[str, ...], clips: int = 2, emotions: tuple[str, ...] = FOUR
+) -> Faces:
+    """Clips of invented people from a neutral face to the apex, one row each.
+
+    `channels` are moments (a blend of both faces, the last one is the apex) or those of optical
+    flow from the neutral face to the apex.
+    """
+    apex, onset = people(numbers, clips, 1, emotions=emotions), []
+    for number in numbers:
+        for emotion in emotions:
+            for clip in range(clips):
+                rng = np.random.default_rng([0, number, clip, len(emotion)])
+                x, y, angle, scale = rng.normal(0, (1.6, 1.6, 2.0, 0.02))
+                pose = head.Pose(float(x), float(y), float(angle), 1 + float(scale))
+                moved = head.apply_pose(_canvas(0, number, "neutral"), pose, CANVAS)
+                onset.append(np.asarray(Image.fromarray(moved).convert("L").resize((32, 32))))
+    first, last = np.stack(onset)[:, None], np.asarray(apex.images)
+    if channels == FLOW_CHANNELS:
+        pairs = zip(first[:, 0], last[:, 0], strict=True)
+        images = np.stack([show_flow(before, after, FlowSpec())[0] for before, after in pairs])
+    else:
+        shares = np.linspace(0, 1, len(channels))
+        blends = [(1 - share) * first + share * last for share in shares]
+        images = np.concatenate(blends, axis=1).round().astype(np.uint8)
+    return replace(apex, images=images, channels=channels)
+
+
 # what takes time is the drawing, and several files of tests show the same people
 @lru_cache(maxsize=400)
 def _canvas(seed: int, number: int, emotion: str) -> np.ndarray:
-    return _head(seed, number).draw(UNITS[emotion])
+    return _head(seed, number).draw(UNITS.get(emotion, {}))
 
 
 @lru_cache(maxsize=64)

@@ -40,7 +40,12 @@ def lottery(folder: Path, name: str, gains: dict[str, float], people: int = 30) 
     store = Store(folder / name)
     run = keep(blobs(people * 8, size=8, subjects=people), store, name)
     fields = make_fields(
-        Request(name, folds=2), run.name, Budget(2, 1, 5, 64, 1.0), people * 4, "smoke"
+        Request(name, folds=2),
+        run.name,
+        list(WAYS.values()),
+        Budget(2, 1, 5, 64, 1.0),
+        people * 4,
+        "smoke",
     )
 
     def skill(row: TrialRow, test: str) -> float:
@@ -197,6 +202,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     change("one-person", subject="blobs:s0")
     change("one-class", emotion="fear")
     change("drawn", source="generate-1")
+    pairs = np.concatenate([faces.images, faces.images[:, :, ::-1]], axis=1)
+    keep(Faces(pairs, faces.index, channels=("onset", "apex")), store, "clips")
     return folder
 
 
@@ -205,7 +212,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the minutes are, there is only the work of seconds."""
 
     def fit(minutes: float, size: Size, costs: UnitCosts, workers: int) -> Budget:
-        assert costs.seen > 0 and costs.drawn > 0 and len(costs.updates) == 2
+        assert costs.seen > 0 and costs.drawn > 0 and len(costs.updates) in (1, 2)
         return Budget(1, 1, 3, 32, 0.5)
 
     monkeypatch.setattr(asked, "fit_budget", fit)
@@ -276,3 +283,9 @@ def test_the_command_answers_writes_a_page_and_returns_at_once_the_second_time(
         printed = inside(folder, *command, "--json")
     again = json.loads(printed[printed.index("{") :])
     assert again["text"] in text.replace("\n", " ") and again["study"] == "advise-train"
+
+
+def test_clips_are_compared_in_the_ways_that_need_no_plain_pictures(folder: Path, small: None):
+    facts = inside(folder, "advise", "clips", "--workers", "0", "--device", "cpu", "--json")
+    ways = {row["way"] for row in json.loads(facts[facts.index("{") :])["ways"]}
+    assert ways == {name for name, way in WAYS.items() if way.ablation != "strong"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import FOUR, keep, people
+from drawn import FOUR, keep, moving_people, people
 from release_world import answer, audit, copycat, world
 from worlds import inside
 
@@ -17,6 +17,7 @@ import mien
 from mien.audit.labels.judges import predict_by_judge, predict_with_components, train_judges
 from mien.errors import DataError, GateRefused, SpecError
 from mien.faces import Faces, concatenate, make_index
+from mien.prepare.flow import FLOW_CHANNELS
 from mien.publish import checking
 from mien.publish.release import build
 from mien.runs.spec import read_spec
@@ -43,6 +44,19 @@ def training() -> Faces:
     return people(range(8), clips=2, frames=1, emotions=FOUR)
 
 
+CHANNELS = {
+    "pairs": ("onset", "apex"),
+    "clips": ("t0", "t1", "t2", "t3"),
+    "flow": FLOW_CHANNELS,
+}
+
+
+@pytest.fixture(scope="module", params=CHANNELS)
+def moving(request: pytest.FixtureRequest) -> Faces:
+    """Clips of twelve drawn people, each kind of them in turn."""
+    return moving_people(range(12), CHANNELS[request.param], clips=1)
+
+
 def make_synthetic(real: Faces, each: int, name: str = "made", noise: float = 8) -> Faces:
     """Noisy copies of real faces, as from a generator: so many of each class."""
     emotions = real.index["emotion"].to_numpy(dtype=str)
@@ -57,7 +71,8 @@ def make_synthetic(real: Faces, each: int, name: str = "made", noise: float = 8)
         source="generate-0123456789ab",
         seed=list(range(len(rows))),
     )
-    return Faces(images, index, real.index[["key", "subject", "clip", "dataset"]])
+    seen = real.index[["key", "subject", "clip", "dataset"]]
+    return Faces(images, index, seen, real.channels)
 
 
 def mislabel(faces: Faces, every: int) -> tuple[Faces, np.ndarray]:
@@ -95,6 +110,15 @@ def test_wrong_labels_are_dropped_and_right_ones_are_kept(training: Faces, store
     run = run_filter(database, training, store, band=[0.0, 1.0], share=0.5)
     disagreed = read_outcomes(run) == "no_agreement"
     assert disagreed[wrong].mean() > 0.9 and disagreed[~wrong].mean() < 0.1
+
+
+def test_clips_and_flow_are_judged_like_pictures(moving: Faces, store: Store):
+    database, wrong = mislabel(make_synthetic(moving, 20, noise=2), 5)
+    run = run_filter(database, moving, store, band=[0.0, 1.0], share=0.5)
+    disagreed = read_outcomes(run) == "no_agreement"
+    assert disagreed[wrong].mean() > 0.9 and disagreed[~wrong].mean() < 0.2
+    kept = Faces.load(run.path)
+    assert kept.channels == moving.channels and len(kept) == len(database) / 2
 
 
 def test_no_label_is_dropped_where_the_parts_of_the_filter_are_off(training: Faces, store: Store):

@@ -7,9 +7,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import FOUR, people
+from drawn import FOUR, moving_people, people
 
-from mien.audit.labels.judges import describe_gradients, predict_out_of_fold, train_judges
+from mien.audit.labels.judges import (
+    describe_gradients,
+    predict_by_judge,
+    predict_out_of_fold,
+    train_judges,
+)
 from mien.audit.labels.measure import (
     Labels,
     compute_effective_number,
@@ -19,6 +24,7 @@ from mien.audit.labels.measure import (
 from mien.audit.labels.nuisance import measure_features, measure_nuisance
 from mien.errors import DataError
 from mien.faces import Faces, make_index
+from mien.prepare.flow import FLOW_CHANNELS
 from mien.seeds import make_rng
 from mien.stats import Record
 
@@ -182,6 +188,37 @@ def test_gradients_do_not_see_size_or_colour(everyone: Faces):
         np.corrcoef(describe_gradients(large).ravel(), describe_gradients(images).ravel())[0, 1]
         > 0.95
     )
+
+
+def test_judges_see_every_channel_and_the_direction_of_a_movement():
+    images = make_rng("channels").integers(0, 256, (2, 3, 48, 48)).astype(np.uint8)
+
+    # Each channel counts, but a clip says nothing by what it shows at its first moment
+    for channels in (FLOW_CHANNELS, ("gray", "laplacian", "hog"), ("t0", "t1", "t2")):
+        known = describe_gradients(images, channels)
+        for channel in range(3):
+            changed = images.copy()
+            changed[:, channel] = np.roll(changed[:, channel], 12, axis=2)
+            assert not np.allclose(describe_gradients(changed, channels), known)
+    assert describe_gradients(images, ("t0", "t1", "t2")).shape == (2, 2 * 900)
+    still = np.repeat(images[:, :1], 3, axis=1)
+    assert not describe_gradients(still, ("t0", "t1", "t2")).any()
+
+    # Up and down: grey pictures have gradients without a sign, and movements have signed ones
+    flat = np.full((1, 3, 48, 48), 128, dtype=np.uint8)
+    bump = (100 * np.hanning(48)[:, None] * np.hanning(48)).astype(np.uint8)
+    down, up = flat + bump, flat - bump
+    assert not np.allclose(
+        describe_gradients(down, FLOW_CHANNELS), describe_gradients(up, FLOW_CHANNELS), atol=0.01
+    )
+    shown = ("gray", "laplacian", "hog")
+    assert np.allclose(describe_gradients(down, shown), describe_gradients(up, shown), atol=0.01)
+
+
+def test_judges_of_clips_refuse_faces_with_other_channels(everyone: Faces):
+    panel = train_judges(moving_people(range(4), ("onset", "apex"), clips=1))
+    with pytest.raises(DataError, match="learnt from the channels onset, apex"):
+        predict_by_judge(panel, everyone)
 
 
 def nuisances(faces: Faces) -> dict[str, Record]:

@@ -85,7 +85,8 @@ class Part:
     names. `meanings` explains the numbers on the page. `needs_held_out`, `needs_synthetic`,
     `needs_spaces` and `needs_matches` say what it is measured on. A part that needs held-out people
     may have numbers that do not: `measure_alone` returns these if nobody was held out. `picture` is
-    the name of its picture, empty if it has none. `version` is a part of the names of its runs:
+    the name of its picture, empty if it has none. `sees_channels` says that it looks at each named
+    channel, so that its run is named by these. `version` is a part of the names of its runs:
     another number measures it again.
     """
 
@@ -99,6 +100,7 @@ class Part:
     needs_spaces: bool = False
     needs_matches: bool = False
     picture: str = ""
+    sees_channels: bool = False
     version: int = 1
 
 

@@ -81,8 +81,12 @@ def plan_parts(
     spaces: tuple[SpaceName, ...],
     filter: Filter,
     weights: Mapping[str, str],
+    channels: tuple[str, ...] = (),
 ) -> dict[PartName, PartSpec]:
-    """Return the spec of each part of an audit of these runs of faces."""
+    """Return the spec of each part of an audit of these runs of faces.
+
+    `channels` are the names of the channels of the training faces.
+    """
     spaces_options = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
     return {
         name: PartSpec.model_validate(
@@ -93,6 +97,7 @@ def plan_parts(
                 "version": part.version,
                 **({"synthetic": synthetic} if part.needs_synthetic else {}),
                 **(spaces_options if part.needs_spaces else {}),
+                **({"channels": channels} if part.sees_channels else {}),
             }
         )
         for name, part in PARTS.items()

@@ -166,9 +166,14 @@ def run_audit(
     """
     # The names of the runs are part of the audit's name
     runs = {side: store.run(name) for side in AUDIT_SIDES if (name := getattr(spec, side))}
-    spec = spec.model_copy(update={side: side_run.name for side, side_run in runs.items()})
+    channels = Faces.load(runs["train"].path).channels
+    names = {side: side_run.name for side, side_run in runs.items()}
+    spec = spec.model_copy(update={**names, "channels": channels})
     _report_real_images(runs["synthetic"])
-    plan = plan_parts(spec.synthetic, spec.train, spec.test, spec.spaces, spec.filter, spec.weights)
+    plan = plan_parts(
+        *(spec.synthetic, spec.train, spec.test),
+        *(spec.spaces, spec.filter, spec.weights, spec.channels),
+    )
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # Load the sides, and check that they fit together

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from mien.generators.specs import GenerateSpec
 from mien.pictures import Filter
 from mien.prepare.specs import Unit
-from mien.runs.spec import Spec
+from mien.runs.spec import Spec, is_unset
 
 SpaceName = Literal["pixels", "random", "judge", "inception", "dinov2"]
 
@@ -20,7 +20,8 @@ class AuditSpec(Spec):
     `synthetic`, `train` and `test` are runs of faces. `thresholds` holds all limits by
     metric (`verdict.read_thresholds`), so that another file of thresholds is another audit.
     `weights` name files for spaces that need them (`fit.import_weights`). An empty `test` says that
-    nobody was held out; numbers that need such people are not measured then.
+    nobody was held out; numbers that need such people are not measured then. `channels` are those
+    of the training faces, empty for plain pictures: the judges of labels see each of them.
     """
 
     stage: ClassVar[str] = "audit"
@@ -33,6 +34,7 @@ class AuditSpec(Spec):
     spaces: tuple[SpaceName, ...] = OFFLINE_SPACES
     filter: Filter = "bilinear"
     weights: dict[str, str] = Field(default_factory=dict)
+    channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
 
     @field_validator("spaces")
     @classmethod
@@ -95,7 +97,7 @@ class PartSpec(Spec):
     """One part of an audit; `spaces`, `filter` and `weights` matter only if it compares features.
 
     The part "leakage" compares the real sides, whatever is synthetic. An empty `test` says that
-    nobody was held out.
+    nobody was held out. `channels` matter only to a part that sees each of them.
     """
 
     stage: ClassVar[str] = "measures"
@@ -107,6 +109,7 @@ class PartSpec(Spec):
     spaces: tuple[SpaceName, ...] = ()
     filter: Filter = "bilinear"
     weights: dict[str, str] = Field(default_factory=dict)
+    channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
 
 
 Reason = Literal["memorised", "unlike"]
@@ -131,13 +134,17 @@ class RejectSpec(GenerateSpec):
 
 
 class QueueSpec(Spec):
-    """A queue of images of a set for review, the most doubtful labels first."""
+    """A queue of images of a set for review, the most doubtful labels first.
+
+    `channels` are those that the judges see, empty for plain pictures.
+    """
 
     stage: ClassVar[str] = "review"
     summary_indent: ClassVar[int | None] = None
     faces: str
     judges: str = ""  # the run of real people that judges learn from; empty: the set itself
     number: int = Field(default=100, ge=1)
+    channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
 
 
 class ReviewedSpec(Spec):

@@ -60,6 +60,11 @@ def read_clip_channels(shown: Sequence[str]) -> ClipChannels | None:
     return ClipChannels(moments, inputs)
 
 
+def are_pictures(shown: Sequence[str]) -> bool:
+    """Return whether channels are those of plain pictures, in grey or in colour."""
+    return tuple(shown) in (("gray",), PICTURE)
+
+
 def name_network_channels(shown: Sequence[str]) -> tuple[str, ...]:
     """Return the channels that a network sees: a single one is repeated as red, green and blue."""
     return PICTURE if len(shown) == 1 else tuple(shown)

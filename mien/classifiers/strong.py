@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from mien.classifiers import operators
-from mien.classifiers.channels import PICTURE
+from mien.classifiers.channels import are_pictures
 from mien.classifiers.specs import ClassifierSpec, StrongSpec
 from mien.errors import DataError, SpecError
 from mien.findings import list_some
@@ -27,7 +27,7 @@ def require_pictures(label: str, spec: ClassifierSpec, shown: Sequence[str]) -> 
 
     The message calls the classifier `label`.
     """
-    if spec.strong is not None and tuple(shown) not in (("gray",), PICTURE):
+    if spec.strong is not None and not are_pictures(shown):
         raise DataError(
             f"classifier {label} has strong augmentation, which needs plain grey or colour "
             f"pictures, because it changes brightness and contrast; these faces show "

@@ -4,7 +4,7 @@ Each judge learns nothing from some of these people. It is made of histograms of
 (Dalal & Triggs 2005), principal components, and a logistic regression. On held-out people it is as
 accurate as a small convolutional network that trains for minutes, and it needs no weights. It
 judges whether pictures show what others with their label show; it does not know what a person
-feels.
+feels. Of clips and optical flow it sees every channel.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mien.errors import DataError
-from mien.faces import Faces
+from mien.faces import Faces, split_channel
+from mien.findings import list_some
+from mien.prepare.inputs import INPUTS
 from mien.runs.progress import quantify, track
 from mien.seeds import make_rng
 
@@ -29,6 +31,10 @@ MAX_JUDGES = 5  # judges of a panel, at most
 
 # pixels per side of the picture and of a cell; directions of gradients
 HOG_WIDTH, HOG_CELL, HOG_BINS = (48, 8, 9)
+
+# The other parameters of cv2.HOGDescriptor, at its defaults, up to the one for signed gradients:
+# the aperture and sigma of a smoothing, L2-Hys and its limit, gamma correction, and levels
+HOG_DEFAULTS = (1, -1.0, cv2.HOGDESCRIPTOR_L2HYS, 0.2, False, cv2.HOGDESCRIPTOR_DEFAULT_NLEVELS)
 
 GRADIENT_COMPONENTS = 60  # principal components of the gradients, at most
 
@@ -43,7 +49,7 @@ class Judges:
     """A panel of judges of `classes`: judge k learnt nothing from the people of fold k.
 
     If people are not known, `unit` says what is kept together instead: clips or images.
-    `fold` is the fold of each image that the panel learnt from, -1 for images of classes that
+    `channels` are those of the faces that the panel learnt from, empty for plain pictures. `fold` is the fold of each image that the panel learnt from, -1 for images of classes that
     no judge could learn, because only one group shows them.
     """
 
@@ -52,6 +58,7 @@ class Judges:
     fold: Int[np.ndarray, " n"]
     unit: str
     groups: tuple[str, ...]  # of each image
+    channels: tuple[str, ...] = ()
 
     @property
     def knows(self) -> Bool[np.ndarray, "judges c"]:
@@ -82,7 +89,8 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
 
     # Train one judge per fold, without the groups of that fold
     learnt_faces = faces.select(learnable)
-    features, labels = describe_gradients(learnt_faces.images), learnt_faces.number_labels(learnt)
+    features = describe_gradients(learnt_faces.images, faces.channels)
+    labels = learnt_faces.number_labels(learnt)
     fold = np.full(len(faces), -1, dtype=np.int64)
     folds = min(MAX_JUDGES, len(set(groups[learnable])))
     models = []
@@ -93,12 +101,12 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
             fold[np.flatnonzero(learnable)[fold_rows]] = number
             models.append(_fit_judge(features[fit], labels[fit], number))
             bar.update(number + 1)
-    return Judges(learnt, tuple(models), fold, unit, tuple(groups))
+    return Judges(learnt, tuple(models), fold, unit, tuple(groups), faces.channels)
 
 
 def predict_by_judge(panel: Judges, faces: Faces) -> Float[np.ndarray, "judges n c"]:
     """Return the probabilities over the classes that each judge gives each image."""
-    features = describe_gradients(faces.images)
+    features = _describe_faces(panel, faces)
     return np.stack([_predict(model, features, panel) for model in panel.models])
 
 
@@ -110,7 +118,7 @@ def predict_with_components(
     The components are float32: standardised gradients, projected on the principal components of
     the people that the judge learnt from. If one judge has fewer than others, zeros follow.
     """
-    features = describe_gradients(faces.images)
+    features = _describe_faces(panel, faces)
     width = max(model.named_steps["pca"].n_components_ for model in panel.models)
     probabilities = np.zeros((len(panel.models), len(faces), len(panel.classes)))
     components = np.zeros((len(panel.models), len(faces), width), np.float32)
@@ -128,21 +136,66 @@ def predict_out_of_fold(panel: Judges, faces: Faces) -> Float[np.ndarray, "n c"]
     could not be learnt.
     """
     probabilities = np.full((len(faces), len(panel.classes)), np.nan)
-    features = describe_gradients(faces.images)
+    features = _describe_faces(panel, faces)
     for number, model in enumerate(panel.models):
         rows = np.flatnonzero(panel.fold == number)
         probabilities[rows] = _predict(model, features[rows], panel)
     return probabilities
 
 
-def describe_gradients(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n d"]:
-    """Return histograms of oriented gradients of the images in grey at 48 x 48: float32 [n, d]."""
+def describe_gradients(
+    images: UInt8[np.ndarray, "n c h w"], channels: Sequence[str] = ()
+) -> Float[np.ndarray, "n d"]:
+    """Return histograms of oriented gradients of the images at 48 x 48 pixels: float32 [n, d].
+
+    Plain pictures, which have no names of `channels`, are described in grey. Of all other images
+    each channel is described. Optical flow and other movement have signed gradients (from 0 to 360
+    degrees), since a movement up and one down differ only in these. What a clip shows at its first
+    moment says who it is, so of its appearance only the changes since then are described.
+    """
+    if not channels:
+        return _describe_planes(images)
+    pairs = [split_channel(name) for name in channels]
+    is_clip = len({moment for _, moment in pairs}) > 1
+    parts: list[np.ndarray] = []
+    first: dict[str, np.ndarray] = {}  # of each input that shows no movement
+    for number, (shown, _) in enumerate(pairs):
+        moves = shown in INPUTS and INPUTS[shown].clips
+        described = _describe_planes(images[:, [number]], signed=moves)
+        if moves or not is_clip:
+            parts.append(described)
+        elif shown in first:
+            parts.append(described - first[shown])
+        else:
+            first[shown] = described
+    return np.concatenate(parts, axis=1)
+
+
+def _describe_faces(panel: Judges, faces: Faces) -> Float[np.ndarray, "n d"]:
+    """Return what the judges of a panel see of `faces`; raises DataError for other channels."""
+    if panel.channels and faces.size[0] != len(panel.channels):
+        raise DataError(
+            f"judges that learnt from the channels {list_some(list(panel.channels), 4)} need faces "
+            f"that show the same; given: {list_some(list(faces.shown), 4)}"
+        )
+    return describe_gradients(faces.images, panel.channels)
+
+
+def _describe_planes(
+    images: UInt8[np.ndarray, "n c h w"], signed: bool = False
+) -> Float[np.ndarray, "n d"]:
+    """Return the histograms of images in grey (the mean over their channels).
+
+    Directions of gradients are from 0 to 360 degrees if they are signed, else from 0 to 180.
+    """
     describe = cv2.HOGDescriptor(
         (HOG_WIDTH, HOG_WIDTH),
         (2 * HOG_CELL, 2 * HOG_CELL),
         (HOG_CELL, HOG_CELL),
         (HOG_CELL, HOG_CELL),
         HOG_BINS,
+        *HOG_DEFAULTS,
+        signed,
     )
     descriptors = np.zeros((len(images), describe.getDescriptorSize()), np.float32)
     for row, image in enumerate(np.asarray(images)):
@@ -168,7 +221,10 @@ def _fit_judge(
 
 
 def _sample_rows(labels: Int[np.ndarray, " n"], number: int) -> Int[np.ndarray, " m"]:
-    """Return all rows, or up to MOST of them: an equal share per class, as far as there are any."""
+    """Return all rows, or MAX_IMAGES_PER_JUDGE of them.
+
+    Each class has an equal share, as far as it has as many.
+    """
     if len(labels) <= MAX_IMAGES_PER_JUDGE:
         return np.arange(len(labels))
     share = MAX_IMAGES_PER_JUDGE // len(set(labels))

@@ -70,4 +70,5 @@ PART = Part(
     question="Does it show what its label says?",
     families=("labels", "nuisance"),
     meanings=LABEL_MEANINGS,
+    sees_channels=True,
 )

@@ -101,7 +101,12 @@ def make_queue(
             f"the generator of {faces.name} has seen people of the judges, which will therefore "
             "agree with it more than other judges"
         )
-    spec = QueueSpec(faces=faces.name, judges=judges.name if judges else "", number=number)
+    spec = QueueSpec(
+        faces=faces.name,
+        judges=judges.name if judges else "",
+        number=number,
+        channels=(pictured if people is None else people).channels,
+    )
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # The most doubtful image of each clip first

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mien.classifiers.channels import are_pictures
 from mien.study.settings import name_setting
 from mien.study.uses.specs import FilterRule
 from mien.study.uses.table import MIXED
@@ -108,6 +109,16 @@ def list_amounts(largest: float) -> dict[Amount, float]:
     """
     middle = largest * FilterRule().share
     return {"few": min(MOST_FEW, middle), "middle": middle, "all": largest}
+
+
+def list_ways(shown: Sequence[str]) -> dict[str, Way]:
+    """Return the ways that can be compared on faces with the channels `shown`, by name.
+
+    Strong augmentation changes brightness and contrast, so that it needs plain pictures.
+    """
+    return {
+        name: way for name, way in WAYS.items() if way.ablation != "strong" or are_pictures(shown)
+    }
 
 
 def list_uses(ways: Sequence[Way]) -> list[str]:

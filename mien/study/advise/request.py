@@ -1,6 +1,7 @@
 """What advice is asked for, and the study that fits into its minutes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mien.prepare import splits
 from mien.runs.progress import format_duration, quantify
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
-from mien.study.advise.arms import WAYS, list_amounts, list_uses
+from mien.study.advise.arms import Way, list_amounts, list_uses, list_ways
 from mien.study.advise.budget import RATIOS, Budget, Size, estimate_seconds, fit_budget
 from mien.study.cells import MIN_PEOPLE
 from mien.study.cost import estimate_image_seconds, measure_unit_costs
@@ -78,19 +79,20 @@ def plan_advice(request: Request, store: Store, device: str, workers: int) -> Pl
 
     # A study whose units of work are measured, whatever fits into the minutes
     reference = Budget(1, 1, size.updates, size.images_seen, RATIOS[1])
-    plan = plan_study(_make_study(request, run, reference, size, preset, store), store)
+    ways = list(list_ways(faces.shown).values())
+    plan = plan_study(_make_study(request, run, ways, reference, size, preset, store), store)
     costs = measure_unit_costs(plan, store, device)
 
     budget = fit_budget(request.minutes, size, costs, workers)
-    study = _make_study(request, run, budget, size, preset, store)
+    study = _make_study(request, run, ways, budget, size, preset, store)
     seconds = estimate_seconds(budget, size, costs, workers)
-    return PlannedAdvice(study, budget, _describe_plan(study, budget, seconds))
+    return PlannedAdvice(study, budget, _describe_plan(study, len(ways), budget, seconds))
 
 
-def _describe_plan(study: StudySpec, budget: Budget, seconds: float) -> str:
+def _describe_plan(study: StudySpec, ways: int, budget: Budget, seconds: float) -> str:
     """Return in a line what will be done, and how long it should take."""
     return (
-        f"{study.title}: {len(WAYS)} ways of training, {budget.updates:,} updates each, "
+        f"{study.title}: {ways} ways of training, {budget.updates:,} updates each, "
         f"{quantify(budget.trials, 'trial')}, {budget.folds} of {quantify(study.folds, 'fold')} "
         f"tested; a generator for each fold, which sees {budget.images_seen:,} images and draws "
         f"{budget.ratio:g} per real one; about {format_duration(seconds)} if nothing is done yet"
@@ -108,7 +110,6 @@ def _read_faces(request: Request, store: Store) -> tuple[Run, Faces]:
         )
     faces = Faces.load(run.path)
     faces.require_real(f"{where}: the training faces")
-    faces.require_pictures(f"{where}: the training faces")
     if len(faces.classes) < 2:
         raise DataError(
             f"{where}: the training faces must show two classes or more; they show "
@@ -195,14 +196,12 @@ def _choose_preset(
 
 
 def make_fields(
-    request: Request, run: str, budget: Budget, train: int, preset: str
+    request: Request, run: str, ways: Sequence[Way], budget: Budget, train: int, preset: str
 ) -> dict[str, Any]:
-    """Return the fields of the study file of a budget.
+    """Return the fields of the study file that compares `ways` within a budget.
 
     `run` holds the training set, and `train` is the size of the largest training side of its folds.
     """
-    ways = list(WAYS.values())
-
     # Who is trained and tested
     weights = {"weights": request.weights} if request.weights else {}
     who = {
@@ -233,8 +232,14 @@ def make_fields(
 
 
 def _make_study(
-    request: Request, run: Run, budget: Budget, size: Size, preset: str, store: Store
+    request: Request,
+    run: Run,
+    ways: Sequence[Way],
+    budget: Budget,
+    size: Size,
+    preset: str,
+    store: Store,
 ) -> StudySpec:
     """Return the study of a budget."""
-    fields = make_fields(request, run.name, budget, size.train, preset)
+    fields = make_fields(request, run.name, ways, budget, size.train, preset)
     return read_study_fields(fields, store, Path(fields["name"]))

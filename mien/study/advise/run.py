@@ -42,7 +42,8 @@ class Advice:
     @cached_property
     def missing(self) -> list[str]:
         """The ways of training that have no result, because trials failed."""
-        return [name for name in WAYS if name not in {score.way for score in self.scores}]
+        planned = [name for name, way in WAYS.items() if way.ablation in self.study.ablations]
+        return [name for name in planned if name not in {score.way for score in self.scores}]
 
     def describe_way(self, name: str) -> str:
         """Return what to do in a way of training, in words."""

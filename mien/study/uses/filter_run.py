@@ -143,7 +143,6 @@ def _require_fitting(database: Faces, training: Faces, name: str) -> None:
             f"{f'{real:,} real ones' if real else 'no image'}; `mien ls generate` lists databases"
         )
     training.require_real("the faces that judges learn from")
-    database.require_pictures("the faces that a filter chooses from")
     if (database.size, database.shown) != (training.size, training.shown):
         forms = [
             f"{faces.size[1]} by {faces.size[2]} pixels ({list_some(list(faces.shown))})"
