@@ -5,7 +5,6 @@ import hashlib
 import html
 import io
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 
 from mien.errors import DataError
 from mien.findings import list_some
+from mien.strips import count_parts, show_as_pictures, split_channel
 
 # Class numbers are positions in this list, whatever classes a set has. The order is alphabetical,
 # so that loaders of image folders number the classes in the same order.
@@ -91,11 +91,9 @@ UNKNOWN_SOURCE = "unknown"  # the source of a synthetic image whose generator is
 _DEFAULTS = {"frame": -1, "seed": -1, "phase": "still", "source": "real", "licence": "unknown"}
 
 
-MOMENT = re.compile("(?:(?P<input>.+)-)?(?P<moment>t[0-9]+|onset|apex)")  # of a channel's name
-
 Own = TypeVar("Own", bound="Faces")  # typing.Self would break the shape checks of the tests
 
-SHOWN_PER_CLASS, SHOWN_PIXELS = 6, 64  # faces of a class, and their side, in a notebook
+SHOWN_PER_CLASS, SHOWN_PIXELS = 6, 64  # faces of a class, and their height, in a notebook
 
 
 @dataclass(frozen=True, repr=False)
@@ -223,11 +221,15 @@ class Faces:
 
     def _repr_html_(self) -> str:
         """Return a contact sheet for notebooks: a row of some faces for each class."""
+        # Strips of channels are wider than pictures, so that fewer are shown
+        parts = count_parts(self.channels)[1] if self.channels else 1
+        most = max(1, SHOWN_PER_CLASS // parts)
         rows = []
         for emotion in self.classes:
             positions = np.flatnonzero((self.index["emotion"] == emotion).to_numpy())
-            spaced = np.linspace(0, len(positions) - 1, min(len(positions), SHOWN_PER_CLASS))
-            strip = _draw_strip(self.images[positions[spaced.round().astype(int)]])
+            spaced = np.linspace(0, len(positions) - 1, min(len(positions), most))
+            pictures = self.show_pictures(positions[spaced.round().astype(int)])
+            strip = _draw_strip(pictures, min(1.0, SHOWN_PIXELS / self.size[1]))
             picture = base64.b64encode(strip).decode()
             rows.append(
                 f'<tr><th style="text-align:left">{emotion}</th><td>{len(positions):,}</td><td>'
@@ -300,11 +302,20 @@ class Faces:
 
     def require_pictures(self, noun: str) -> None:
         """Raise DataError unless each image is a grey or RGB picture; `noun` names the images."""
-        if self.images.shape[1] not in (1, 3):
+        if self.shown not in (("gray",), ("red", "green", "blue")):
             raise DataError(
                 f"{noun} must be grey or RGB pictures, with one channel or three; these have "
                 f"{self.images.shape[1]}: {list_some(list(self.shown), 4)}"
             )
+
+    def show_pictures(self, positions: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Return the images at `positions` as people see them: uint8 [m, 1 or 3, y, x].
+
+        Grey and RGB pictures stay as they are. Other channels, such as optical flow or the moments
+        of a clip, stand next to each other in one grey picture, so that none passes for a colour.
+        """
+        images = np.asarray(self.images[np.asarray(positions, dtype=np.int64)])
+        return show_as_pictures(images, self.channels)
 
     def number_labels(self, classes: Sequence[str] = EMOTIONS) -> np.ndarray:
         """Return int64 [n]: the position of each image's emotion in `classes`.
@@ -409,32 +420,20 @@ def _put_channels_first(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray
     )
 
 
-def _draw_strip(images: np.ndarray) -> bytes:
-    """Return images [n, c, h, w] next to each other as a PNG file, each SHOWN_PIXELS high at most.
-
-    Of channels that are no colours the first is shown.
+def _draw_strip(images: np.ndarray, scale: float) -> bytes:
+    """Return pictures [n, 1 or 3, h, w] next to each other as a PNG file, made smaller by `scale`,
+    from 0 to 1.
     """
     from PIL import Image
 
-    visible = images if images.shape[1] == 3 else images[:, :1]
-    n, c, h, w = visible.shape
-    strip = np.ascontiguousarray(np.moveaxis(visible, 0, 2)).reshape(c, h, n * w)
+    n, c, h, w = images.shape
+    strip = np.ascontiguousarray(np.moveaxis(images, 0, 2)).reshape(c, h, n * w)
     picture = Image.fromarray(strip[0] if c == 1 else np.moveaxis(strip, 0, 2))
-    if h > SHOWN_PIXELS:
-        picture = picture.resize((max(1, n * w * SHOWN_PIXELS // h), SHOWN_PIXELS))
+    if scale < 1:
+        picture = picture.resize((max(1, int(n * w * scale)), max(1, round(h * scale))))
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
-
-
-def split_channel(name: str) -> tuple[str, str]:
-    """Return the input that a channel shows, and its moment in a clip: flow-right and t3.
-
-    The moment is empty for channels of single images. The channels of a clip in grey have the name
-    of the moment alone: t0, t1, ..., or onset and apex.
-    """
-    match = MOMENT.fullmatch(name)
-    return (name, "") if match is None else (match["input"] or "gray", match["moment"])
 
 
 def find_first_known(table: pd.DataFrame, *columns: str) -> pd.Series:

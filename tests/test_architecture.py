@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "mien"
 # Files and folders of mien/, from the ground up. Within a layer nothing imports its neighbour.
 LAYERS = [
     {"errors", "seeds", "licences", "published", "hashes", "findings"},
+    {"strips"},
     {"outside", "faces", "stats", "metrics", "pictures"},
     {"runs", "spellings"},
     {"pages"},

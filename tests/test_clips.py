@@ -1,22 +1,36 @@
 """Clips as samples: resampled moments, their names, sheets, and what takes such rows."""
 
+import base64
+import re
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import moving_people
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mien.audit.labels import review
+from mien.audit.leakage import page as leakage_page
+from mien.audit.leakage.measure import LeakageMeasurements
+from mien.audit.memorisation.measure import Memorisation
+from mien.audit.memorisation.strips import draw_strips
+from mien.audit.page import draw_suspects
 from mien.errors import DataError, SpecError
-from mien.faces import Faces, concatenate, make_index, split_channel
+from mien.faces import Faces, concatenate, make_index
+from mien.pages.sheets import draw_class_sheet
 from mien.pictures import convert_to_image
 from mien.prepare.clips import Until, choose_moments, find_apexes, find_onsets, resample_clips
+from mien.prepare.flow import FLOW_CHANNELS
 from mien.prepare.preprocess import keep_arrays, preprocess, run_preprocess
 from mien.prepare.specs import PreprocessSpec
+from mien.report import gallery
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
+from mien.strips import split_channel
 
 
 def make_clip(
@@ -219,9 +233,61 @@ def test_an_image_of_clips_is_not_taken_for_a_colour_picture():
     with pytest.raises(DataError, match=r"images must be grey or RGB.*these have 4: t0, t1"):
         shown.require_pictures("images")
     faces.require_pictures("images")
+    flow = replace(faces, images=np.repeat(faces.images, 3, axis=1), channels=FLOW_CHANNELS)
+    with pytest.raises(DataError, match="these have 3: flow-right"):
+        flow.require_pictures("images")
 
 
 def test_clips_of_other_channels_are_one_wide_picture_where_a_picture_is_needed():
     moments = np.arange(4, dtype=np.uint8)[:, None, None].repeat(2, 1).repeat(3, 2)
     wide = np.asarray(convert_to_image(moments))
     assert wide.shape == (2, 12) and wide[0].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+
+
+def decode(page: str) -> list[np.ndarray]:
+    """Return the pictures in a page of HTML as RGB."""
+    found = re.findall(r"data:image/(?:png|webp|jpeg);base64,([A-Za-z0-9+/=]+)", page)
+    return [
+        np.asarray(Image.open(BytesIO(base64.b64decode(data))).convert("RGB")) for data in found
+    ]
+
+
+def test_optical_flow_is_never_shown_as_colours():
+    """The pictures of flow in a notebook, a report, an audit, a review and a page of leakage."""
+    faces = moving_people(range(4), FLOW_CHANNELS, clips=1)
+    first = faces.index["key"].iloc[0]
+    likeness = pd.DataFrame({"a": ["drawn:s00"], "b": ["drawn:s01"], "evidence": ["nearness"]})
+    pairs = pd.DataFrame(
+        {"kind": ["near"], "mirrored": [False], "test": [first], "train": [first]}
+    ).assign(test_subject="drawn:s00", correlation=0.9, bits=3)
+    shared = LeakageMeasurements("subject", (), (), faces.index, pairs, likeness)
+    worst = faces.index.assign(rank=1, predicted="fear", margin=0.0, probability=0.5)
+    near = faces.index.assign(nearest=faces.index["key"], ratio_clip=0.1).assign(
+        mirrored=False, down=0, right=0
+    )
+    found = Memorisation((), near, near.head(0), ())
+    suspects = draw_suspects(worst, faces)
+    assert suspects is not None
+    pictures = {
+        "notebook": decode(faces._repr_html_()),
+        "report": decode(str(gallery._make_strip(faces, "happiness", "real"))),
+        "suspects": [np.asarray(suspects)],
+        "memorisation": [np.asarray(draw_strips(faces, faces, found, 4, 1))],
+        "review": decode(review._render_page(faces, worst.head(3), "set")),
+        "pairs": decode(next(leakage_page._draw_pairs(shared, "near", faces, faces)).image),
+        "people": decode(str(next(leakage_page._draw_people(shared, faces, faces))[1][0].image)),
+        "sheet": [np.asarray(draw_class_sheet(faces))],
+    }
+    for place, shown in pictures.items():
+        assert shown, place
+        for picture in shown:
+            colours = np.ptp(picture.astype(int), axis=2)
+            assert picture.shape[2] == 3 and not colours.any(), place
+
+
+def test_a_notebook_shows_all_moments_of_fewer_clips():
+    sizes = []
+    for channels in (("t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7"), ("onset", "apex")):
+        page = moving_people(range(8), channels, clips=1)._repr_html_()
+        sizes.append({picture.shape[:2] for picture in decode(page)})
+    assert sizes == [{(32, 8 * 32)}, {(32, 3 * 2 * 32)}]

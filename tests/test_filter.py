@@ -44,11 +44,7 @@ def training() -> Faces:
     return people(range(8), clips=2, frames=1, emotions=FOUR)
 
 
-CHANNELS = {
-    "pairs": ("onset", "apex"),
-    "clips": ("t0", "t1", "t2", "t3"),
-    "flow": FLOW_CHANNELS,
-}
+CHANNELS = {"pairs": ("onset", "apex"), "clips": ("t0", "t1", "t2", "t3"), "flow": FLOW_CHANNELS}
 
 
 @pytest.fixture(scope="module", params=CHANNELS)

@@ -326,7 +326,8 @@ def test_a_sheet_shows_every_channel():
     shown = preprocess(faces, spec(frames="all", input=("laplacian", "hog")))
     plain, both = draw_class_sheet(faces), draw_class_sheet(shown)
     assert both.width == plain.width and both.height == 2 * plain.height
-    assert draw_grid(shown.images, 4).width == 4 * (2 * 16 * 2 + 2) - 2
+    strips = shown.show_pictures(range(len(shown)))
+    assert draw_grid(strips, 4).width == 4 * (2 * 16 * 2 + 2) - 2
 
 
 def test_selection_does_not_depend_on_the_order_of_rows():

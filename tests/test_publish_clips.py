@@ -26,13 +26,13 @@ from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec
-from mien.prepare.strips import cut_channels, describe_strip, join_channels
 from mien.publish import marks, registry
 from mien.publish.checking import check
 from mien.publish.release import build
 from mien.publish.remake import regenerate
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
+from mien.strips import cut_channels, describe_strip, join_channels
 
 CLASSES = ("disgust", "happiness", "surprise")
 FORMS = "parquet,imagefolder,webdataset"

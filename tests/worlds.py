@@ -430,7 +430,8 @@ def painted(side: Run, counts: dict[str, int], name: str) -> Faces:
     images = make_rng(name).integers(0, 256, (len(emotions), *size)).astype(np.uint8)
     keys = [f"{name}/{place}" for place in range(len(emotions))]
     index = make_index(images, key=keys, dataset="synthetic", emotion=emotions, source=name)
-    return Faces(images, index, Faces.load(side.path).index.loc[:, ["key", "subject", "clip"]])
+    seen = Faces.load(side.path)
+    return Faces(images, index, seen.index.loc[:, ["key", "subject", "clip"]], seen.channels)
 
 
 def keep_half(side: Run, counts: dict[str, int], name: str, out: Path) -> dict[str, Any]:

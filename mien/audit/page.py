@@ -274,5 +274,5 @@ def draw_suspects(rows: pd.DataFrame, synthetic: Faces) -> Image.Image | None:
         worst = judged.sort_values("rank").head(SUSPECTS_PER_CLASS)
         predicted = ", ".join(dict.fromkeys(worst["predicted"]))
         titles.append(f"{emotion}   judged {predicted}")
-        pictures.append(np.asarray(synthetic.images[worst.index.to_numpy()]))
+        pictures.append(synthetic.show_pictures(worst.index.to_numpy()))
     return draw_rows(titles, pictures, SUSPECTS_PER_CLASS)

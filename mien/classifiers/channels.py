@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from mien.classifiers.specs import OWN_NETWORKS, ClassifierSpec
 from mien.errors import DataError
-from mien.faces import split_channel
 from mien.findings import list_some
 from mien.prepare.flow import FLOW_CHANNELS, MID_GREY
 from mien.prepare.inputs import find_directions
+from mien.strips import split_channel
 
 PICTURE = ("red", "green", "blue")
 """The channels of a plain colour picture, as which a network also sees a single channel."""

@@ -51,7 +51,8 @@ def advise(
     """Advise whether to train on synthetic faces too, and how.
 
     People of the training set are held out in turn, and eight ways of training are compared on
-    them: three without synthetic faces and five with them. The minutes decide how many folds,
+    them: three without synthetic faces and five with them (six ways on clips and other inputs,
+    which allow no strong augmentation). The minutes decide how many folds,
     trials, updates and images there are. The answer is add, do not add, or cannot tell. The study
     behind it has the alias advise-NAME. The same command resumes an interrupted comparison.
     """

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mien import strips
 from mien.errors import DataError, UsageError
 from mien.faces import Faces, make_index
 from mien.findings import Finding, list_some
@@ -29,7 +30,7 @@ from mien.pictures import (
     open_picture,
     resize_image,
 )
-from mien.prepare import crops, strips
+from mien.prepare import crops
 from mien.runs.progress import track
 
 # at most so many pictures are extracted from files before they are decoded

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.faces import Faces, split_channel
+from mien.faces import Faces
 from mien.runs.progress import quantify
 from mien.seeds import make_rng
+from mien.strips import show_as_pictures, split_channel
 
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
@@ -23,11 +24,10 @@ STRIPS_PER_CLASS, MOVING_COLUMNS, MOMENT_MS = 3, 6, 150
 
 
 def draw_grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
-    """Return images (uint8 [n, c, h, w]) in rows of `columns`, each pixel `scale` pixels
+    """Return pictures (uint8 [n, 1 or 3, h, w]) in rows of `columns`, each pixel `scale` pixels
     wide.
     """
-    n, c, h, w = images.shape
-    w = w if c in (1, 3) else c * w
+    n, _, h, w = images.shape
     rows = -(-n // columns)
     sheet = Image.new(
         "RGB",
@@ -46,12 +46,10 @@ def draw_grid(images: np.ndarray, columns: int, scale: int = 2) -> Image.Image:
 
 
 def make_picture(image: np.ndarray, scale: int = 1) -> Image.Image:
-    """Return one image (uint8 [c, h, w]) enlarged by a whole factor, with square pixels.
+    """Return a picture (uint8 [1 or 3, h, w]) enlarged by a whole factor, with square pixels.
 
-    Three channels are shown as RGB. Two, or more than three, are shown next to each other in grey.
+    `Faces.show_pictures` makes pictures of images with any channels.
     """
-    if len(image) not in (1, 3):
-        image = np.concatenate(list(image), axis=1)[None]
     _, h, w = image.shape
     enlarged = Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)).convert(
         "RGB"
@@ -133,7 +131,8 @@ def _draw_class_rows(
         return _draw_strips(faces, titles, scale)
     picked = {emotion: pick_images(faces, emotion, per_class) for emotion in titles}
     if not faces.channels:
-        return draw_rows(list(titles.values()), list(picked.values()), per_class, scale)
+        visible = [show_as_pictures(images, ()) for images in picked.values()]
+        return draw_rows(list(titles.values()), visible, per_class, scale)
     row_titles = [f"{title}   {name}" for title in titles.values() for name in faces.channels]
     row_images = [
         images[:, [channel]] for images in picked.values() for channel in range(len(faces.channels))
@@ -199,8 +198,7 @@ def draw_rows(
     titles: Sequence[str], images: Sequence[np.ndarray], columns: int, scale: int = 2
 ) -> Image.Image:
     """Return a sheet with a titled row of images for each title; a row may be short or empty."""
-    c, h, w = next((row_images.shape[1:] for row_images in images if len(row_images)), (1, 1, 1))
-    w = w if c in (1, 3) else c * w
+    _, h, w = next((row_images.shape[1:] for row_images in images if len(row_images)), (1, 1, 1))
     font = ImageFont.load_default(size=13)
     width = max(
         [

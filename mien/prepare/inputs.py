@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mien.faces import split_channel
 from mien.prepare.flow import FLOW_CHANNELS, MID_GREY, FlowSpec, show_flow
+from mien.strips import split_channel
 
 # Of HOG: pixels per side of a cell, and bins of 180 degrees (Dalal and Triggs 2005, section 6).
 HOG_CELL_PIXELS, HOG_DIRECTIONS = 8, 9

@@ -8,16 +8,15 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mien import __version__, licences
-from mien.faces import split_channel
 from mien.findings import list_some
 from mien.pages import escape
-from mien.prepare.strips import count_parts, describe_strip, lay_out_channels
 from mien.publish.formats import describe_features
 from mien.publish.gates import Decision
 from mien.publish.origin import Origin, Source
 from mien.publish.questions import OTHER, Answers
 from mien.runs.progress import quantify
 from mien.runs.store import Run
+from mien.strips import count_parts, describe_strip, lay_out_channels, split_channel
 from mien.study.uses.specs import FilterSpec
 
 CARD, DATASHEET, CITATION, LICENCE = "README.md", "DATASHEET.md", "CITATION.cff", "LICENSE"

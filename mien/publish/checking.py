@@ -29,11 +29,11 @@ from mien.faces import EMOTIONS
 from mien.hashes import compute_perceptual_hash
 from mien.outside import is_foreign, read_text
 from mien.pages.escape import escape_cell, make_printable, unescape_cell
-from mien.prepare.strips import count_parts
 from mien.publish import card, croissant, formats, lineage, loading, marks, registry
 from mien.publish.formats import SIDECAR_COLUMNS, ReleaseLayout
 from mien.publish.questions import OPEN_MARK, UNANSWERED, Answers
 from mien.runs.progress import quantify, say, track
+from mien.strips import count_parts
 
 SUMS = "checksums.sha256"
 

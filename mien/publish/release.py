@@ -17,7 +17,6 @@ from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import KIND_FACTS, find_guidance
 from mien.hashes import compute_perceptual_hash
 from mien.pages.sheets import draw_class_sheet
-from mien.prepare.strips import join_channels
 from mien.publish import (
     card,
     croissant,
@@ -50,6 +49,7 @@ from mien.runs.progress import quantify, say, track
 from mien.runs.spec import read_spec, read_toml
 from mien.runs.store import Run, Store, describe_making
 from mien.seeds import make_rng
+from mien.strips import show_as_pictures
 
 SHEET_IMAGES_PER_CLASS = 12  # images of each class on the contact sheet
 
@@ -234,15 +234,6 @@ def _write_images(
     for split, positions in splits.items():
         formats.write_parquet(layout.name_parquet(split), make_rows(split, positions), classes)
     return pd.DataFrame(registry_rows, columns=list(registry.REGISTRY_COLUMNS), dtype="str")
-
-
-def show_as_pictures(images: np.ndarray, channels: Sequence[str]) -> np.ndarray:
-    """Return uint8 images [n, c, h, w] as a release shows them.
-
-    Grey and RGB pictures stay as they are. Named channels, such as the moments of a clip, become
-    one grey picture (strips.join_channels).
-    """
-    return join_channels(images, channels) if channels else images
 
 
 def list_image_ids(faces: Faces) -> list[str]:

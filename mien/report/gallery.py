@@ -8,7 +8,7 @@ from PIL import Image
 from mien.audit.memorisation.copies import find_copies
 from mien.faces import Faces
 from mien.pages.html import encode_picture
-from mien.pages.sheets import draw_grid, pick_images, pick_positions
+from mien.pages.sheets import draw_grid, pick_positions
 from mien.study.results import StudyResults
 
 FACES_PER_STRIP = 4  # which a telephone shows next to as many others
@@ -54,7 +54,7 @@ def collect_strips(study: StudyResults, real: bool) -> dict[str, Any] | None:
 
 def _make_strip(faces: Faces, emotion: str, side: str) -> dict[str, str]:
     """Return the picture of up to four faces of a class with its text, "" if there are none."""
-    images = pick_images(faces, emotion, FACES_PER_STRIP)
+    images = faces.show_pictures(pick_positions(faces, emotion, FACES_PER_STRIP))
     if not len(images):
         return {"image": "", "alt": ""}
     padded = np.full((FACES_PER_STRIP, *images.shape[1:]), 255, np.uint8)

@@ -7,8 +7,9 @@ import numpy as np
 
 from mien import seeds
 from mien.errors import DataError
-from mien.faces import Faces, split_channel
+from mien.faces import Faces
 from mien.prepare.inputs import INPUTS
+from mien.strips import split_channel
 
 
 def shuffle_motion(faces: Faces, seed: int) -> Faces:

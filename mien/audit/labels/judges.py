@@ -21,11 +21,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mien.errors import DataError
-from mien.faces import Faces, split_channel
+from mien.faces import Faces
 from mien.findings import list_some
 from mien.prepare.inputs import INPUTS
 from mien.runs.progress import quantify, track
 from mien.seeds import make_rng
+from mien.strips import split_channel
 
 MAX_JUDGES = 5  # judges of a panel, at most
 
@@ -49,8 +50,9 @@ class Judges:
     """A panel of judges of `classes`: judge k learnt nothing from the people of fold k.
 
     If people are not known, `unit` says what is kept together instead: clips or images.
-    `channels` are those of the faces that the panel learnt from, empty for plain pictures. `fold` is the fold of each image that the panel learnt from, -1 for images of classes that
-    no judge could learn, because only one group shows them.
+    `fold` is the fold of each image that the panel learnt from, -1 for images of classes that
+    no judge could learn, because only one group shows them. `channels` are those of the faces that
+    the panel learnt from, empty for plain pictures.
     """
 
     classes: tuple[str, ...]

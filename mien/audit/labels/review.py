@@ -374,7 +374,7 @@ def _render_page(faces: Faces, rows: pd.DataFrame, name: str) -> str:
         {
             **row,
             "number": number,
-            "image": _embed_picture(np.asarray(faces.images[positions[row["key"]]])),
+            "image": _embed_picture(faces.show_pictures([positions[row["key"]]])[0]),
         }
         for number, row in enumerate(rows.to_dict("records"), start=1)
     ]

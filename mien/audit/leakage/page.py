@@ -25,6 +25,8 @@ from mien.stats import Record
 
 MAX_PICTURES = 24  # pairs of a kind, and pictures of a person, at most
 
+GRID_COLUMNS = 12  # pictures of a person in a row
+
 LEAKAGE_PICTURE_WIDTH = 96  # pixels per side that a picture is enlarged to, at least
 
 WAY_TITLES = {
@@ -162,13 +164,19 @@ def _draw_people(
     measurements: LeakageMeasurements, train: Faces, test: Faces
 ) -> Iterator[tuple[dict[Hashable, Any], list[PagePicture]]]:
     """Yield each pair of names that look like one person, with the pictures of both."""
+    # Strips of channels are wider than pictures, so that fewer are shown
+    parts = max(_count_parts(faces) for faces in (train, test))
+    most, columns = max(1, MAX_PICTURES // parts), max(1, GRID_COLUMNS // parts)
     for row in measurements.people.to_dict("records"):
         pictures = []
         for name in (row["a"], row["b"]):
-            images = [image for faces in (train, test) for image in _list_pictures(faces, name)]
-            pictures.append(
-                PagePicture(encode_picture(draw_grid(np.stack(images[:MAX_PICTURES]), 12, 1)), name)
-            )
+            images = [
+                image
+                for faces in (train, test)
+                for image in _list_pictures(faces, name, most, parts)
+            ]
+            grid = draw_grid(np.stack(images[:most]), columns, 1)
+            pictures.append(PagePicture(encode_picture(grid), name))
         yield row, pictures
 
 
@@ -177,26 +185,31 @@ def _make_breakable(name: str) -> Markup:
     return Markup(re.sub(r"([/_=.-]+)", r"\1<wbr>", str(escape(name))))
 
 
-def _list_pictures(faces: Faces, subject: str) -> np.ndarray:
-    """Return pictures of a subject, from as many clips as possible, in the form of the page."""
+def _list_pictures(faces: Faces, subject: str, most: int, parts: int) -> np.ndarray:
+    """Return up to `most` pictures of a subject, from as many clips as possible, in the form of the
+    page: each is `parts` times as wide as high.
+    """
     rows = faces.index[faces.index["subject"] == subject]
     rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(
         ["turn", "key"], kind="stable"
     )
-    return np.array(
-        [_resize_square(faces.images[position]) for position in rows.index[:MAX_PICTURES]]
-    )
+    return np.array([_resize(image, parts) for image in faces.show_pictures(rows.index[:most])])
 
 
-def _resize_square(image: np.ndarray) -> np.ndarray:
-    small = make_picture(np.asarray(image)).resize(
-        (LEAKAGE_PICTURE_WIDTH // 2, LEAKAGE_PICTURE_WIDTH // 2), Image.Resampling.BILINEAR
-    )
+def _count_parts(faces: Faces) -> int:
+    """Return how many times as wide as high the pictures of faces are, one at least."""
+    height, width = faces.show_pictures([0]).shape[2:] if len(faces) else (1, 1)
+    return max(1, round(width / height))
+
+
+def _resize(image: np.ndarray, parts: int) -> np.ndarray:
+    height = LEAKAGE_PICTURE_WIDTH // 2
+    small = make_picture(image).resize((parts * height, height), Image.Resampling.BILINEAR)
     return np.moveaxis(np.asarray(small), 2, 0)
 
 
 def _enlarge(faces: Faces, key: str) -> Image.Image:
-    image = np.asarray(faces.images[_find_position(faces, key)])
+    image = faces.show_pictures([_find_position(faces, key)])[0]
     return make_picture(image, max(1, LEAKAGE_PICTURE_WIDTH // image.shape[1]))
 
 

@@ -8,6 +8,7 @@ from mien.audit.memorisation.measure import Memorisation
 from mien.audit.memorisation.search import MATCH_WIDTH
 from mien.faces import Faces
 from mien.pages.sheets import draw_rows
+from mien.strips import show_as_pictures
 
 DIFFERENCE_FACTOR = 4  # factor by which the strips amplify differences
 
@@ -36,7 +37,8 @@ def draw_strips(
         )
         difference = 128 + DIFFERENCE_FACTOR * (image.astype(np.int64) - twin)
         titles.append(f"{row['ratio_clip']:.2f}  {row['key']}  {row['nearest']}")
-        pictures.append(np.stack([image, twin, difference.clip(0, 255).astype(np.uint8)]))
+        compared = np.stack([image, twin, difference.clip(0, 255).astype(np.uint8)])
+        pictures.append(show_as_pictures(compared, synthetic.channels))
     return draw_rows(titles, pictures, 3, scale)
 
 

@@ -1,18 +1,30 @@
-"""Strips: the channels of an image as one grey picture, and back.
+"""Strips: what channels are called, and how they become one grey picture.
 
 Picture files hold one channel (grey) or three (RGB). The moments of a clip, or optical flow, become
 one grey picture for other programs, in which the channels stand next to each other.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
 from mien.errors import DataError
-from mien.faces import split_channel
 
 Place = tuple[int, int]
+
+MOMENT = re.compile("(?:(?P<input>.+)-)?(?P<moment>t[0-9]+|onset|apex)")  # of a channel's name
+
+
+def split_channel(name: str) -> tuple[str, str]:
+    """Return the input that a channel shows, and its moment in a clip: flow-right and t3.
+
+    The moment is empty for channels of single images. The channels of a clip in grey have the name
+    of the moment alone: t0, t1, ..., or onset and apex.
+    """
+    match = MOMENT.fullmatch(name)
+    return (name, "") if match is None else (match["input"] or "gray", match["moment"])
 
 
 def lay_out_channels(channels: Sequence[str]) -> tuple[Place, ...]:
@@ -45,6 +57,20 @@ def join_channels(
     for number, (row, column) in enumerate(lay_out_channels(channels)):
         strips[:, 0, row * h : (row + 1) * h, column * w : (column + 1) * w] = images[:, number]
     return strips
+
+
+def show_as_pictures(
+    images: UInt8[np.ndarray, "n c h w"], channels: Sequence[str]
+) -> UInt8[np.ndarray, "n colours y x"]:
+    """Return images as people see them, with one channel (grey) or three (RGB).
+
+    Without names of `channels`, grey and RGB pictures stay as they are. All other images become
+    strips.
+    """
+    count = images.shape[1]
+    if not channels and count in (1, 3):
+        return images
+    return join_channels(images, channels or [str(number) for number in range(count)])
 
 
 def cut_channels(
