@@ -193,7 +193,9 @@ def _list_pictures(faces: Faces, subject: str, most: int, parts: int) -> np.ndar
     rows = rows.assign(turn=rows.groupby("clip").cumcount()).sort_values(
         ["turn", "key"], kind="stable"
     )
-    return np.array([_resize(image, parts) for image in faces.show_pictures(rows.index[:most])])
+    return np.array(
+        [_resize(image, parts) for image in faces.show_pictures(rows.index[:most].to_numpy())]
+    )
 
 
 def _count_parts(faces: Faces) -> int:
