@@ -378,7 +378,7 @@ def train_generator(
 ) -> Run:
     """Train a generator on faces and return its run: `mien train`.
 
-    `preset` is nano, tiny, default, large, paper, smoke, gaussian or copycat; `settings` change its
+    `preset` is a name in PRESETS, such as nano, default, vae or gaussian; `settings` change its
     fields, such as batch=32 or net={"width": 64}. With `minutes` it trains about so long.
     """
     home = _find_store(store, faces)

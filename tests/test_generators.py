@@ -27,6 +27,7 @@ from worlds import (
     same_weights,
     spec_of,
     toy,
+    training_of,
 )
 
 from mien import seeds
@@ -56,10 +57,10 @@ from mien.generators.specs import (
     GenerateSpec,
     NetSpec,
     SamplerSpec,
+    SteppedSpec,
     TrainSpec,
     count_steps,
     find_guidance,
-    read_training,
 )
 from mien.generators.train import calibrate, train_generator
 from mien.published import TABLE_2
@@ -99,9 +100,7 @@ def run(store: Store) -> Run:
 def member(request: pytest.FixtureRequest, store: Store) -> Run:
     """A trained generator of each kind, with the default settings but for the length."""
     kind = request.param
-    spec = spec_of(kind, faces="toy") if kind in DIFFUSIONS else {"faces": "toy", "kind": kind}
-    fields = spec.model_dump() if isinstance(spec, TrainSpec) else spec
-    return train_generator(read_training(fields, "test"), store, device="cpu")
+    return train_generator(training_of(kind, faces="toy"), store, device="cpu")
 
 
 # The network
@@ -751,9 +750,9 @@ def test_each_kind_says_what_it_is_and_which_samplers_it_can_use(member: Run):
     assert len(generator.seen) == 24 and generator.run == member.name
     line = kind.summarise(generator)
     assert line and "\n" not in line
-    trained_in_steps = facts.sampler != "direct"
+    trained_in_steps = issubclass(facts.spec, SteppedSpec)
     assert (kind.measure_speed is not None) == (kind.count_workload is not None) == trained_in_steps
-    wrong = SamplerSpec(sampler="direct" if trained_in_steps else "euler")
+    wrong = SamplerSpec(sampler="euler" if facts.sampler == "direct" else "direct")
     with pytest.raises(UsageError, match="cannot use the sampler"):
         sample_generator(generator, np.array([HAPPY]), np.array([0]), sampler=wrong)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from worlds import DIFFUSIONS, HAPPY, company, fitted, spec_of, toy
+from worlds import DIFFUSIONS, HAPPY, ONE_PASS, company, fitted, spec_of, toy, training_of
 
-from mien.generators.kinds import sample_generator
+from mien.generators.kinds import fit_generator, sample_generator
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import SamplerSpec
 
@@ -43,3 +43,18 @@ def test_the_image_of_a_sampler_is_the_one_written_down(kind: str, sampler: str)
     image = sample_generator(company(kind), np.array([HAPPY]), np.array([1]), sampler=how)[0, 0]
     pixels = image[4::8, 4::8].flatten()
     assert pixels.tolist() == pytest.approx(PIXELS[kind, sampler], abs=2)
+
+
+# The first losses of generators in one pass, and nine pixels of an image of 24 x 24 from seed 1
+ONE_PASS_VALUES = {"vae": ([1.0331, 1.0376, 1.0293], [142, 146, 143, 143, 143, 132, 141, 144, 128])}
+
+
+@pytest.mark.parametrize("kind", ONE_PASS)
+def test_losses_and_an_image_of_a_generator_in_one_pass_are_those_written_down(
+    kind: str, tmp_path: Path
+):
+    generator = fit_generator(toy(size=24), training_of(kind), tmp_path, device="cpu")
+    losses, pixels = ONE_PASS_VALUES[kind]
+    assert generator.losses["loss"][:3].tolist() == pytest.approx(losses, rel=1e-3)
+    image = sample_generator(generator, np.array([HAPPY]), np.array([1]))[0, 0]
+    assert image[4::8, 4::8].flatten().tolist() == pytest.approx(pixels, abs=2)

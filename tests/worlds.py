@@ -31,7 +31,16 @@ from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.unet import UNet
 from mien.generators.kinds import fit_generator
 from mien.generators.presets import PRESETS
-from mien.generators.specs import KIND_FACTS, NetSpec, TrainSpec
+from mien.generators.specs import (
+    KIND_FACTS,
+    DecoderNetSpec,
+    GeneratorSpec,
+    NetSpec,
+    OnePassSpec,
+    SteppedSpec,
+    TrainSpec,
+    read_training,
+)
 from mien.prepare import splits
 from mien.runs import checkpoints
 from mien.runs.spec import Spec
@@ -185,8 +194,13 @@ TINY_NET = NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,
 
 TINY_DIFFUSION = {"net": TINY_NET, "images_seen": 72, "batch": 12, "learning_rate": 2e-3}
 
+TINY_DECODER = DecoderNetSpec(width=8, multipliers=(1, 2), latent=4)
+
 # Settings of the trainings of these tests, where the defaults of a kind would be slow
-OWN_FIELDS = {"ddpm": {"kind": "ddpm", "steps": 12, "beta_last": 0.5}, "edm": {"kind": "edm"}}
+OWN_FIELDS: dict[str, dict[str, Any]] = {
+    "ddpm": {"kind": "ddpm", "steps": 12, "beta_last": 0.5},
+    "edm": {"kind": "edm"},
+}
 
 HAPPY = EMOTIONS.index("happiness")
 
@@ -231,6 +245,18 @@ def fitted(faces: Faces, spec: TrainSpec, folder: Path) -> Diffusion:
     made = fit_generator(faces, spec, folder, device="cpu")
     assert isinstance(made, Diffusion)
     return made
+
+
+ONE_PASS = [name for name, facts in KIND_FACTS.items() if issubclass(facts.spec, OnePassSpec)]
+
+
+def training_of(kind: str, **fields: Any) -> GeneratorSpec:
+    """The training of a generator of any kind, tiny if it is trained in steps."""
+    facts, given = KIND_FACTS[kind], {"faces": "faces-000000000000", "kind": kind}
+    if issubclass(facts.spec, SteppedSpec):
+        own = {} if kind in DIFFUSIONS else {"net": TINY_DECODER}
+        given |= {**TINY_DIFFUSION, **own, **OWN_FIELDS.get(kind, {})}
+    return read_training({**given, **fields}, "test")
 
 
 DIFFUSIONS = {

@@ -443,7 +443,7 @@ def split(
     show_next_after_split(sides[0], home, store)
 
 
-@app.command(short_help="Train a generator: a diffusion model, or a baseline.")
+@app.command(short_help="Train a generator: a diffusion model, another family, or a baseline.")
 def train(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds the training faces.")],
     preset: Annotated[
@@ -451,7 +451,8 @@ def train(
         typer.Option(
             help="nano (minutes on a CPU), tiny (a night on a CPU), base (a GPU with 6 GB; also "
             "called default), large (a GPU of a data centre), paper (the equations of the "
-            "preprint), smoke (for tests), or gaussian and copycat (for comparison)."
+            "preprint), smoke (for tests), vae (draws an image in one pass), or gaussian and "
+            "copycat (for comparison)."
         ),
     ] = "default",
     minutes: Annotated[
@@ -482,7 +483,10 @@ def train(
     alias: AliasOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Train a generator: a class-conditional diffusion model, or a simple one for comparison.
+    """Train a generator that makes faces of the class that is asked for.
+
+    It is a diffusion model, a network that makes an image in one pass, or a baseline for
+    comparison.
 
     If it is stopped, the same command resumes from the last checkpoint and ends with the same
     weights. Several processes can share the work under the launcher of torch:
@@ -536,13 +540,13 @@ def _print_training_time(spec: "GeneratorSpec", home: "Store", device: str) -> N
     from mien.faces import Faces
     from mien.generators.diffusion.fit import count_parallel_pieces
     from mien.generators.presets import estimate_cpu_seconds
-    from mien.generators.specs import TrainSpec
+    from mien.generators.specs import SteppedSpec
     from mien.runs.devices import find_device
     from mien.runs.progress import say
     from mien.study.cost import format_roughly
 
     torch_device = find_device(device)
-    if torch_device.type != "cpu" or not isinstance(spec, TrainSpec):
+    if torch_device.type != "cpu" or not isinstance(spec, SteppedSpec):
         return
     cores = count_parallel_pieces(spec, torch_device)
     seconds = estimate_cpu_seconds(spec, Faces.load(home.run(spec.faces).path).size, cores)
@@ -789,8 +793,9 @@ def export(
 ) -> None:
     """Export a generator that runs without mien, or faces as PNG files in one folder per class.
 
-    The denoiser of a generator becomes a program of torch.export. No class of diffusers can hold
-    this network, but one of its schedulers holds the noise schedule: --format diffusers adds it.
+    The denoiser of a diffusion model becomes a program of torch.export, and so does the network of
+    a generator that makes an image in one pass. No class of diffusers can hold a denoiser, but one
+    of its schedulers holds the noise schedule: --format diffusers adds it.
     The licence is included, and so is the mean face of the training images; the command prints
     whose faces these are, and refuses the mean face of a single person.
 

@@ -8,8 +8,9 @@ import pandas as pd
 
 from mien.errors import StoreError
 from mien.faces import Faces, name_units
+from mien.generators.base import Generator
 from mien.generators.diffusion import heldout
-from mien.generators.diffusion.model import Diffusion
+from mien.generators.specs import TrainSpec
 from mien.runs.progress import quantify
 from mien.runs.store import Run, Store
 
@@ -57,14 +58,14 @@ class MeanFaceOwners:
         return {"images": self.images, "subjects": self.subjects, "unknown_subjects": self.unknown}
 
 
-def select_trained(generator: Diffusion, run: Run) -> pd.DataFrame:
+def select_trained(generator: Generator, run: Run) -> pd.DataFrame:
     """Return the rows of `seen` of the images that the mean face is of: people who were held out
     are not in it.
 
     If the faces are no longer in the store, those are left out that leave the fewest people in it.
     """
     seen, spec = generator.seen, generator.spec
-    if spec.held_out == 0:
+    if not isinstance(spec, TrainSpec) or spec.held_out == 0:
         return seen
     try:
         parent = Store(run.path.parents[1]).run(spec.faces)

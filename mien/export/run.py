@@ -1,7 +1,5 @@
 """Export meets the store: a generator becomes a folder that needs no mien."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,8 +11,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mien import __version__
 from mien.errors import UsageError
+from mien.export.one_pass import has_mean_face, list_one_pass_files, write_one_pass
+from mien.export.program import (
+    describe_classes,
+    describe_faces,
+    describe_mean,
+    hash_program_files,
+    save_program,
+    write_json,
+    write_page,
+)
 from mien.export.revealed_faces import MeanFaceOwners, find_owners, select_trained
 from mien.faces import EMOTIONS
 from mien.generators.diffusion.model import Diffusion
@@ -22,8 +29,9 @@ from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.samplers import Denoiser
 from mien.generators.diffusion.unet import NO_LABEL
 from mien.generators.kinds import GENERATORS, load_generator
+from mien.generators.one_pass.model import OnePass
 from mien.generators.sampler_table import SAMPLERS
-from mien.generators.specs import KIND_FACTS
+from mien.generators.specs import KIND_FACTS, OnePassSpec
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import say
 from mien.runs.spec import suggest
@@ -57,9 +65,9 @@ class DenoiserProgram(nn.Module):
 def export(run: Run, out: Path, form: str = "program", allow_face: bool = False) -> Path:
     """Write the generator of a run to the folder `out`, and return the folder.
 
-    The folder appears complete or not at all. Both formats have the denoiser as a program of
-    torch.export; `diffusers` adds the noise schedule as a scheduler of diffusers. A message says
-    whose mean face is exported with it.
+    The folder appears complete or not at all. Both formats have the denoiser, or the network that
+    makes an image in one pass, as a program of torch.export; `diffusers` adds the noise schedule as
+    a scheduler of diffusers. A message says whose mean face is exported with it.
 
     Raises UsageError for an unknown format, a kind that cannot be exported, an `out` that is not
     empty, and, unless `allow_face`, a mean face that is in effect that of one person.
@@ -86,9 +94,15 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
 
     # The mean face must not be that of one person
     generator = load_generator(run, "cpu")
-    assert isinstance(generator, Diffusion)  # as every kind with a denoiser is
     owners = find_owners(select_trained(generator, run))
     _require_several(run, owners, allow_face)
+    if isinstance(generator, OnePass):
+        if has_mean_face(generator):
+            say(f"the network contains the mean face of {owners.text}, and leaves the store")
+        with write_whole_folder(out) as folder:
+            write_one_pass(generator, run, folder)
+        return out
+    assert isinstance(generator, Diffusion)  # as every kind with a denoiser is
     if generator.mean.any():
         say(
             f"mean.npy is the mean face of {owners.text}, and leaves the store with the "
@@ -114,8 +128,12 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
 
 
 def list_exportable() -> list[str]:
-    """Return the kinds of generator that can be exported: those with a denoiser."""
-    return [name for name, kind in GENERATORS.items() if kind.make_denoiser is not None]
+    """Return the kinds of generator that can be exported: those with a network."""
+    return [
+        name
+        for name, kind in GENERATORS.items()
+        if kind.make_denoiser is not None or issubclass(KIND_FACTS[name].spec, OnePassSpec)
+    ]
 
 
 def get_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
@@ -147,34 +165,20 @@ def _require_several(run: Run, owners: MeanFaceOwners, allowed: bool) -> None:
 
 def write_program(generator: Diffusion, path: Path) -> None:
     """Write the denoiser as a program of torch.export, for any number of images."""
-    # `len(x)` in the traced code would fix the number of images
     x = torch.zeros(2, *generator.size)
-    batch = torch.export.Dim("n", min=1)
-    exported = torch.export.export(
-        DenoiserProgram(generator).eval(),
-        (x, torch.ones(2), torch.full((2,), EMOTIONS.index(generator.classes[0]))),
-        dynamic_shapes=({0: batch}, {0: batch}, {0: batch}),
-    )
-
-    # Without the paths of the code on this machine, and without a pickle
-    for node in exported.graph.nodes:
-        node.meta.pop("stack_trace", None)
-    exported.example_inputs = None  # they would be pickled
-    torch.export.save(exported, path)
+    labels = torch.full((2,), EMOTIONS.index(generator.classes[0]))
+    save_program(DenoiserProgram(generator), (x, torch.ones(2), labels), path)
 
 
 def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[str, Any]:
     """Return the content of export.json: classes, noise levels, sampler, licence and provenance."""
     # How to call the denoiser, and how to draw images with it
-    schedule, seen = get_noise_schedule(generator), generator.seen
-    subjects, clips = (
-        int(seen.loc[seen[name] != "", name].nunique()) for name in ("subject", "clip")
-    )
+    schedule = get_noise_schedule(generator)
     about: dict[str, Any] = {
         "format": form,
         "kind": generator.spec.kind,
         "licence": generator.licence,
-        "classes": {name: EMOTIONS.index(name) for name in generator.classes},
+        "classes": describe_classes(generator),
         "null_label": NO_LABEL if generator.spec.label_drop > 0 else None,
         "size": list(generator.size),
         "sigma": {"low": schedule.low, "high": schedule.high, "data": generator.sigma_data},
@@ -190,39 +194,19 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
         about["scheduler"] = {"class": schedule.scheduler["_class_name"], "steps": schedule.steps}
 
     # Whose faces it shows, and where it comes from
-    about["mean_face"] = (
-        find_owners(select_trained(generator, run)).recorded if generator.mean.any() else None
-    )
-    about["provenance"] = {
-        "run": run.name,
-        "content": run.content,
-        "trained_on": {
-            "run": generator.spec.faces,
-            "images": len(seen),
-            "subjects": subjects,
-            "clips": clips,
-        },
-        "spec": generator.spec.model_dump(mode="json"),
-        "mien": __version__,
-        "torch": torch.__version__,
-    }
+    about |= describe_faces(generator, run, bool(generator.mean.any()))
 
     # The files as they were written
-    about["sha256"] = {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in (PROGRAM_FILE, "mean.npy")
-    }
+    about["sha256"] = hash_program_files(folder, (PROGRAM_FILE, "mean.npy"))
     return about
 
 
 def list_files(about: Mapping[str, Any]) -> dict[str, str]:
     """Return a description of each file of an exported folder."""
     # The files of every folder
-    owners = about["mean_face"]
-    mean = "zero"
-    if owners:
-        counts = owners["images"], owners["subjects"], owners["unknown_subjects"]
-        mean = f"the mean face of {MeanFaceOwners(*counts).text}"
+    if "noise" in about:
+        return list_one_pass_files(about)
+    mean = describe_mean(about) or "zero"
     files = {
         PROGRAM_FILE: (
             "the denoiser, a program of torch.export: D(x [n, c, h, w], sigma [n], labels [n]) -> "
@@ -250,12 +234,7 @@ def list_files(about: Mapping[str, Any]) -> dict[str, str]:
 def write_readme(about: Mapping[str, Any]) -> str:
     """Return README.md of an exported folder."""
     # The parts that depend on the generator
-    first, origin = next(iter(about["classes"])), about["provenance"]
-    trained = ", ".join(
-        f"{origin['trained_on'][name]:,} {name}" for name in ("images", "subjects", "clips")
-    )
     drawn_by, default = about["sampler"]["name"], KIND_FACTS[about["kind"]].sampler
-    files = "\n".join(f"- `{name}`: {text}" for name, text in list_files(about).items())
     labels = ", ".join(f"{name} {label}" for name, label in about["classes"].items())
     null = about["null_label"]
     free = (
@@ -264,25 +243,9 @@ def write_readme(about: Mapping[str, Any]) -> str:
         else "It was trained only on images with a label, so guidance by label is not possible."
     )
     face = ", and contains the mean face of its training images, as `mean.npy` does"
-    face = face if about["mean_face"] else ""
 
     # The page
-    return f"""\
-# A generator of facial expressions
-
-Exported by mien {origin["mien"]} from the run {origin["run"]} (kind {about["kind"]}; content
-{origin["content"][:12]}). It was trained on {origin["trained_on"]["run"]}: {trained}.
-
-**Licence of its training images: {about["licence"]}.** The licence applies to this folder and to
-every image that is drawn with it. The network may have memorised some of its training
-images{face}. Its labels name facial expressions, not what a person feels.
-
-{files}
-
-## Use
-
-    python sample.py {first} --count 8
-
+    use = f"""\
 ```python
 import torch
 
@@ -295,22 +258,8 @@ Pixels are between -1 (black) and 1 (white); x = x0 + sigma * noise, for sigma f
 {about["sigma"]["low"]:.4g} to {about["sigma"]["high"]:.4g}.
 The labels are {labels}; there are no others.
 {free}
-
-`sample.py` draws with the sampler {drawn_by}; the default of mien itself is {default}.
-
-The program was exported for a CPU. For another device, change the result of `torch.export.load`
-before `.module()`: `from torch.export.passes import move_to_device_pass`, then
-`move_to_device_pass(program, "cuda")`.
-
-## Before you open it
-
-`torch.export.load` may unpickle parts of a file, and so run code that a stranger put there. This
-file was written without any pickle. Its sha256 is in `export.json`, but whoever can change one of
-the two files can change the other. Load it only if you trust its source. It was written by torch
-{origin["torch"]}; other versions may not be able to read it.
 """
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file with one field per line."""
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    tools = (
+        f"`sample.py` draws with the sampler {drawn_by}; the default of mien itself is {default}."
+    )
+    return write_page(about, list_files(about), use, tools, face if about["mean_face"] else "")

@@ -19,10 +19,19 @@ from mien.generators.diffusion.model import Diffusion, load_diffusion, save_diff
 from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.samplers import Denoiser
+from mien.generators.one_pass.fit import fit_one_pass, measure_one_pass_speed
+from mien.generators.one_pass.model import (
+    OnePass,
+    load_one_pass,
+    sample_one_pass,
+    save_one_pass,
+    summarise_one_pass,
+)
 from mien.generators.specs import (
     KIND_FACTS,
     GeneratorSpec,
     KindFacts,
+    OnePassSpec,
     SamplerSpec,
     TrainSpec,
     read_training,
@@ -44,7 +53,8 @@ class GeneratorKind:
     - `make_denoiser(generator, network)` returns the denoiser of a trained network.
     - `make_noise_schedule(generator)` returns the noise levels of an exported generator.
 
-    The last four are None for a kind that is not trained in steps.
+    `measure_speed` and `count_workload` are None for a kind that is not trained in steps, and the
+    last two for a kind without a denoiser.
     """
 
     fit: Callable[..., Generator]
@@ -53,7 +63,7 @@ class GeneratorKind:
     load: Callable[..., Generator]
     summarise: Callable[..., str]
     measure_speed: Callable[[Faces, Any, str], StepTimes] | None = None
-    count_workload: Callable[[TrainSpec, tuple[int, int, int]], Workload] | None = None
+    count_workload: Callable[[Any, tuple[int, int, int]], Workload] | None = None
     make_denoiser: Callable[[Diffusion, nn.Module], Denoiser] | None = None
     make_noise_schedule: Callable[[Diffusion], NoiseSchedule] | None = None
 
@@ -63,6 +73,8 @@ def _make_kind(name: str, facts: KindFacts) -> GeneratorKind:
     module = import_module(f"mien.generators.{name}")
     if issubclass(facts.spec, TrainSpec):
         return _make_diffusion_kind(module)
+    if issubclass(facts.spec, OnePassSpec):
+        return _make_one_pass_kind(module)
     if facts.resamples:
         return _make_direct_kind(resampling, resampling.make_sample(module.make_image))
     return _make_direct_kind(module, module.sample)
@@ -89,6 +101,31 @@ def _make_diffusion_kind(kind: Any) -> GeneratorKind:
         count_workload,
         kind.make_denoiser,
         kind.make_noise_schedule,
+    )
+
+
+def _make_one_pass_kind(kind: Any) -> GeneratorKind:
+    def fit(
+        faces: Faces,
+        spec: OnePassSpec,
+        scratch: Path,
+        device: str,
+        label: str,
+        resources: Resources,
+    ) -> OnePass:
+        return fit_one_pass(faces, spec, scratch, kind.make_training, device, label, resources)
+
+    def load(run: Run, spec: OnePassSpec, device: str) -> OnePass:
+        return load_one_pass(run, spec, kind.make_network, device)
+
+    def summarise(generator: OnePass) -> str:
+        return summarise_one_pass(generator, kind.describe(generator.facts, generator.spec))
+
+    def measure_speed(faces: Faces, spec: OnePassSpec, device: str) -> StepTimes:
+        return measure_one_pass_speed(faces, spec, kind.make_training, device)
+
+    return GeneratorKind(
+        fit, sample_one_pass, save_one_pass, load, summarise, measure_speed, kind.count_workload
     )
 
 

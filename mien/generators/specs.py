@@ -88,16 +88,26 @@ class GaussianSpec(GeneratorSpec):
     kind: str = "gaussian"
 
 
-class TrainSpec(GeneratorSpec):
-    """The training of a diffusion model.
+class SteppedSpec(GeneratorSpec):
+    """The training of a network in steps: each step shows it a batch of images.
 
     Lengths are counted in images seen; shares are shares of the whole training.
     """
 
-    kind: str = "edm"
-    net: NetSpec = NetSpec()
     images_seen: int = Field(default=8_000_000, ge=1)
     batch: int = Field(default=128, ge=1, le=65_536)
+
+    @property
+    def updates(self) -> int:
+        """The number of optimiser steps."""
+        return max(1, round(self.images_seen / self.batch))
+
+
+class TrainSpec(SteppedSpec):
+    """The training of a diffusion model."""
+
+    kind: str = "edm"
+    net: NetSpec = NetSpec()
     learning_rate: float = Field(default=3e-4, gt=0)
     # The learning rate rises linearly from 0 over the first share, stays, and falls to 0 over the
     # last share
@@ -143,10 +153,73 @@ class TrainSpec(GeneratorSpec):
                 )
         return self
 
+
+class DecoderNetSpec(Strict):
+    """The shape of a decoder, from `latent` numbers to an image, and of the network opposite to it.
+
+    Level l works at 1 / (patch * 2**l) of the resolution with `width * multipliers[l]` channels and
+    `blocks` blocks.
+    """
+
+    width: int = Field(default=32, ge=4, le=1024)
+    multipliers: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(
+        default=(1, 2, 4), min_length=1
+    )
+    blocks: int = Field(default=1, ge=1, le=16)
+    patch: Literal[1, 2] = 2  # 2: four pixels become four channels, faster on a CPU
+    latent: int = Field(default=64, ge=2, le=4096)
+
     @property
-    def updates(self) -> int:
-        """The number of optimiser steps."""
-        return max(1, round(self.images_seen / self.batch))
+    def divisor(self) -> int:
+        """The number that height and width of the images must be a multiple of."""
+        return self.patch * 2 ** (len(self.multipliers) - 1)
+
+
+class OnePassSpec(SteppedSpec):
+    """The training of a network that makes an image in one pass, from random numbers and a label.
+
+    Each kind of such a network has fields of its own, in a subclass.
+    """
+
+    net: DecoderNetSpec = DecoderNetSpec()
+    images_seen: int = Field(default=200_000, ge=1)
+    batch: int = Field(default=32, ge=1, le=65_536)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    # The learning rate rises linearly from 0 over the first share, stays, and falls to 0 over the
+    # last share
+    warmup: Share = 0.02
+    decay: Share = 0.4
+    # Width of the average of the weights, as a share of the training; 0 means no average
+    ema: float = Field(default=0.1, ge=0, le=0.25)
+    # g: an image of a class of n images is drawn with weight n**-g
+    balance: float = Field(default=0.5, ge=0, le=1)
+    clip_first: bool = True  # draw a clip, then one of its frames: long clips do not dominate
+    # On an NVIDIA GPU: use deterministic algorithms where they exist
+    deterministic: bool = True
+
+
+class VaeSpec(OnePassSpec):
+    """The training of a variational autoencoder, and of the density of its latent numbers."""
+
+    kind: str = "vae"
+    # Mirror each image with probability 1/2; an input of both networks, so it does not leak
+    mirror: bool = True
+    # Probability of each other augmentation (position, size, rotation, light), also an input
+    moves: Share = 0.0
+    # The weight of the divergence from the standard normal distribution: beta / 2 is the variance
+    # of the noise that the decoder may leave, as a share of the variance of all pixels
+    beta: float = Field(default=0.05, ge=0)
+    # Nats that each group of four latent numbers may carry free of charge
+    free_bits: float = Field(default=0.25, ge=0)
+    edges: float = Field(default=0.1, ge=0)  # weight of the difference of gradients
+    # The most components of the Gaussian mixture of a class, and the fewest clips that each of them
+    # must describe, so that no component stands for a single face
+    components: int = Field(default=4, ge=1, le=64)
+    least_clips: int = Field(default=12, ge=2)
+    # How many images the covariance of all classes counts for in that of a component
+    prior: float = Field(default=50.0, gt=0)
+    # Factor of all deviations from the means of the mixture in drawing
+    temperature: float = Field(default=1.0, gt=0, le=2)
 
 
 def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
@@ -292,6 +365,7 @@ KIND_FACTS: Mapping[str, KindFacts] = {
         preview=SamplerSpec(sampler="ancestral", steps=100),  # not all 1000, for speed
     ),
     "edm": KindFacts(TrainSpec, own_fields=("p_mean", "p_std"), sampler="dpmpp2m"),
+    "vae": KindFacts(VaeSpec),
     "gaussian": KindFacts(
         GaussianSpec, not_exported="is a mean and a covariance for each class, and no network"
     ),

@@ -9,7 +9,7 @@ from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.tensorboard import require_tensorboard
 from mien.generators.generate import assemble, plan_images, write_sheet
 from mien.generators.kinds import GENERATORS, fit_generator, sample_generator, save_generator
-from mien.generators.specs import KIND_FACTS, GeneratorSpec, TrainSpec
+from mien.generators.specs import KIND_FACTS, GeneratorSpec, SteppedSpec
 from mien.runs import devices, progress
 from mien.runs.store import Run, RunSummary, Store
 
@@ -35,7 +35,7 @@ def calibrate(
         )
     spec = spec.model_copy(update={"faces": store.resolve(spec.faces)})
     speed = GENERATORS[spec.kind].measure_speed
-    if speed is None or not isinstance(spec, TrainSpec):
+    if speed is None or not isinstance(spec, SteppedSpec):
         raise UsageError(
             f"minutes needs a generator that is trained in steps, and a {spec.kind} generator is "
             "not; remove it"
@@ -90,7 +90,7 @@ def train_generator(
         index, labels, numbers = plan_images(spec.name, counts, spec.seed)
         images = sample_generator(generator, labels, numbers, sampler=how)
         write_sheet(assemble(generator, images, index, spec.name, numbers), out, PREVIEW_PER_CLASS)
-        if resources.tensorboard is not None and isinstance(spec, TrainSpec):
+        if resources.tensorboard is not None and isinstance(spec, SteppedSpec):
             tensorboard.show_sheet(
                 resources.tensorboard, spec.name, out / "sheet.png", spec.updates * spec.batch
             )

@@ -22,6 +22,7 @@ STATED_SPEC_FIELDS = frozenset(
         "learning_rate", "warmup", "decay", "ema", "mirror", "moves", "balance",
         "clip_first", "label_drop",
         "residual", "held_out", "early", "precision", "deterministic", "p_mean", "p_std",
+        "latent", "beta", "free_bits", "edges", "components", "least_clips", "prior", "temperature",
         "steps", "beta_first", "beta_last", "sampler", "guidance", "guide", "guidance_low",
         "guidance_mix",
         "guidance_high", "clip_x0", "variance", "counts",

@@ -22,7 +22,7 @@ from mien.faces import Faces
 from mien.generators.diffusion.fit import count_parallel_pieces
 from mien.generators.kinds import GENERATORS
 from mien.generators.sampler_table import SAMPLERS
-from mien.generators.specs import TrainSpec, count_steps
+from mien.generators.specs import OnePassSpec, SteppedSpec, TrainSpec, count_steps
 from mien.prepare import splits
 from mien.runs import devices, workload
 from mien.runs.jobs import Job
@@ -163,7 +163,7 @@ def measure_unit_costs(plan: StudyPlan, store: Store, device: str = "auto") -> U
     training, sampling = _estimate_database(database, faces, plan, store, device)
     train, drawn = database.train, sum(database.generate.counts.values())
     seen, cores = 1, 1
-    if isinstance(train, TrainSpec):
+    if isinstance(train, SteppedSpec):
         seen = train.updates * train.batch
         cores = count_parallel_pieces(train, devices.find_device(device))
 
@@ -182,7 +182,7 @@ def measure_unit_costs(plan: StudyPlan, store: Store, device: str = "auto") -> U
 
 
 def estimate_image_seconds(
-    spec: TrainSpec, size: tuple[int, int, int], store: Store, device: str = "auto"
+    spec: SteppedSpec, size: tuple[int, int, int], store: Store, device: str = "auto"
 ) -> float:
     """Return the seconds of one core, or one GPU, that an image takes in the training of a
     generator, by its operations.
@@ -193,7 +193,8 @@ def estimate_image_seconds(
     if count is None:
         raise KeyError(spec.kind)
     image_s = _find_rates(store, device, 1).estimate_training_seconds(count(spec, size), spec.batch)
-    lower = 1.0 if spec.precision == "float32" else HALF_PRECISION_TIME
+    is_full = not isinstance(spec, TrainSpec) or spec.precision == "float32"
+    lower = 1.0 if is_full else HALF_PRECISION_TIME
     return image_s * lower
 
 
@@ -551,10 +552,10 @@ def _time_all(plan: StudyPlan, rows: list[TrialRow], store: Store, device: str) 
     for number, (key, database) in enumerate(databases.items(), start=len(networks) + 1):
         train = database.train
         time_training = GENERATORS[train.kind].measure_speed
-        if time_training is not None and isinstance(train, TrainSpec):
+        if time_training is not None and isinstance(train, TrainSpec | OnePassSpec):
 
             def time_generator(
-                train: TrainSpec = train,
+                train: TrainSpec | OnePassSpec = train,
                 number: int = number,
                 time_training: Callable[..., StepTimes] = time_training,
             ) -> StepTimes:
@@ -597,7 +598,7 @@ def _estimate_database(
     if (
         database.generate.name in plan.done
         or kind.count_workload is None
-        or not isinstance(spec, TrainSpec)
+        or not isinstance(spec, SteppedSpec)
     ):
         return Duration(), Duration()
 
@@ -614,7 +615,8 @@ def _estimate_database(
         per_image = Duration.of_estimate(image_s / pieces)
 
     # Sampling, as the number of training images that would take as long
-    calls = count_steps(spec, database.generate) * SAMPLERS[database.generate.sampler].calls
+    sampler = SAMPLERS.get(database.generate.sampler)  # None: one pass
+    calls = count_steps(spec, database.generate) * (sampler.calls if sampler else 1)
     scales = [database.generate.guidance, database.generate.guidance_mix]
     calls_of_scales = [2 if scale > 1 else 1 for scale in scales if scale is not None]
     calls *= sum(calls_of_scales) / len(calls_of_scales)

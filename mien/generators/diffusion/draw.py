@@ -87,7 +87,7 @@ def draw_images(
 
 
 class NoiseStreams:
-    """A stream of noise for each image of a padded batch.
+    """A stream of noise for each image of a padded batch, in arrays of the shape `size`.
 
     It is drawn on the CPU, so that all devices get the same noise.
     """
@@ -96,13 +96,13 @@ class NoiseStreams:
         self,
         seeds: Int64[np.ndarray, " n"],
         batch: int,
-        size: tuple[int, int, int],
+        size: tuple[int, ...],
         torch_device: torch.device,
     ) -> None:
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         self.shape, self.torch_device = (batch, *size), torch_device
 
-    def draw(self) -> Float[Tensor, "batch c h w"]:
+    def draw(self) -> Float[Tensor, "batch ..."]:
         """Return the next unit noise of each image; zeros where the batch is padded."""
         noise = torch.zeros(self.shape)
         for row, generator in enumerate(self.generators):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
 from mien.errors import DataError, TrainingError, UsageError
@@ -26,7 +26,7 @@ from mien.generators.diffusion.processes import SINGLE, ProcessGroup
 from mien.generators.diffusion.resources import DEFAULT, Resources, format_bytes
 from mien.generators.diffusion.tensorboard import open_log
 from mien.generators.diffusion.unet import NO_LABEL, UNet
-from mien.generators.specs import TrainSpec
+from mien.generators.specs import SteppedSpec, TrainSpec
 from mien.runs import checkpoints, devices, progress, stopping
 from mien.runs.files import hash_file
 from mien.runs.workload import StepTimes, Workload, count_work, time_steps
@@ -69,14 +69,7 @@ class DiffusionTraining:
         group: ProcessGroup = SINGLE,
     ) -> None:
         # Only images that a network can learn from
-        if not len(faces):
-            raise DataError(f"a generator needs images to learn from, and {spec.faces} has none")
-        if (faces.images == faces.images[0]).all():
-            content = "1 image" if len(faces) == 1 else f"{len(faces):,} images that are all equal"
-            raise DataError(
-                f"a generator needs two different images or more to learn from, and {spec.faces} "
-                f"has {content}; give it more"
-            )
+        require_two_images(faces, spec.faces)
         channels, height, width = faces.size
         require_side(height, width, spec.net.divisor)
 
@@ -300,7 +293,8 @@ def fit_diffusion(
                 f"{progress.quantify(training.piece_count, 'piece')}; start at most "
                 f"{progress.quantify(training.piece_count, 'process')}"
             )
-        progress.say(describe_repeats(shown_faces, training))
+        shown = spec.updates * spec.batch
+        progress.say(describe_repeats(shown_faces, shown, training.chances))
 
         # Resume from the last checkpoint, if there is one
         origin = derive_seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
@@ -465,7 +459,7 @@ def count_workload(spec: TrainSpec, size: tuple[int, int, int]) -> Workload:
         return count_work(network, 2, torch.empty(2, *size), noise, labels, augmentations)
 
 
-def count_parallel_pieces(spec: TrainSpec, torch_device: torch.device) -> int:
+def count_parallel_pieces(spec: SteppedSpec, torch_device: torch.device) -> int:
     """Return how many pieces of a batch a device processes in parallel."""
     pieces = -(-spec.batch // min(PIECE_IMAGES[torch_device.type], spec.batch))
     return max(1, min(torch.get_num_threads(), pieces)) if torch_device.type == "cpu" else 1
@@ -504,22 +498,34 @@ def compute_statistics(
     return face, max(variance, 1e-6) ** 0.5
 
 
-def describe_repeats(faces: Faces, training: DiffusionTraining) -> str:
-    """Return a line that says how often training shows each image of a class.
+def describe_repeats(faces: Faces, total: int, chances: Float64[np.ndarray, " n"]) -> str:
+    """Return a line that says how often a training of `total` images shows each image of a class.
 
-    Images that are shown very often may be memorised.
+    `chances` are those of each image to be drawn next. Images that are shown very often may be
+    memorised.
     """
-    total = training.spec.updates * training.spec.batch
     emotions = faces.index["emotion"].to_numpy()
     classes = []
     for name in faces.classes:
         images = emotions == name
-        repeat = total * training.chances[images].sum() / images.sum()
+        repeat = total * chances[images].sum() / images.sum()
         classes.append(f"{name} {images.sum():,} x {repeat:.1f}")
     return (
         f"learning from {progress.quantify(len(faces), 'image')}, each shown (images x times): "
         f"{', '.join(classes)}"
     )
+
+
+def require_two_images(faces: Faces, name: str) -> None:
+    """Raise DataError unless `faces`, of the run `name`, has two images that differ."""
+    if not len(faces):
+        raise DataError(f"a generator needs images to learn from, and {name} has none")
+    if (faces.images == faces.images[0]).all():
+        content = "1 image" if len(faces) == 1 else f"{len(faces):,} images that are all equal"
+        raise DataError(
+            f"a generator needs two different images or more to learn from, and {name} has "
+            f"{content}; give it more"
+        )
 
 
 def require_side(height: int, width: int, divisor: int) -> None:
