@@ -40,7 +40,7 @@ ONLY_IN = {
     "torch": ("runs", "generators", "classifiers", "audit", "export"),
     "ray": ("runs/ray.py",),
     "timm": ("classifiers/networks.py",),
-    "sklearn": ("classifiers/baselines.py", "audit"),
+    "sklearn": ("classifiers/baselines.py", "audit", "generators/one_pass/mixture.py"),
     "cv2": ("toy", "ingest", "prepare", "pictures.py", "audit"),
     "jinja2": ("pages/html.py", "publish/card.py"),
     "huggingface_hub": ("publish", "classifiers/weight_files.py"),
