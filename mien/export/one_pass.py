@@ -1,4 +1,4 @@
-"""Export of a generator that makes an image in one pass, from noise and a label."""
+"""Export of a generator that makes an image in one pass of its network."""
 
 import shutil
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ import torch
 
 from mien.export.program import (
     describe_classes,
-    describe_faces,
     describe_mean,
+    describe_provenance,
     hash_program_files,
     save_program,
     write_json,
@@ -32,7 +32,7 @@ def write_one_pass(generator: OnePass, run: Run, folder: Path) -> None:
         "classes": describe_classes(generator),
         "size": list(generator.size),
         "noise": generator.network.noise_size,
-        **describe_faces(generator, run, has_mean_face(generator)),
+        **describe_provenance(generator, run, has_mean_face(generator)),
     }
     noise = torch.zeros(2, generator.network.noise_size)
     labels = torch.full((2,), next(iter(about["classes"].values())))

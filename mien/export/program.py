@@ -38,16 +38,19 @@ def describe_classes(generator: Generator) -> dict[str, int]:
     return {name: EMOTIONS.index(name) for name in generator.classes}
 
 
-def describe_faces(generator: Generator, run: Run, has_mean: bool) -> dict[str, Any]:
+def describe_provenance(generator: Generator, run: Run, has_mean: bool) -> dict[str, Any]:
     """Return the fields of export.json that say whose faces a generator shows, and its provenance.
 
     `has_mean` says whether it contains the mean face of its training images.
     """
+    # Who was seen, in numbers
     seen = generator.seen
     subjects, clips = (
         int(seen.loc[seen[name] != "", name].nunique()) for name in ("subject", "clip")
     )
     owners = find_owners(select_trained(generator, run)).recorded if has_mean else None
+
+    # Where the generator comes from
     return {
         "mean_face": owners,
         "provenance": {

@@ -15,8 +15,8 @@ from mien.errors import UsageError
 from mien.export.one_pass import has_mean_face, list_one_pass_files, write_one_pass
 from mien.export.program import (
     describe_classes,
-    describe_faces,
     describe_mean,
+    describe_provenance,
     hash_program_files,
     save_program,
     write_json,
@@ -194,7 +194,7 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
         about["scheduler"] = {"class": schedule.scheduler["_class_name"], "steps": schedule.steps}
 
     # Whose faces it shows, and where it comes from
-    about |= describe_faces(generator, run, bool(generator.mean.any()))
+    about |= describe_provenance(generator, run, bool(generator.mean.any()))
 
     # The files as they were written
     about["sha256"] = hash_program_files(folder, (PROGRAM_FILE, "mean.npy"))

@@ -1,4 +1,4 @@
-"""VAE: an autoencoder, and a Gaussian mixture of its latent numbers for each class.
+"""VAE: an autoencoder, and Gaussian mixtures of its latent numbers.
 
 The encoder describes an image by a normal distribution of latent numbers, and the decoder restores
 the image from a draw (Kingma & Welling 2014, arXiv:1312.6114). After the training, a mixture of
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from mien.faces import EMOTIONS, Faces, name_units
 from mien.generators.diffusion import transforms
-from mien.generators.one_pass.decoder import Decoder, Encoder, Generating
-from mien.generators.one_pass.fit import OnePassTraining, Outcome
+from mien.generators.one_pass.decoder import Decoder, Generating, ImageEncoder
+from mien.generators.one_pass.fit import FinishedTraining, OnePassTraining
 from mien.generators.one_pass.mixture import LatentMixture, fit_mixtures
 from mien.generators.specs import VaeSpec
 from mien.runs.progress import quantify
@@ -36,7 +36,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, size: tuple[int, int, int], spec: VaeSpec) -> None:
         super().__init__()
-        self.encoder = Encoder(size, spec.net, moves=True)
+        self.encoder = ImageEncoder(size, spec.net, moves=True)
         self.decoder = Decoder(size, spec.net, moves=True)
 
     def forward(
@@ -147,7 +147,7 @@ class VaeTraining(OnePassTraining[VaeSpec]):
 
         return self.descend("autoencoder", number, compute, pool)
 
-    def finish(self, say: Callable[[str], None]) -> Outcome:
+    def finish(self, say: Callable[[str], None]) -> FinishedTraining:
         """Fit the mixtures to the latent numbers of all images, which are not augmented."""
         # The latent distributions of all training images
         autoencoder = self.networks["autoencoder"]
@@ -177,7 +177,7 @@ class VaeTraining(OnePassTraining[VaeSpec]):
         network.deviation.fill_(self.sigma_data)
         for label, mixture in mixtures.items():
             network.mixture.fill(label, mixture)
-        return Outcome(network, {"active": active, "components": components})
+        return FinishedTraining(network, {"active": active, "components": components})
 
 
 make_training = VaeTraining

@@ -1,1 +1,1 @@
-"""One pass: what vae, gan and imle share, from the decoder to the training loop."""
+"""One pass: what vae, gan and imle share, from networks to the training loop."""

@@ -1,12 +1,11 @@
-"""The decoder of vae and imle, from latent numbers to an image, and its encoder.
+"""The decoder of vae and imle, and the encoder of vae.
 
-Both are built of the blocks of the diffusion models' U-Net: convolutions whose scale and shift
+A decoder goes from latent numbers to an image, and an encoder back. Both are built of the blocks of the diffusion models' U-Net: convolutions whose scale and shift
 depend on a condition.
 """
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,8 +21,7 @@ BASE_CHANNELS = 16  # channels between the latent numbers and the coarsest level
 class CodeConditions(nn.Module):
     """The embedding of class, augmentation and latent numbers in one vector of `width` numbers.
 
-    `moves` says whether the network is told of augmentations, and `latent` is how many latent
-    numbers it is told of.
+    `moves` says whether augmentations are a condition, and `latent` is how many latent numbers are.
     """
 
     def __init__(self, width: int, moves: bool, latent: int = 0) -> None:
@@ -51,7 +49,7 @@ class CodeConditions(nn.Module):
 class Decoder(nn.Module):
     """A network from `spec.latent` numbers and a label to an image of `size` (c, h, w).
 
-    An untrained one returns zero. `moves` says whether it is told of augmentations.
+    An untrained one returns zero. `moves` says whether augmentations are a condition.
     """
 
     def __init__(self, size: tuple[int, int, int], spec: DecoderNetSpec, moves: bool) -> None:
@@ -87,7 +85,7 @@ class Decoder(nn.Module):
         return self.shuffle(self.last(F.silu(self.norm(x))))
 
 
-class Encoder(nn.Module):
+class ImageEncoder(nn.Module):
     """A network from an image of `size` (c, h, w) and a label to a normal distribution.
 
     The distribution is over `spec.latent` numbers, each with a mean and the logarithm of its
@@ -160,8 +158,3 @@ class Generating(nn.Module):
     ) -> Float[Tensor, "n c h w"]:
         """Return images about in [-1, 1]; a label is a position in EMOTIONS."""
         raise NotImplementedError
-
-
-def draw_noise(count: int, size: int, rng: torch.Generator) -> Float[Tensor, "n size"]:
-    """Return unit noise for `count` images of `size` numbers, on the device of `rng`."""
-    return torch.randn(count, size, device=rng.device, generator=rng)

@@ -56,7 +56,7 @@ ComputeLosses = Callable[[slice], Float[Tensor, " n"]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinishedTraining:
     """What a finished training made: the network, and facts and tables for its summary.
 
     `facts` are written as JSON; `tables` are written as CSV files under their names.
@@ -99,7 +99,7 @@ class OnePassTraining(ABC, Generic[AnyOnePassSpec]):
         """Make step `number` and return its loss; None if loss or gradient is not finite."""
 
     @abstractmethod
-    def finish(self, say: Callable[[str], None]) -> Outcome:
+    def finish(self, say: Callable[[str], None]) -> FinishedTraining:
         """Return what the training made, from the averages; `say` prints a text for people."""
 
     def collect_extra(self) -> dict[str, Tensor]:

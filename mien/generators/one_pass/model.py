@@ -1,4 +1,4 @@
-"""A trained generator that makes an image in one pass: saved, loaded and applied."""
+"""A trained generator in one pass: saved, loaded and applied."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
