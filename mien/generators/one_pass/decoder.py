@@ -1,7 +1,7 @@
 """The decoder of vae and imle, and the encoder of vae.
 
-A decoder goes from latent numbers to an image, and an encoder back. Both are built of the blocks of the diffusion models' U-Net: convolutions whose scale and shift
-depend on a condition.
+A decoder goes from latent numbers to an image, and an encoder back. Both are built of the blocks of
+the diffusion models' U-Net: convolutions whose scale and shift depend on a condition.
 """
 
 from collections.abc import Sequence

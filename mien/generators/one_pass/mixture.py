@@ -1,8 +1,9 @@
 """The density of latent numbers: a Gaussian mixture for each class.
 
-It is fitted after the training. Such an ex-post density gives better images than the standard normal distribution that a variational
-autoencoder is trained towards (Ghosh et al. 2020, arXiv:1903.12436). A component must not stand for
-a single face: it describes several clips, and its covariance is drawn to that of all classes.
+It is fitted after the training. Such an ex-post density gives better images than the standard
+normal distribution that a variational autoencoder is trained towards (Ghosh et al. 2020,
+arXiv:1903.12436). A component must not stand for a single face: it describes several clips, and its
+covariance is drawn to that of all classes.
 """
 
 import warnings
