@@ -47,6 +47,7 @@ from mien.prepare import splits
 from mien.report.programs import list_csv_rows
 from mien.report.write import write_report
 from mien.runs.jobs import NOT_BEGUN_PREFIX, note_failure, read_failure
+from mien.runs.progress import format_roughly
 from mien.runs.store import RunSummary, Store
 from mien.seeds import derive_seed
 from mien.study import cost, trials
@@ -559,7 +560,7 @@ def test_times_are_rough_where_they_are_guessed():
         1e5: "28 h",
         1_234_567.0: "14 days",
     }
-    assert {seconds: cost.format_roughly(seconds) for seconds in told} == told
+    assert {seconds: format_roughly(seconds) for seconds in told} == told
 
 
 # Reading

@@ -542,8 +542,7 @@ def _print_training_time(spec: "GeneratorSpec", home: "Store", device: str) -> N
     from mien.generators.presets import estimate_cpu_seconds
     from mien.generators.specs import SteppedSpec
     from mien.runs.devices import find_device
-    from mien.runs.progress import say
-    from mien.study.cost import format_roughly
+    from mien.runs.progress import format_roughly, say
 
     torch_device = find_device(device)
     if torch_device.type != "cpu" or not isinstance(spec, SteppedSpec):

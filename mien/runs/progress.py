@@ -118,6 +118,14 @@ def format_duration(seconds: float) -> str:
     return f"{whole_seconds // 3600} h {whole_seconds % 3600 // 60} min"
 
 
+def format_roughly(seconds: float) -> str:
+    """Return a time with two digits in the largest unit that fits: `42 s`, `13 min`, `25 days`."""
+    for symbol, factor, most in (("s", 1, 99), ("min", 60, 99), ("h", 3600, 72)):
+        if seconds <= most * factor:
+            return f"{_format_two_digits(seconds / factor)} {symbol}"
+    return f"{_format_two_digits(seconds / 86400)} days"
+
+
 def quantify(number: int, name: str, several: str = "") -> str:
     """Return a number of things: `1 clip`, `2,000 clips`, `3 classes`, `2 copies`; `several` is an
     irregular plural.
@@ -132,3 +140,8 @@ def form_plural(name: str) -> str:
     if name.endswith("y") and name[-2:-1] not in "aeiou":
         return f"{name[:-1]}ies"
     return f"{name}s"
+
+
+def _format_two_digits(value: float) -> str:
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 1 or not rounded else "under 1"

@@ -26,7 +26,7 @@ from mien.generators.specs import OnePassSpec, SteppedSpec, TrainSpec, count_ste
 from mien.prepare import splits
 from mien.runs import devices, workload
 from mien.runs.jobs import Job
-from mien.runs.progress import format_duration, quantify, say
+from mien.runs.progress import format_duration, format_roughly, quantify, say
 from mien.runs.store import Store
 from mien.runs.workload import Rates, StepTimes
 from mien.study.run import list_study_jobs
@@ -301,19 +301,6 @@ def format_range(duration: Duration) -> str:
     form = format_duration if duration.timed else format_roughly
     least, most = form(duration.least), form(duration.most)
     return f"about {least}" if least == most else f"between {least} and {most}"
-
-
-def format_roughly(seconds: float) -> str:
-    """Return a time with two digits in the largest unit that fits: `42 s`, `13 min`, `25 days`."""
-    for symbol, factor, most in (("s", 1, 99), ("min", 60, 99), ("h", 3600, 72)):
-        if seconds <= most * factor:
-            return f"{_format_two_digits(seconds / factor)} {symbol}"
-    return f"{_format_two_digits(seconds / 86400)} days"
-
-
-def _format_two_digits(value: float) -> str:
-    rounded = float(f"{value:.2g}")
-    return f"{rounded:,.0f}" if rounded >= 1 or not rounded else "under 1"
 
 
 def estimate_with_workers(

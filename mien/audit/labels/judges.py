@@ -9,16 +9,12 @@ feels. Of clips and optical flow it sees every channel.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mien.errors import DataError
 from mien.faces import Faces
@@ -27,6 +23,9 @@ from mien.prepare.inputs import INPUTS
 from mien.runs.progress import quantify, track
 from mien.seeds import make_rng
 from mien.strips import split_channel
+
+if TYPE_CHECKING:
+    import sklearn.pipeline
 
 MAX_JUDGES = 5  # judges of a panel, at most
 
@@ -56,7 +55,7 @@ class Judges:
     """
 
     classes: tuple[str, ...]
-    models: tuple[Pipeline, ...]
+    models: tuple["sklearn.pipeline.Pipeline", ...]
     fold: Int[np.ndarray, " n"]
     unit: str
     groups: tuple[str, ...]  # of each image
@@ -75,6 +74,8 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
     Clips or images take the place of subjects that are not known. A class (of `classes`, or all) is
     judged if it occurs in at least two groups. Raises DataError unless there are two such classes.
     """
+    from sklearn.model_selection import GroupKFold  # takes a second to load
+
     # The classes that can be judged: those of two groups or more
     unit, names = faces.find_independent_units()
     groups = names.to_numpy(dtype=str)
@@ -212,7 +213,12 @@ def _describe_planes(
 
 def _fit_judge(
     features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], number: int
-) -> Pipeline:
+) -> "sklearn.pipeline.Pipeline":
+    from sklearn.decomposition import PCA  # takes a second to load, which few commands need
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     rows = _sample_rows(labels, number)
     components = min(GRADIENT_COMPONENTS, len(rows) - 1, features.shape[1])
     return make_pipeline(
@@ -242,7 +248,7 @@ def _sample_rows(labels: Int[np.ndarray, " n"], number: int) -> Int[np.ndarray, 
 
 
 def _predict(
-    model: Pipeline, features: Float[np.ndarray, "n d"], panel: Judges
+    model: "sklearn.pipeline.Pipeline", features: Float[np.ndarray, "n d"], panel: Judges
 ) -> Float[np.ndarray, "n c"]:
     probabilities = np.zeros((len(features), len(panel.classes)))
     if len(features):
