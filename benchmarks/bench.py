@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mien.audit import distances
+from mien.audit.memorisation.measure import measure_memorisation
 from mien.audit.memorisation.search import make_owners, match_features
 from mien.classifiers.fit import fit_network
 from mien.classifiers.predict import (
@@ -133,6 +134,13 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
         "agreement": float(np.mean(answers == made.number_labels(bench.judge.classes))),
         "copies": float(np.mean(ratios < COPY)),
     }
+
+
+def count_copies(bench: Bench, made: Faces) -> float:
+    """Return the audit's share of images that are nearer to one clip than chance allows."""
+    measured = measure_memorisation(bench.train, bench.test, made, {})
+    found = {record.metric: record.value for record in measured.records if not record.part}
+    return float(found["memorisation.copied.pixels"])
 
 
 def score(bench: Bench, train: Faces, updates: int, seeds: int = 3) -> list[float]:

@@ -3,6 +3,7 @@ from their images.
 
     python benchmarks/quality.py bench --seconds 1050
     python benchmarks/quality.py bench --seconds 1050 --sides edm gaussian copycat
+    python benchmarks/quality.py bench --seconds 200 --families --seeds 0 1 2
 
 Each side learns from the same drawn people for the same processor seconds of one core (floors learn
 in one go), draws as many images of each emotion, and is judged by a classifier that was trained on
@@ -19,31 +20,47 @@ seen.
     times as many images real       as many images of the people that all learn from real-all   all
     images of those people
 
+With `--families` the sides are every kind of generator and diffusers' recipe, each with its own
+preset (and ddpm with the network of nano), and `families.png` shows some images of each. `--seeds`
+are seeds of generators: numbers are then means, with the deviation of each.
+
 What was finished lies in the folder, and is not done again.
 """
 
 import argparse
 import json
 import statistics
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from bench import Bench, Clock, as_faces, figures, prepare, score, some, wanted
+from bench import Bench, Clock, as_faces, count_copies, figures, prepare, score, some, wanted
+from PIL import Image
 
 from mien import seeds
 from mien.classifiers.networks import load_timm
 from mien.faces import EMOTIONS, Faces
 from mien.generators import presets, scaling
+from mien.generators.diffusion.fit import DiffusionTraining
 from mien.generators.kinds import load_generator, sample_generator
-from mien.generators.specs import GeneratorSpec, SamplerSpec, TrainSpec
+from mien.generators.specs import (
+    KIND_FACTS,
+    GeneratorSpec,
+    OnePassSpec,
+    SamplerSpec,
+    SteppedSpec,
+    TrainSpec,
+)
 from mien.generators.train import train_generator
 from mien.runs import devices
 
-SIDES = (
+FAMILIES = ("real", *KIND_FACTS, "diffusers-fast")
+OWN_SIDES = (
     "real",
     "real-all",
     "edm",
@@ -56,6 +73,7 @@ SIDES = (
     "gaussian",
     "copycat",
 )
+SIDES = tuple(dict.fromkeys([*OWN_SIDES, *FAMILIES]))
 GUIDED: dict[str, dict[str, Any]] = {
     "edm": {},
     "edm-x10": {},
@@ -77,15 +95,19 @@ def main() -> None:
     parser.add_argument(
         "--ancestral", type=int, default=1000, help="steps of the ddpm's reverse chain"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generators")
+    parser.add_argument("--scores", type=int, default=3, help="classifiers trained on each side")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
+    parser.add_argument("--sides", nargs="+", default=list(OWN_SIDES), choices=SIDES)
+    parser.add_argument("--families", action="store_true", help="all kinds of generator")
     given = parser.parse_args()
+    if given.families:
+        given.sides = list(FAMILIES)
     bench = prepare(given.folder)
     print(
         f"{len(bench.train):,} images of {len(bench.train.subjects)} people to learn from, "
         f"{len(bench.test):,} of {len(bench.test.subjects)} others; {given.seconds:g} processor "
-        f"seconds a side, {given.images} images, seed {given.seed}, torch {torch.__version__}",
+        f"seconds a side, {given.images} images, seeds {given.seeds}, torch {torch.__version__}",
         flush=True,
     )
     floor = (
@@ -98,44 +120,88 @@ def main() -> None:
     )
     print(
         "| side | images learnt | s an image | FD unseen | FD train | precision | recall | "
-        "agreement | copies | CAS |"
+        "agreement | copies | copies by the audit | CAS |"
     )
-    print("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |", flush=True)
-    jobs = [
-        (side, given.folder, given.seconds, given.images, given.ancestral, given.seed)
-        for side in given.sides
-    ]
+    print("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |", flush=True)
+    how = (given.folder, given.seconds, given.images, given.ancestral, given.scores)
+    jobs = [(side, *how, seed) for side in given.sides for seed in given.seeds]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
-        for row in pool.map(_row, jobs):
-            print(row, flush=True)
+        results = pool.map(_measure, jobs)
+        for side in given.sides:
+            print(_row(side, [next(results) for _ in given.seeds]), flush=True)
+    if given.families:
+        _draw_families(given.folder, [_name(*job) for job in jobs if job[-1] == given.seeds[0]])
 
 
 def _text(found: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in found.items())
 
 
-def _row(job: tuple[str, Path, float, int, int, int]) -> str:
-    """Return a row of the table; what it needs is kept in the folder."""
-    side, folder, seconds, count, ancestral, seed = job
+def _name(
+    side: str, folder: Path, seconds: float, count: int, ancestral: int, scores: int, seed: int
+) -> Path:
+    """Return the path of what is kept of a side, without its suffix."""
+    return folder / f"{side}-{seconds:g}s-{count}-{ancestral}-{seed}"
+
+
+def _measure(job: tuple[str, Path, float, int, int, int, int]) -> dict[str, Any]:
+    """Return the numbers of a side, which are kept in the folder with the first of its images."""
+    side, folder, seconds, count, ancestral, scores, seed = job
     torch.set_num_threads(1)
-    kept = folder / f"{side}-{seconds:g}s-{count}-{ancestral}-{seed}.json"
-    if kept.exists():
-        found = json.loads(kept.read_text())
-    else:
+    kept = _name(*job).with_name(f"{_name(*job).name}.json")
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    if len(found.get("cas", ())) < scores or "audited" not in found:
         bench = prepare(folder)
         made, learnt, cost = _made(side, bench, folder, seconds, count, ancestral, seed)
-        cas = score(bench, made, UPDATES)
-        found = {"learnt": learnt, "cost": cost, "cas": cas, **figures(bench, made)}
+        _draw(made).save(kept.with_suffix(".png"))
+        cas = score(bench, made, UPDATES, scores)
+        audited = count_copies(bench, made)
+        found = {"learnt": learnt, "cost": cost, "cas": cas, "audited": audited}
+        found |= figures(bench, made)
         kept.write_text(json.dumps(found))
-    mean, sd = statistics.mean(found["cas"]), statistics.stdev(found["cas"])
-    numbers = " | ".join(
-        f"{found[name]:.2f}" for name in ("fd_test", "fd_train", "precision", "recall", "agreement")
-    )
-    cas = f"{100 * mean:.1f} ± {100 * sd:.1f} ({len(found['cas'])})"
-    return (
-        f"| {side} | {found['learnt']:,} | {found['cost']:.3f} | {numbers} | {found['copies']:.3f} "
-        f"| {cas} |"
-    )
+    return found
+
+
+def _row(side: str, of_seeds: list[dict[str, Any]]) -> str:
+    """Return a row of the table: means over seeds of the generator, with their deviations."""
+
+    def join(name: str, digits: int = 2) -> str:
+        values = [found[name] for found in of_seeds]
+        text = f"{statistics.mean(values):.{digits}f}"
+        return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+
+    cas = [100 * value for found in of_seeds for value in found["cas"]]
+    spread = f" ± {statistics.stdev(cas):.1f}" if len(cas) > 1 else ""
+    names = ("fd_test", "fd_train", "precision", "recall", "agreement")
+    learnt = round(statistics.mean(found["learnt"] for found in of_seeds))
+    cells = [
+        side,
+        f"{learnt:,}",
+        join("cost", 4),
+        *(join(name) for name in names),
+        join("copies", 3),
+        join("audited", 3),
+        f"{statistics.mean(cas):.1f}{spread} ({len(cas)})",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _draw(made: Faces, each: int = 4) -> Image.Image:
+    """Return the first images of each class, in a row for each."""
+    emotions = made.index["emotion"].to_numpy()
+    rows = [
+        np.concatenate(list(made.images[np.flatnonzero(emotions == name)[:each], 0]), axis=1)
+        for name in made.classes
+    ]
+    return Image.fromarray(np.concatenate(rows))
+
+
+def _draw_families(folder: Path, names: list[Path]) -> None:
+    """Write families.png: the images of each side next to each other, in the order of the table."""
+    sheets = [np.asarray(Image.open(f"{name}.png")) for name in names]
+    gap = np.full((sheets[0].shape[0], 6), 255, np.uint8)
+    parts = [part for sheet in sheets for part in (sheet, gap)][:-1]
+    Image.fromarray(np.concatenate(parts, axis=1)).save(folder / "families.png")
 
 
 def _made(
@@ -166,7 +232,7 @@ def _made(
         how = SamplerSpec(sampler="ancestral", steps=ancestral)
     clock = Clock()
     images = sample_generator(generator, labels, numbers, sampler=how)
-    learnt = spec.updates * spec.batch if isinstance(spec, TrainSpec) else len(bench.train)
+    learnt = spec.updates * spec.batch if isinstance(spec, SteppedSpec) else len(bench.train)
     return as_faces(images, labels), learnt, clock.seconds / count
 
 
@@ -174,9 +240,9 @@ def _spec(side: str, bench: Bench, seconds: float, seed: int) -> GeneratorSpec:
     """Return a training of the wanted length: its speed is measured first, in processor seconds of
     one core.
     """
-    if side in ("gaussian", "copycat"):
-        return presets.read_preset(side, bench.name)
     changes: dict[str, Any] = {"seed": seed}
+    if side in KIND_FACTS and not issubclass(KIND_FACTS[side].spec, SteppedSpec):
+        return presets.read_preset(side, bench.name)
     if side == "ddpm":
         net = presets.PRESETS["nano"]["net"]
         changes |= {
@@ -185,28 +251,31 @@ def _spec(side: str, bench: Bench, seconds: float, seed: int) -> GeneratorSpec:
             "net": {**net, "dropout": 0.0},
         }
         changes |= {"learning_rate": 1e-3}
-    spec = presets.read_preset("nano", bench.name, changes)
-    assert isinstance(spec, TrainSpec)
+    name = side if side in presets.PRESETS else "nano"
+    spec = presets.read_preset(name, bench.name, changes)
+    assert isinstance(spec, SteppedSpec)
     speed = bench.store.measure_once(f"benchmark-{spec.digest()}", lambda: _speed(spec, bench))
     return spec.model_copy(
         update={"images_seen": max(1, round(speed * seconds / spec.batch)) * spec.batch}
     )
 
 
-def _speed(spec: TrainSpec, bench: Bench) -> float:
+def _speed(spec: SteppedSpec, bench: Bench) -> float:
     """Return images a processor second of one core."""
-    from mien.generators import ddpm, edm
-    from mien.generators.diffusion.fit import DiffusionTraining
-
-    objective = (ddpm if spec.kind == "ddpm" else edm).make_objective(spec)
-    where = torch.device("cpu")
+    module, where = import_module(f"mien.generators.{spec.kind}"), torch.device("cpu")
+    make_step: Callable[[int, ThreadPoolExecutor], Any]
+    if isinstance(spec, OnePassSpec):
+        make_step = module.make_training(bench.train, spec, where).make_step
+    else:
+        assert isinstance(spec, TrainSpec)
+        objective = module.make_objective(spec)
+        make_step = DiffusionTraining(bench.train, spec, objective, where).make_step
     with devices.open_workers(where, 1) as pool:
-        work = DiffusionTraining(bench.train, spec, objective, where)
-        work.make_step(0, pool)
+        make_step(0, pool)
         clock, steps = Clock(), 0
         while clock.seconds < 10:
             steps += 1
-            work.make_step(steps, pool)
+            make_step(steps, pool)
         return steps * spec.batch / clock.seconds
 
 

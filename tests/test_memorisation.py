@@ -25,8 +25,8 @@ from mien.errors import DataError, LeakageError
 from mien.faces import EMOTIONS, Faces, name_distinct_units
 from mien.generators import edm
 from mien.generators.diffusion.model import Diffusion
-from mien.generators.kinds import fit_generator
-from mien.generators.specs import SamplerSpec, TrainSpec
+from mien.generators.kinds import fit_generator, sample_generator
+from mien.generators.specs import SamplerSpec, TrainSpec, read_training
 from mien.stats import Record
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
@@ -168,6 +168,24 @@ def test_a_generator_trained_on_fifty_images_for_far_too_long_hands_them_out_aga
     )
     assert record(told, "copied.pixels").value > 0.9 and record(told, "extreme.pixels").value > 0.5
     assert record(told, "authentic.pixels").value < 0.1 and record(told, "exact").value == 0
+
+
+def test_an_imle_trained_for_long_is_objected_to(tmp_path: Path):
+    """It approaches every training image, so it shows that the audit sees copies."""
+    learnt, others = (
+        halved(people(seed, range(count), clips=2, frames=3)) for seed, count in ((0, 5), (1, 10))
+    )
+    net = {"width": 16, "multipliers": (1, 2), "latent": 4}
+    rounds = {"batch": 30, "matched": 30, "repeats": 10, "epsilon": 0.0}
+    how = {"images_seen": 9_000, "learning_rate": 6e-3, **rounds}
+    spec = read_training({"faces": "drawn", "kind": "imle", "net": net, **how}, "test")
+    model = fit_generator(learnt, spec, tmp_path, device="cpu")
+    labels = np.resize(learnt.number_labels(), 60)
+    images = sample_generator(model, labels, np.arange(60))
+    told = measure_memorisation(
+        learnt, others, as_made(images, [EMOTIONS[label] for label in labels]), {}
+    )
+    assert record(told, "copied.pixels").value > 0.4  # chance is 0.01
 
 
 def halved(faces: Faces) -> Faces:

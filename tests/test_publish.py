@@ -24,7 +24,7 @@ import pytest
 import yaml
 from PIL import Image
 from release_world import CHECK, PAGE, World, answer, audit, copycat, faces, overridden, world
-from worlds import TINY_DIFFUSION
+from worlds import TINY_DIFFUSION, training_of
 
 from mien.cli import main
 from mien.errors import DataError, GateRefused, MienError, SpecError, StoreError, UsageError
@@ -691,6 +691,55 @@ def test_a_copycat_is_never_published(home: World, tmp_path: Path):
         release.build(
             made.name, tmp_path / "out", home.store, tmp_path / "dataset.toml", private=True
         )
+
+
+def test_what_approaches_every_training_image_needs_an_answer_of_the_audit_on_copies(
+    home: World, tmp_path: Path
+):
+    """No written reason opens the gate, and no private build; an answer does, whatever it is."""
+    store, out = home.store, tmp_path / "out"
+    generator = train_generator(training_of("imle", faces=home.real.name), store, device="cpu")
+    made = generate_database(order_database(generator, "only,disgust=3,fear=3", store), store)
+    answers = tmp_path / "dataset.toml"
+    answer(answers, store, made.name)
+    with pytest.raises(GateRefused) as caught:
+        release.build(made.name, out, store, answers, private=True)
+    assert shut(caught) == ["memorisation"]
+    assert "No reason opens this gate" in str(caught.value)
+
+    # An audit that could not tell whether the images are copies answers nothing
+    reason = (
+        'reason = "All faces are drawn."\nby = "Jane Doe"\ndate = "2026-11-20"\n'
+        'reference = "the minutes of 2026-11-19"\n'
+    )
+    opened = tmp_path / "opened.toml"
+    opened.write_text(f'{answers.read_text()}\n[[override]]\ngate = "audit"\n{reason}')
+    unsure = [{**CHECK, "verdict": "cannot tell"}, {**CHECK, "name": "memorisation.exact"}]
+    audit(store, home.real, made, "cannot tell", checks=unsure)
+    with pytest.raises(GateRefused) as caught:
+        release.build(made.name, out, store, opened)
+    assert shut(caught) == ["memorisation"]
+    named = tmp_path / "named.toml"
+    named.write_text(f'{answers.read_text()}\n[[override]]\ngate = "memorisation"\n{reason}')
+    with pytest.raises(SpecError, match="gate"):
+        release.build(made.name, out, store, named)
+
+    # With an answer, the gate of the audit decides; the release says so, and is checked for it
+    limits = {"labels.kept": {}}
+    audit(store, home.real, made, "fail", thresholds=limits)
+    with pytest.raises(GateRefused) as caught:
+        release.build(made.name, out, store, answers)
+    assert shut(caught) == ["audit"]
+    folder = release.build(made.name, out, store, opened)
+    assert outcomes(folder)["memorisation"] == "passed"
+    assert checking.check(folder, libraries=False)
+
+    # A release without the decision is found
+    path = folder / "provenance" / "gates.json"
+    decisions = json.loads(path.read_text())
+    path.write_text(json.dumps([one for one in decisions if one["gate"] != "memorisation"]))
+    with pytest.raises(DataError, match="the gate memorisation must be passed"):
+        checking.check(folder, libraries=False)
 
 
 def test_a_real_image_in_a_database_is_found(tmp_path: Path):

@@ -200,6 +200,7 @@ TINY_DECODER = DecoderNetSpec(width=8, multipliers=(1, 2), latent=4)
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "ddpm": {"kind": "ddpm", "steps": 12, "beta_last": 0.5},
     "edm": {"kind": "edm"},
+    "imle": {"matched": 24, "repeats": 2},
 }
 
 HAPPY = EMOTIONS.index("happiness")

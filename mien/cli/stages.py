@@ -451,8 +451,8 @@ def train(
         typer.Option(
             help="nano (minutes on a CPU), tiny (a night on a CPU), base (a GPU with 6 GB; also "
             "called default), large (a GPU of a data centre), paper (the equations of the "
-            "preprint), smoke (for tests), vae (draws an image in one pass), or gaussian and "
-            "copycat (for comparison)."
+            "preprint), smoke (for tests), vae, gan or imle (make an image in one pass), or "
+            "gaussian and copycat (for comparison)."
         ),
     ] = "default",
     minutes: Annotated[

@@ -222,6 +222,49 @@ class VaeSpec(OnePassSpec):
     temperature: float = Field(default=1.0, gt=0, le=2)
 
 
+class GanSpec(OnePassSpec):
+    """The training of a generator against a critic (a generative adversarial network)."""
+
+    kind: str = "gan"
+    batch: int = Field(default=16, ge=1, le=65_536)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    # The weight of the penalties on the critic's gradients, at the start and at the end
+    gamma: float = Field(default=4.0, ge=0)
+    gamma_last: float = Field(default=0.4, ge=0)
+    # The critic sees real and generated images after the same kinds of augmentation: mirrored with
+    # probability 1/2, and each other one with a probability that rises from 0 to `moves`
+    mirror: bool = True
+    moves: Share = 0.3
+    # Shares of the training between which the classes come into play
+    classes_from: Share = 0.1
+    classes_until: Share = 0.3
+
+    @model_validator(mode="after")
+    def _require_rising_classes(self) -> "GanSpec":
+        if self.classes_until < self.classes_from:
+            raise ValueError(
+                f"classes_until must be classes_from or more, which is {self.classes_from:g}; "
+                f"given: {self.classes_until:g}"
+            )
+        return self
+
+
+class ImleSpec(OnePassSpec):
+    """The training of a decoder whose images approach every training image.
+
+    The training goes in rounds: `matched` images are matched with draws, and shown `repeats` times.
+    """
+
+    kind: str = "imle"
+    matched: int = Field(default=512, ge=1, le=1_000_000)
+    pool: int = Field(default=4, ge=1, le=1000)  # draws for each matched image
+    repeats: int = Field(default=4, ge=1, le=1000)
+    # Draws whose distance to a training image is less are not matched; 1 is the distance of an
+    # image from the mean face
+    epsilon: float = Field(default=0.1, ge=0)
+    blurred: float = Field(default=1.0, ge=0)  # weight of blurred images in the distance
+
+
 def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
     """Return the spec that `fields` describe, of the kind that they name; the default is
     edm.
@@ -335,6 +378,9 @@ class KindFacts:
     `resamples` is for a kind that learns nothing, and makes each image of training images (see
     mien.generators.resampling): it says what its images are, as in "adding copies of the real
     images". Such a kind is also a control of every study, and nothing from it is published.
+
+    `approaches` is for a kind whose training brings an image close to every training image. Nothing
+    from it is published without an answer of the audit on memorisation.
     """
 
     spec: type[GeneratorSpec]
@@ -344,6 +390,7 @@ class KindFacts:
     preview: SamplerSpec | None = None
     not_exported: str = "has no network that removes noise"
     resamples: str = ""
+    approaches: bool = False
 
     def can_use(self, sampler: str) -> bool:
         """Return whether a sampler works in steps, as generators of this kind do, or neither."""
@@ -366,6 +413,8 @@ KIND_FACTS: Mapping[str, KindFacts] = {
     ),
     "edm": KindFacts(TrainSpec, own_fields=("p_mean", "p_std"), sampler="dpmpp2m"),
     "vae": KindFacts(VaeSpec),
+    "gan": KindFacts(GanSpec),
+    "imle": KindFacts(ImleSpec, approaches=True),
     "gaussian": KindFacts(
         GaussianSpec, not_exported="is a mean and a covariance for each class, and no network"
     ),

@@ -31,6 +31,7 @@ from mien.outside import is_foreign, read_text
 from mien.pages.escape import escape_cell, make_printable, unescape_cell
 from mien.publish import card, croissant, formats, lineage, loading, marks, registry
 from mien.publish.formats import SIDECAR_COLUMNS, ReleaseLayout
+from mien.publish.gates import answers_memorisation, is_approaching
 from mien.publish.questions import OPEN_MARK, UNANSWERED, Answers
 from mien.runs.progress import quantify, say, track
 from mien.strips import count_parts
@@ -893,8 +894,10 @@ def _check_gates(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     # Each gate once, with an outcome that allows this build
     decisions = _read_json(folder / GATE_DECISIONS)
     gates = {decision["gate"]: decision["outcome"] for decision in decisions}
+    kinds = [str(entry["spec"].get("kind")) for entry in _read_json(folder / LINEAGE)]
+    own = {"memorisation"} if any(is_approaching(kind) for kind in kinds) else set[str]()
     yield from _compare(
-        "gates", {"withdrawn", "sources", "licence", "subjects", "audit"}, set(gates)
+        "gates", {"withdrawn", "sources", "licence", "subjects", "audit", *own}, set(gates)
     )
     yield from (
         f"the gate {name} is listed twice"
@@ -921,6 +924,10 @@ def _check_gates(folder: Path, release: Mapping[str, Any]) -> Iterator[str]:
     run_in_card = (audit_in_card or {}).get("run")
     if (audit_in_card is None) != (not path.exists()) or run_in_card != release.get("audit"):
         yield "audit/, release.json and card.json must name the same audit, or none"
+    if own and (gates.get("memorisation") != "passed" or not path.exists()):
+        yield "the gate memorisation must be passed by the audit that is enclosed"
+    elif own and not answers_memorisation(_read_json(path).get("checks", [])):
+        yield "the audit that is enclosed must answer whether the images are copies"
     if gates.get("audit") == "passed":
         yield from _check_passing_audit(
             _read_json(path), release, (audit_in_card or {}).get("verdict")

@@ -1,17 +1,21 @@
 """Gates: what a release must pass, and written reasons for opening one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mien import licences
 from mien.errors import GateRefused
+from mien.generators.specs import KIND_FACTS
 from mien.publish.origin import Origin, explain_mismatch
 from mien.publish.questions import Answers, Override, group_overrides
 from mien.runs.progress import say
 from mien.runs.store import Run, Store
 
 GateOutcome = Literal["passed", "private", "overridden", "refused"]
+
+# The checks of an audit that say whether images are copies, compared with chance
+ANSWER_PREFIX = "memorisation.copied"
 
 CHECK_VERDICTS = ("pass", "warn", "cannot tell", "fail")  # of a check of an audit
 
@@ -69,6 +73,7 @@ def list_gates(
         _judge_licence(origin, answers),
         _judge_subjects(origin),
         _judge_audit(origin, audits),
+        *_judge_memorisation(origin, audits),
     )
 
 
@@ -181,6 +186,48 @@ def _judge_audit(origin: Origin, audits: list[tuple[Run, dict[str, Any]]]) -> Ga
     earlier_text = [f"others: {', '.join(earlier)}"] if earlier else []
     text = "; ".join([f"{run.name} says {verdict}", *obstacles, *earlier_text])
     return Gate("audit", verdict in ("pass", "warn") and not obstacles, text)
+
+
+def _judge_memorisation(
+    origin: Origin, audits: list[tuple[Run, dict[str, Any]]]
+) -> tuple[Gate, ...]:
+    """Return the gate of generators whose images approach every training image; else none.
+
+    No written reason opens it: what such a generator copied must have been measured. What the
+    answer is, is a matter of the gate of the audit.
+    """
+    kinds = {name: str(run.spec["kind"]) for name, run in origin.generators.items()}
+    approaching = [f"{name} ({kind})" for name, kind in kinds.items() if is_approaching(kind)]
+    if not approaching:
+        return ()
+
+    # What the last audit says of copies, compared with chance
+    who = f"the images of {' and '.join(approaching)} approach every training image"
+    checks = audits[-1][1].get("checks", []) if audits else []
+    if answer := answers_memorisation(checks):
+        text = f"{who}; {audits[-1][0].name} answers whether they are copies: {answer}"
+        return (Gate("memorisation", True, text, private=False),)
+    text = (
+        f"{who}, so an audit must answer whether they are copies (a check of {ANSWER_PREFIX} that "
+        "is not 'cannot tell'): run `mien audit` on it with held-out people. No reason opens this "
+        "gate"
+    )
+    return (Gate("memorisation", False, text, private=False),)
+
+
+def answers_memorisation(checks: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first verdict of an audit's checks on copies; empty if none could tell."""
+    verdicts = [
+        str(check.get("verdict"))
+        for check in checks
+        if str(check.get("name")).startswith(ANSWER_PREFIX)
+    ]
+    return next((verdict for verdict in verdicts if verdict in ("pass", "warn", "fail")), "")
+
+
+def is_approaching(kind: str) -> bool:
+    """Return whether a kind of generator brings an image close to every training image."""
+    return kind in KIND_FACTS and KIND_FACTS[kind].approaches
 
 
 def _find_obstacles(audit: Mapping[str, Any]) -> list[str]:

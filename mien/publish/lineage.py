@@ -23,6 +23,8 @@ STATED_SPEC_FIELDS = frozenset(
         "clip_first", "label_drop",
         "residual", "held_out", "early", "precision", "deterministic", "p_mean", "p_std",
         "latent", "beta", "free_bits", "edges", "components", "least_clips", "prior", "temperature",
+        "gamma", "gamma_last", "classes_from", "classes_until",
+        "matched", "pool", "repeats", "epsilon", "blurred",
         "steps", "beta_first", "beta_last", "sampler", "guidance", "guide", "guidance_low",
         "guidance_mix",
         "guidance_high", "clip_x0", "variance", "counts",

@@ -22,12 +22,19 @@ EARLY_ROWS = 5  # the median of this many first rows of the loss table
 class LossWatch:
     """The loss table of a training, and the rules that end it with an error.
 
-    `rows` are (step, images seen, mean loss since the last row). `state` is the part of a
+    `ratio` is how often its early median the loss may be. `rows` are (step, images seen, mean loss
+    since the last row). `state` is the part of a
     checkpoint that belongs to this object.
     """
 
-    def __init__(self, every: int, batch: int, state: dict[str, Any] | None = None) -> None:
-        self.every, self.batch = every, batch
+    def __init__(
+        self,
+        every: int,
+        batch: int,
+        state: dict[str, Any] | None = None,
+        ratio: float = EXPLODED_RATIO,
+    ) -> None:
+        self.every, self.batch, self.ratio = every, batch, ratio
         state = state or {}
         self.rows: list[list[float]] = state.get("rows", [])
         self.total, self.count = state.get("total", 0.0), state.get("count", 0)
@@ -77,7 +84,7 @@ class LossWatch:
         self.rows.append([step + 1, (step + 1) * self.batch, self.total / self.count])
         self.total, self.count = 0.0, 0
         early = float(np.median([row[2] for row in self.rows[:EARLY_ROWS]]))
-        if len(self.rows) > EARLY_ROWS and self.rows[-1][2] > EXPLODED_RATIO * early:
+        if len(self.rows) > EARLY_ROWS and self.rows[-1][2] > self.ratio * early:
             raise TrainingError(
                 f"the loss must fall, and rose to {self.rows[-1][2]:.4g} at step {step + 1} from "
                 f"{early:.4g} at the start; lower learning_rate"

@@ -28,7 +28,7 @@ from mien.generators.diffusion.fit import (
     require_side,
     require_two_images,
 )
-from mien.generators.diffusion.losses import LossWatch
+from mien.generators.diffusion.losses import EXPLODED_RATIO, LossWatch
 from mien.generators.diffusion.model import prepare_for_inference
 from mien.generators.diffusion.processes import SINGLE
 from mien.generators.diffusion.resources import DEFAULT, Resources
@@ -70,8 +70,11 @@ class FinishedTraining:
 class OnePassTraining(ABC, Generic[AnyOnePassSpec]):
     """A running training: data, networks, averages and optimisers, advanced one step at a time.
 
-    A kind of generator adds its networks by `add_network`, and says what a step does.
+    A kind of generator adds its networks by `add_network`, and says what a step does. A loss of
+    `exploded_ratio` times its early median ends the training.
     """
+
+    exploded_ratio: float = EXPLODED_RATIO
 
     def __init__(self, faces: Faces, spec: AnyOnePassSpec, torch_device: torch.device) -> None:
         # Only images that a network can learn from
@@ -265,7 +268,8 @@ def fit_one_pass(
         origin = derive_seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
         state = _resume(training, scratch, origin, label)
         start = state.get("step", 0)
-        loss_watch = LossWatch(max(1, spec.updates // 100), spec.batch, state)
+        every = max(1, spec.updates // 100)
+        loss_watch = LossWatch(every, spec.batch, state, training.exploded_ratio)
 
         # Train step by step; the losses are logged as they come
         saved = time.monotonic()
