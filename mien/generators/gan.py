@@ -136,10 +136,10 @@ class GanTraining(OnePassTraining[GanSpec]):
             return compute_pair_losses(seen, numbers)
 
         # Both networks learn, and now and then the generator is checked
-        loss = self.descend("critic", number, compute_for_critic, pool, max_norm=None)
+        loss = self.descend("critic", number, compute_for_critic, pool)
         if loss is None:
             return None
-        other = self.descend("generator", number, compute_for_generator, pool, max_norm=None)
+        other = self.descend("generator", number, compute_for_generator, pool)
         every = max(1, spec.updates // collapse.CHECKS)
         if (number + 1) % every == 0 and share > 0:
             self.check(number + 1)

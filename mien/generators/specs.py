@@ -227,10 +227,10 @@ class GanSpec(OnePassSpec):
 
     kind: str = "gan"
     batch: int = Field(default=16, ge=1, le=65_536)
-    learning_rate: float = Field(default=3e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     # The weight of the penalties on the critic's gradients, at the start and at the end
-    gamma: float = Field(default=4.0, ge=0)
-    gamma_last: float = Field(default=0.4, ge=0)
+    gamma: float = Field(default=1.0, ge=0)
+    gamma_last: float = Field(default=0.1, ge=0)
     # The critic sees real and generated images after the same kinds of augmentation: mirrored with
     # probability 1/2, and each other one with a probability that rises from 0 to `moves`
     mirror: bool = True
