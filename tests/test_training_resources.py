@@ -13,7 +13,7 @@ from worlds import TINY_TRAINING, FacesSpec, fitted, inside, same_weights, setti
 
 from mien.errors import UsageError
 from mien.generators import edm, presets
-from mien.generators.diffusion import fit, memory, sums
+from mien.generators.diffusion import fit, memory, precision, sums
 from mien.generators.diffusion.fit import PIECE_IMAGES, DiffusionTraining
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.resources import Resources, parse_bytes
@@ -70,7 +70,7 @@ def test_pieces_of_any_size_give_the_same_weights_but_for_the_order_of_sums():
         ends.append(work.network.state_dict())
     for other in ends[1:]:
         assert all(
-            torch.allclose(ends[0][name], tensor, atol=1e-5) for name, tensor in other.items()
+            torch.allclose(ends[0][name], tensor, atol=3e-5) for name, tensor in other.items()
         )
 
 
@@ -183,11 +183,11 @@ def test_memory_is_no_part_of_what_names_a_training(place: Path):
     ]
     text = inside(place, *train, "--memory", "8GB", "--as", "one")
     assert "8 of 8 images at a time, to stay within 8.00 GB" in text
-    assert "training in float32: this device (cpu) is not fast at bf16" in text
+    slow = "training in float32: this device (cpu) is not fast at bf16"
+    assert (slow in text) == (not precision.multiplies_bf16())
     store = Store(place / "store")
-    assert (
-        store.resolve("one") in inside(place, *train)
-        and store.run("one").spec["precision"] == "float32"
+    assert store.resolve("one") in inside(place, *train) and store.run("one").spec["precision"] == (
+        "bf16" if precision.multiplies_bf16() else "float32"
     )
 
 

@@ -1,4 +1,4 @@
-"""Mixed precision for training: 16-bit arithmetic on GPUs that support it.
+"""Mixed precision for training: 16-bit arithmetic where the processor is fast at it.
 
 It is faster, and halves the memory of the saved activations. Weights, their averages, the loss and
 its gradient stay in float32, and so does everything at sampling time.
@@ -69,17 +69,24 @@ def unpack_scaler(scaler: torch.amp.GradScaler, tensors: dict[str, Tensor]) -> N
 def suit_device(spec: GeneratorSpec, device: str = "auto") -> GeneratorSpec:
     """Return `spec` with the nearest precision that the device is fast at.
 
-    On devices other than NVIDIA GPUs that is float32.
+    That is float32 on Apple GPUs, and on processors without instructions for products of bf16.
     """
     if not isinstance(spec, TrainSpec) or spec.precision == "float32":
         return spec
     device_type, precision = devices.find_device(device).type, spec.precision
-    if device_type != "cuda":
+    if device_type == "cuda":
+        if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            precision = "fp16"
+    elif device_type != "cpu" or precision != "bf16" or not multiplies_bf16():
         precision = "float32"
-    elif precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        precision = "fp16"
     if precision != spec.precision:
         progress.say(
             f"training in {precision}: this device ({device_type}) is not fast at {spec.precision}"
         )
     return spec.model_copy(update={"precision": precision})
+
+
+def multiplies_bf16() -> bool:
+    """Return whether this processor has instructions for products of bf16 numbers."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

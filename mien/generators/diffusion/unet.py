@@ -80,8 +80,7 @@ class UNet(nn.Module):
             factor = self.patch * 2**level
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
                 shape = (count, block.width, height // factor, width // factor)
-                mask = torch.empty(shape, dtype=torch.bool, device=rng.device)
-                masks.append(mask.bernoulli_(1 - self.dropout, generator=rng))
+                masks.append(draw_mask(shape, 1 - self.dropout, rng))
         return masks
 
     def forward(
@@ -215,6 +214,19 @@ class Attention(nn.Module):
         q, k, v = projected.permute(1, 0, 2, 4, 3).contiguous()
         attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, h, w)
         return (x + self.give(attended)) * math.sqrt(0.5)
+
+
+def draw_mask(shape: tuple[int, ...], chance: float, rng: torch.Generator) -> Bool[Tensor, "..."]:
+    """Return a random mask, each of whose values is True with probability `chance`.
+
+    Four values share one random number of 64 bits, because random numbers are what a mask costs. So
+    `chance` is rounded to a multiple of 1/65,536.
+    """
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device=rng.device)
+    words.random_(-(2**63), None, generator=rng)
+    parts = words.view(torch.int16)[:count].view(shape)  # each from -32,768 to 32,767
+    return parts < round(chance * 65_536) - 32_768
 
 
 def make_group_norm(channels: int) -> nn.GroupNorm:
