@@ -135,6 +135,7 @@ def measure(name: str, batch: int, steps: int, calls: int, device: str) -> dict[
         early=None,
         sigma_data=work.sigma_data,
         mean=work.mean,
+        offsets=work.offsets,
         levels=heldout.make_empty_table(),
         chosen=heldout.ChosenWeights(1, spec.ema, None),
         losses=make_empty_losses(),

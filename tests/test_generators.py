@@ -37,8 +37,9 @@ from mien.generators import ddpm, edm, presets, scaling
 from mien.generators.base import SEEN_COLUMNS
 from mien.generators.counts import parse_counts
 from mien.generators.diffusion import fit, heldout, precision, transforms
+from mien.generators.diffusion.centre import compute_centres
 from mien.generators.diffusion.draw import SAMPLING_BATCH, NoiseStreams
-from mien.generators.diffusion.fit import DiffusionTraining, compute_statistics, fit_diffusion
+from mien.generators.diffusion.fit import DiffusionTraining, fit_diffusion
 from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.diffusion.unet import NO_LABEL, UNet, make_group_norm
@@ -447,10 +448,11 @@ def test_images_that_do_not_fit_the_network_are_refused_before_training(tmp_path
 def test_statistics_are_those_of_the_images():
     faces = toy()
     pixels = faces.images / 127.5 - 1
-    mean, deviation = compute_statistics(faces.images, residual=True)
+    mean, offsets, deviation = compute_centres(faces, residual=True, class_offsets=False)
+    assert not offsets.any()
     assert np.allclose(mean.numpy(), pixels.mean(axis=0), atol=1e-6)
     assert deviation == pytest.approx((pixels - pixels.mean(axis=0)).std())
-    mean, deviation = compute_statistics(faces.images, residual=False)
+    mean, _, deviation = compute_centres(faces, residual=False, class_offsets=False)
     assert (mean == 0).all() and deviation == pytest.approx(pixels.std())
 
 

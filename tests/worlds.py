@@ -25,7 +25,7 @@ from mien.cli import main
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.base import describe_origins
 from mien.generators.diffusion import heldout
-from mien.generators.diffusion.fit import compute_statistics
+from mien.generators.diffusion.centre import compute_centres
 from mien.generators.diffusion.losses import LossWatch
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.unet import UNet
@@ -281,7 +281,7 @@ def company(kind: str) -> Diffusion:
     """A generator with a network of the size of the demo's, and random weights."""
     faces = toy(size=24)
     spec = spec_of(kind, net=NetSpec.model_validate(PRESETS["smoke"]["net"]))
-    mean, deviation = compute_statistics(faces.images, residual=True)
+    mean, offsets, deviation = compute_centres(faces, residual=True, class_offsets=False)
     torch.manual_seed(0)
     network = lively(UNet(1, spec.net))
     torch.manual_seed(1)
@@ -293,6 +293,7 @@ def company(kind: str) -> Diffusion:
         early=early,
         sigma_data=deviation,
         mean=mean,
+        offsets=offsets,
         levels=heldout.make_empty_table(),
         chosen=chosen,
         losses=losses,

@@ -48,17 +48,19 @@ class DenoiserProgram(nn.Module):
     """The denoiser D(x, sigma, labels) -> x0 of a trained generator as one module, on images."""
 
     mean: Tensor
+    offsets: Tensor
 
     def __init__(self, generator: Diffusion) -> None:
         super().__init__()
         self.generator, self.network = generator, generator.network
         self.register_buffer("mean", generator.mean)
+        self.register_buffer("offsets", generator.offsets)
 
     def forward(
         self, x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
         """Return the expected clean images of `x` = x0 + sigma * noise, about in [-1, 1]."""
-        generator = replace(self.generator, mean=self.mean)
+        generator = replace(self.generator, mean=self.mean, offsets=self.offsets)
         return get_denoiser(generator, self.network)(x, sigma, labels)
 
 
@@ -195,6 +197,7 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
 
     # Whose faces it shows, and where it comes from
     about |= describe_provenance(generator, run, bool(generator.mean.any()))
+    about["class_offsets"] = generator.spec.class_offsets
 
     # The files as they were written
     about["sha256"] = hash_program_files(folder, (PROGRAM_FILE, "mean.npy"))
@@ -243,6 +246,7 @@ def write_readme(about: Mapping[str, Any]) -> str:
         else "It was trained only on images with a label, so guidance by label is not possible."
     )
     face = ", and contains the mean face of its training images, as `mean.npy` does"
+    face += ", and what each expression changes in it" if about["class_offsets"] else ""
 
     # The page
     use = f"""\

@@ -161,7 +161,7 @@ def make_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        x_t = broadcast_over_images((1 + sigma**2).rsqrt()) * (x - generator.mean)
+        x_t = broadcast_over_images((1 + sigma**2).rsqrt()) * (x - generator.find_centres(labels))
         t = scale_time(schedule, find_time(schedule, sigma))
         no_moves = x.new_zeros(x.shape[0], len(MOVES))
         return x - broadcast_over_images(sigma) * network(x_t, t, labels, no_moves)

@@ -100,14 +100,18 @@ def make_objective(spec: TrainSpec) -> Objective:
 
 
 def make_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
-    """Return the denoiser of a trained `network` on images: mean + D(x - mean, sigma, labels)."""
+    """Return the denoiser of a trained `network` on images: c + D(x - c, sigma, labels).
+
+    The centre c is that of each label (see diffusion/centre.py).
+    """
 
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
         no_moves = x.new_zeros(x.shape[0], len(MOVES))
-        return generator.mean + apply_denoiser(
-            network, x - generator.mean, sigma, labels, no_moves, generator.sigma_data
+        centres = generator.find_centres(labels)
+        return centres + apply_denoiser(
+            network, x - centres, sigma, labels, no_moves, generator.sigma_data
         )
 
     return denoise

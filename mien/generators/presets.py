@@ -68,7 +68,16 @@ LARGE = {
 
 # Small batches, where training is short: 16,000 images in batches of 16 brought the loss to 0.23,
 # of 64 to 0.33.
-_SHORT = {"batch": 16, "learning_rate": 3e-3, "warmup": 0.03, "p_mean": -1.0}
+# The offsets of the classes are given to the network, and Muon trains its convolutions: after
+# 30,000 images 0.83 of drawn faces show the expression that was asked for, 0.58 without the two.
+_SHORT = {
+    "batch": 16,
+    "learning_rate": 3e-3,
+    "warmup": 0.03,
+    "p_mean": -1.0,
+    "class_offsets": True,
+    "muon": 0.02,
+}
 
 # For trainings long enough to memorise faces: augmentations show each face in more ways, and
 # held-out people choose the length. Short trainings stop long before that, and do better with all

@@ -109,6 +109,8 @@ class TrainSpec(SteppedSpec):
     kind: str = "edm"
     net: NetSpec = NetSpec()
     learning_rate: float = Field(default=3e-4, gt=0)
+    # Learning rate of Muon, for the weights of 3x3 convolutions; None means Adam for all weights
+    muon: float | None = Field(default=None, gt=0, le=1, exclude_if=is_unset)
     # The learning rate rises linearly from 0 over the first share, stays, and falls to 0 over the
     # last share
     warmup: Share = 0.02
@@ -124,6 +126,8 @@ class TrainSpec(SteppedSpec):
     clip_first: bool = True  # draw a clip, then one of its frames: long clips do not dominate
     label_drop: float = Field(default=0.1, ge=0, lt=1)  # share of images shown without their label
     residual: bool = True  # learn the difference from the mean face
+    # Learn the difference from the mean face of the class (see diffusion/centre.py)
+    class_offsets: bool = Field(default=False, exclude_if=is_unset)
     # Share of subjects that are held out, to choose the length and the average
     held_out: float = Field(default=0.0, ge=0, le=0.5)
     # Share of the training after which a copy is kept for autoguidance; 0 means no copy
@@ -151,6 +155,10 @@ class TrainSpec(SteppedSpec):
                     f"{', '.join(changed)} applies only to kind '{kind}', and the kind is "
                     f"'{self.kind}'; remove it"
                 )
+        if self.class_offsets and not self.residual:
+            raise ValueError(
+                "class_offsets are offsets from the mean face, and need residual = true; remove one"
+            )
         return self
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float64
 from torch import Tensor, nn
 
 from mien.errors import DataError, TrainingError, UsageError
@@ -18,9 +18,11 @@ from mien.generators.base import describe_origins
 from mien.generators.diffusion import heldout, memory, precision, sums, transforms
 from mien.generators.diffusion.averages import Average
 from mien.generators.diffusion.batches import compute_chances, compute_learning_rate, draw_batch
+from mien.generators.diffusion.centre import compute_centres
 from mien.generators.diffusion.heldout import ChosenWeights
 from mien.generators.diffusion.losses import LossWatch
 from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion, prepare_for_inference
+from mien.generators.diffusion.muon import Muon, takes_muon
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.processes import SINGLE, ProcessGroup
 from mien.generators.diffusion.resources import DEFAULT, Resources, format_bytes
@@ -87,10 +89,10 @@ class DiffusionTraining:
         self.images = torch.from_numpy(np.array(faces.images)).to(torch_device)
         self.labels = torch.from_numpy(faces.number_labels()).to(torch_device)
         self.chances = compute_chances(faces.index, spec.balance, spec.clip_first)
-        mean, self.sigma_data = compute_statistics(faces.images, spec.residual)
-        self.mean = mean.to(torch_device)
+        mean, offsets, self.sigma_data = compute_centres(faces, spec.residual, spec.class_offsets)
+        self.mean, self.offsets = mean.to(torch_device), offsets.to(torch_device)
 
-        # The network, its averages and the optimiser
+        # The network, its averages and the optimisers
         torch.manual_seed(derive_seed("network", spec.seed))
         self.network = UNet(channels, spec.net).to(torch_device).train()
         self.forward_network, self.scaler = (
@@ -99,12 +101,7 @@ class DiffusionTraining:
         )
         widths = dict.fromkeys([spec.ema, *(heldout.TRACKED_WIDTHS if spec.held_out else ())])
         self.averages = {width: Average(self.network, width) for width in widths}
-        self.optimiser = torch.optim.Adam(
-            self.network.parameters(),
-            lr=spec.learning_rate,
-            betas=(0.9, 0.99),
-            fused=torch_device.type != "mps",
-        )
+        self.optimisers = make_optimisers(self.network, spec)
 
     @property
     def average(self) -> dict[str, Tensor]:
@@ -137,7 +134,8 @@ class DiffusionTraining:
             parameter.grad = gradient
 
         # Clip the gradient; skip the step if it is not finite
-        self.scaler.unscale_(self.optimiser)
+        for optimiser in self.optimisers.values():
+            self.scaler.unscale_(optimiser)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         scale = self.scaler.get_scale()
         self.scaler.update()
@@ -145,11 +143,12 @@ class DiffusionTraining:
             return loss.item() if scale > 1 and torch.isfinite(loss) else None
 
         # Update weights and averages
-        for group in self.optimiser.param_groups:
-            group["lr"] = compute_learning_rate(
-                number, spec.updates, spec.learning_rate, spec.warmup, spec.decay
-            )
-        self.optimiser.step()
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = compute_learning_rate(
+                    number, spec.updates, group["peak"], spec.warmup, spec.decay
+                )
+            optimiser.step()
         for average in self.averages.values():
             average.update(self.network, number)
         return loss.item()
@@ -165,14 +164,15 @@ class DiffusionTraining:
         rows = torch.from_numpy(draw_batch(self.chances, count, spec.seed, number)).to(torch_device)
         rng = torch.Generator(torch_device).manual_seed(derive_seed("step", spec.seed, number))
         augmentations = transforms.draw(count, spec.mirror, spec.moves, rng)
-        x0 = transforms.apply(scaling.scale_for_model(self.images[rows]) - self.mean, augmentations)
         unlabelled = torch.rand(count, device=torch_device, generator=rng) < spec.label_drop
+        labels = self.labels[rows].masked_fill(unlabelled, NO_LABEL)
+        centres = self.mean + self.offsets[labels]
+        x0 = transforms.apply(scaling.scale_for_model(self.images[rows]) - centres, augmentations)
         shares = torch.rand(count, device=torch_device, generator=rng)
         if self.objective.spread:
             shares = (torch.arange(count, device=torch_device) + shares) / count
             shares = shares[torch.randperm(count, device=torch_device, generator=rng)]
         noise = torch.randn(x0.shape, device=torch_device, generator=rng)
-        labels = self.labels[rows].masked_fill(unlabelled, NO_LABEL)
         return Batch(x0, labels, augmentations, self.objective.compute_levels(shares), noise)
 
     def compute_gradient(self, batch: Batch, number: int, rows: slice) -> tuple[Tensor, ...]:
@@ -234,20 +234,23 @@ class DiffusionTraining:
     def count_bytes_to_allocate(self, size: int) -> int:
         """Return the bytes that a step in pieces of `size` will allocate and has not yet.
 
-        They are for the state of the optimiser, and for gradients that wait to be summed.
+        They are for the state of the optimisers, and for gradients that wait to be summed.
         """
         weights = sum(
             parameter.numel() * parameter.element_size() for parameter in self.network.parameters()
         )
-        moments = 0 if self.optimiser.state else 2  # the two moments of Adam
+        moments = 0 if self.optimisers["optimiser"].state else 2  # of Adam; Muon has one
         return weights * (moments + 1 + (self.spec.batch // size).bit_length())
 
     def collect_tensors(self) -> dict[str, Tensor]:
         """Return all tensors of a checkpoint, with names such as `network/stem.weight`."""
         groups = {
             "network": self.network.state_dict(),
-            "optimiser": checkpoints.pack_optimiser(self.optimiser),
             "scaler": precision.pack_scaler(self.scaler),
+            **{
+                name: checkpoints.pack_optimiser(optimiser)
+                for name, optimiser in self.optimisers.items()
+            },
             **{f"average {width:g}": average.tensors for width, average in self.averages.items()},
         }
         return checkpoints.pack_groups(groups, "/")
@@ -255,11 +258,12 @@ class DiffusionTraining:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Restore the state that `collect_tensors` returned."""
         placed = {name: tensor.to(self.torch_device) for name, tensor in tensors.items()}
-        groups = checkpoints.unpack_groups(placed, "/", ("optimiser", "scaler"))
+        groups = checkpoints.unpack_groups(placed, "/", (*self.optimisers, "scaler"))
         self.network.load_state_dict(groups["network"])
         for width, average in self.averages.items():
             average.tensors = groups[f"average {width:g}"]
-        checkpoints.unpack_optimiser(self.optimiser, groups["optimiser"])
+        for name, optimiser in self.optimisers.items():
+            checkpoints.unpack_optimiser(optimiser, groups[name])
         precision.unpack_scaler(self.scaler, groups["scaler"])
 
 
@@ -342,7 +346,7 @@ def fit_diffusion(
                 else:
                     loss_watch.record(step, loss)
                     tensorboard.log_losses(
-                        loss_watch.rows, training.optimiser.param_groups[0]["lr"]
+                        loss_watch.rows, training.optimisers["optimiser"].param_groups[0]["lr"]
                     )
 
                 # Keep a copy of the weights at an early step, for autoguidance
@@ -396,6 +400,7 @@ def fit_diffusion(
         early=early_network and prepare_for_inference(early_network.to(torch_device)),
         sigma_data=training.sigma_data,
         mean=training.mean,
+        offsets=training.offsets,
         losses=loss_watch.make_table(),
         levels=held_out_watch.make_table() if held_out_watch else heldout.make_empty_table(),
         chosen=chosen,
@@ -474,28 +479,28 @@ def count_threads(training: DiffusionTraining) -> int:
     )
 
 
-def compute_statistics(
-    images: UInt8[np.ndarray, "n c h w"], residual: bool
-) -> tuple[Float[Tensor, "c h w"], float]:
-    """Return the mean face, and the standard deviation of all pixels around it, in [-1, 1].
+def make_optimisers(network: nn.Module, spec: TrainSpec) -> dict[str, torch.optim.Optimizer]:
+    """Return the optimisers of a training by name: Adam, and Muon where the spec asks for it.
 
-    Unless `residual`, the mean face is zero, and the deviation is around the mean of all pixels.
+    Adam is the "optimiser", a name that checkpoints hold. Each group of weights has its highest
+    learning rate as `peak`.
     """
-    pixels = images.reshape(len(images), -1)
-    total, squares = np.zeros(pixels.shape[1]), np.zeros(pixels.shape[1])
-    for block in np.array_split(pixels, max(1, len(pixels) // 1024)):
-        scaled = block / 127.5 - 1
-        total += scaled.sum(axis=0)
-        squares += np.square(scaled).sum(axis=0)
-    mean = total / len(pixels)
-    centre = mean if residual else mean.mean()
-    variance = float((squares / len(pixels) - 2 * centre * mean + centre**2).mean())
-    face = (
-        torch.from_numpy(mean if residual else np.zeros_like(mean))
-        .float()
-        .reshape(images.shape[1:])
+    parameters = list(network.parameters())
+    device = parameters[0].device.type
+    matrices = [weights for weights in parameters if takes_muon(weights)] if spec.muon else []
+    ids = {id(weights) for weights in matrices}
+    adam = torch.optim.Adam(
+        [weights for weights in parameters if id(weights) not in ids],
+        lr=spec.learning_rate,
+        betas=(0.9, 0.99),
+        fused=device != "mps",
     )
-    return face, max(variance, 1e-6) ** 0.5
+    adam.param_groups[0]["peak"] = spec.learning_rate
+    if spec.muon is None or not matrices:
+        return {"optimiser": adam}
+    muon = Muon(matrices, spec.muon)
+    muon.param_groups[0]["peak"] = spec.muon
+    return {"optimiser": adam, "muon": muon}
 
 
 def describe_repeats(faces: Faces, total: int, chances: Float64[np.ndarray, " n"]) -> str:

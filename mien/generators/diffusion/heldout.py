@@ -76,6 +76,7 @@ class MeasuredTraining(Protocol):
     torch_device: torch.device
     sigma_data: float
     mean: Tensor
+    offsets: Tensor
     objective: Objective
     averages: dict[float, Average]
 
@@ -149,18 +150,19 @@ class HeldOutWatch:
         }
 
     def _make_probe(self, faces: Faces, name: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images minus the mean face, their labels, and a noise for each image.
+        """Return images minus their centres, their labels, and a noise for each image.
 
         The noise is the same at every noise level.
         """
         rng = seeds.make_rng("probe", self.spec.seed, name)
         rows = rng.permutation(len(faces))[:PROBE_IMAGES]
         noise = rng.standard_normal((len(rows), *faces.size), dtype=np.float32)
+        labels = torch.from_numpy(faces.number_labels()[rows]).to(self.training.torch_device)
         x0 = (
             scaling.scale_for_model(faces.images[rows]).to(self.training.torch_device)
             - self.training.mean
+            - self.training.offsets[labels]
         )
-        labels = torch.from_numpy(faces.number_labels()[rows]).to(self.training.torch_device)
         return x0, labels, torch.from_numpy(noise).to(self.training.torch_device)
 
     @property

@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mien.generators.base import Generator, read_generator, write_generator
 from mien.generators.diffusion import heldout
+from mien.generators.diffusion.centre import make_zero_offsets
 from mien.generators.diffusion.heldout import ChosenWeights
 from mien.generators.diffusion.unet import UNet
 from mien.generators.specs import TrainSpec
 from mien.runs import checkpoints, devices, progress
 from mien.runs.store import Run
 
-EARLY_WEIGHTS = "early.safetensors"
+EARLY_WEIGHTS, OFFSETS = "early.safetensors", "offsets.npy"
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class Diffusion(Generator):
     """A trained diffusion model.
 
     `network` has the averaged weights, `early` those of an early step of the training, or None.
-    `mean` is what is subtracted from every image (the mean face, or zero), and `sigma_data` is the
-    standard deviation of the difference. `levels` has the loss at each noise level during training
+    `mean` is what is subtracted from every image (the mean face, or zero), `offsets` what is
+    subtracted for each label as well, and `sigma_data` is the standard deviation of the difference.
+    `levels` has the loss at each noise level during training
     (see `heldout.LEVEL_COLUMNS`), and `chosen` the step and the width of the average of the
     weights.
     """
@@ -35,8 +38,13 @@ class Diffusion(Generator):
     early: nn.Module | None
     sigma_data: float
     mean: Tensor
+    offsets: Tensor
     levels: pd.DataFrame
     chosen: ChosenWeights
+
+    def find_centres(self, labels: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """Return what the network learnt the difference from, for each label."""
+        return self.mean + self.offsets[labels]
 
     @property
     def device(self) -> torch.device:
@@ -64,6 +72,8 @@ def save_diffusion(generator: Diffusion, out: Path) -> None:
     }
     write_generator(generator, out, fields)
     np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
+    if generator.spec.class_offsets:
+        np.save(out / OFFSETS, generator.offsets.cpu().numpy(), allow_pickle=False)
     if len(generator.levels):
         generator.levels.to_csv(out / "levels.csv", index=False, lineterminator="\n")
         (out / "levels.svg").write_text(
@@ -100,14 +110,17 @@ def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion
         checkpoints.load_weights(run.find_file(name), unet)
         return prepare_for_inference(unet.to(torch_device))
 
+    def load_array(name: str) -> Tensor:
+        return torch.from_numpy(np.load(run.find_file(name), allow_pickle=False)).to(torch_device)
+
+    mean = load_array("mean.npy")
     return Diffusion(
         spec=spec,
         network=load_network("generator.safetensors"),
         early=load_network(EARLY_WEIGHTS) if EARLY_WEIGHTS in files else None,
         sigma_data=about["sigma_data"],
-        mean=torch.from_numpy(np.load(run.find_file("mean.npy"), allow_pickle=False)).to(
-            torch_device
-        ),
+        mean=mean,
+        offsets=load_array(OFFSETS) if OFFSETS in files else make_zero_offsets(mean),
         levels=pd.read_csv(run.find_file("levels.csv"))
         if "levels.csv" in files
         else heldout.make_empty_table(),

@@ -21,9 +21,9 @@ from mien.generators.base import describe_origins
 from mien.generators.diffusion import sums
 from mien.generators.diffusion.averages import Average
 from mien.generators.diffusion.batches import compute_chances, compute_learning_rate, draw_batch
+from mien.generators.diffusion.centre import compute_centres
 from mien.generators.diffusion.fit import (
     MAX_LOSS_RATIO,
-    compute_statistics,
     describe_repeats,
     require_side,
     require_two_images,
@@ -86,7 +86,7 @@ class OnePassTraining(ABC, Generic[AnyOnePassSpec]):
         self.images = torch.from_numpy(np.array(faces.images)).to(torch_device)
         self.labels = torch.from_numpy(faces.number_labels()).to(torch_device)
         self.chances = compute_chances(faces.index, spec.balance, spec.clip_first)
-        mean, self.sigma_data = compute_statistics(faces.images, residual=True)
+        mean, _, self.sigma_data = compute_centres(faces, residual=True, class_offsets=False)
         self.mean = mean.to(torch_device)
 
         # Networks are added by the kinds of generator
