@@ -119,7 +119,7 @@ def test_a_generator_without_offsets_writes_none_and_reads_zeros(tmp_path: Path)
         def write(out: Path, scratch: Path, spec=spec) -> None:
             save_diffusion(fitted(crowd(), spec, scratch), out)
 
-        run = store.make(spec, write, f"a generator {offsets}")
+        run = store.make(spec, write, f"generator-{offsets}")
         read = load_diffusion(run, spec, "cpu")
         assert read.offsets.any() == offsets and (OFFSETS in run.manifest["files"]) == offsets
 
