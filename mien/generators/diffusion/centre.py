@@ -1,4 +1,4 @@
-"""The centre of a class: what a network need not learn, because it is added to its output.
+"""Centres of classes: the mean face and offsets, which are given to a network.
 
 It is the mean face, and for each class an offset from it. Labels come late in a training: what an
 expression changes is a small share of what differs between faces, so the loss hardly depends on it.
