@@ -1,4 +1,4 @@
-"""Muon: steps of equal size in all directions of a weight matrix (Jordan et al. 2024).
+"""Muon: steps of equal size in all directions of a matrix (Jordan et al. 2024).
 
 The source is https://kellerjordan.github.io/posts/muon. The weights of a convolution are one matrix
 with a row for each of its outputs.
