@@ -1,4 +1,4 @@
-"""Mixed precision for training: 16-bit arithmetic where a processor is fast at it.
+"""Mixed precision for training: 16-bit arithmetic where it is fast.
 
 It is faster, and halves the memory of the saved activations. Weights, their averages, the loss and
 its gradient stay in float32, and so does everything at sampling time.
