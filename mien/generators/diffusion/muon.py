@@ -1,6 +1,6 @@
-"""Muon: steps of equal size in all directions of a matrix (Jordan et al. 2024).
+"""Muon, an optimiser: steps of equal size in all directions of a matrix.
 
-The source is https://kellerjordan.github.io/posts/muon. The weights of a convolution are one matrix
+The method is that of Jordan et al. 2024, https://kellerjordan.github.io/posts/muon. The weights of a convolution are one matrix
 with a row for each of its outputs.
 """
 
