@@ -1,7 +1,7 @@
 """Muon, an optimiser: steps of equal size in all directions of a matrix.
 
-The method is that of Jordan et al. 2024, https://kellerjordan.github.io/posts/muon. The weights of a convolution are one matrix
-with a row for each of its outputs.
+The method is that of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon). The weights of
+a convolution are one matrix with a row for each of its outputs.
 """
 
 from collections.abc import Iterable
