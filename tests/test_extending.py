@@ -301,7 +301,8 @@ def insert(package: Path, file: str, position: str, code: str) -> None:
 # is in FOLDER/code.py, the copy of the package beside it, and FOLDER/stderr is what the code said.
 RUN_EACH = """
 import os, sys
-import cv2, numpy, pandas, PIL.Image, pydantic, scipy.optimize, sklearn.linear_model, torch, typer
+import cv2, jaxtyping, jinja2, numpy, openpyxl, pandas, PIL.ImageDraw, pyarrow.parquet
+import pydantic.types, regex, rich.progress, scipy.optimize, sklearn.neighbors, torch._dynamo, typer
 
 for folder in sys.argv[1:]:
     if not os.fork():

@@ -33,9 +33,12 @@ from mien.runs.store import Store
 
 WORKER_BYTES = 4 << 30  # memory that a worker should have; no more are started by default
 
-# What workers find loaded when they are forked: the jobs, what their first step and their first
-# file would load, and last what keeps all of this shared.
-PRELOADED_MODULES = ["mien.study.run", "torch._dynamo", "pyarrow.parquet", "mien.runs.freezing"]
+# What workers find loaded when they are forked: the jobs, what their first step, baselines and
+# their first file would load, and last what keeps all of this shared.
+PRELOADED_MODULES = [
+    *("mien.study.run", "torch._dynamo", "sklearn.neighbors", "pyarrow.parquet"),
+    "mien.runs.freezing",
+]
 
 # In processes of this machine
 
