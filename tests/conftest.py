@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 # The files that take longest, the longest first. They are started first: a worker that started one
 # of them last would be busy for a minute after the others.
 LONGEST = (
-    *("audit", "generators", "report", "study", "export", "cli", "publish", "results", "chaos"),
-    *("conclusions", "install", "extending", "publish_check", "weight_files", "classifiers"),
-    *("memorisation", "torchvision", "plain_folders", "benchmarks", "engine", "damaged_trees"),
+    *("audit", "study", "report", "generators", "cli", "export", "examples", "demo", "publish"),
+    *("conclusions", "ways", "publish_check", "install", "advise", "extending", "results", "chaos"),
+    *("classifiers", "torchvision", "weight_files", "memorisation", "plain_folders", "python"),
+    *("timm_networks", "benchmarks", "damaged_trees", "ingest", "filter", "uses", "copies"),
+    *("tensorboard", "architecture", "engine"),
 )
 
 

@@ -44,7 +44,8 @@ def lottery(
     each kind of training: strong, copies, synthetic, filtered.
     """
     store = Store(folder / name)
-    faces = show_as(blobs(people * 8, size=8, subjects=people), channels)
+    faces = blobs(people * 8, size=8, subjects=people)
+    faces = show_as(faces, channels) if channels else faces
     run = keep(faces, store, name)
     fields = make_fields(
         Request(name, folds=2),
