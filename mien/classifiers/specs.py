@@ -259,7 +259,7 @@ class ClassifierSpec(Strict):
 
     @field_validator("weights")
     @classmethod
-    def _digest_is_whole(cls, weights: str) -> str:
+    def _require_whole_digest(cls, weights: str) -> str:
         if not weights:
             raise ValueError(
                 "weights must be 'imagenet', 'none', or the path of a file; it is empty"

@@ -74,7 +74,7 @@ class Duration:
             self.timed and other.timed,
         )
 
-    def scaled(self, times: float) -> "Duration":
+    def scale(self, times: float) -> "Duration":
         """Return the duration of so many times the work."""
         return Duration(self.seconds * times, self.least * times, self.most * times, self.timed)
 
@@ -222,7 +222,7 @@ def estimate_durations(
         }
         for name, share in (shares or {database.generate.name: 1.0}).items():
             if name in durations:
-                durations[name] = sampling.scaled(share)
+                durations[name] = sampling.scale(share)
 
     # Trials
     for row in rows:
@@ -609,4 +609,4 @@ def _estimate_database(
     calls *= sum(calls_of_scales) / len(calls_of_scales)
     sampled = sum(database.generate.counts.values()) * calls / FORWARD_PASSES_PER_STEP
     trained = 0.0 if spec.name in plan.done else float(spec.updates * spec.batch)
-    return per_image.scaled(trained), per_image.scaled(sampled)
+    return per_image.scale(trained), per_image.scale(sampled)

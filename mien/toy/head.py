@@ -134,7 +134,7 @@ def invent_identity(seed: int, number: int) -> Identity:
     def draw_between(low: Number, high: Number) -> float:
         return float(rng.uniform(low, high))
 
-    def colour(*ranges: tuple[Number, Number]) -> tuple[float, float, float]:
+    def draw_colour(*ranges: tuple[Number, Number]) -> tuple[float, float, float]:
         red, green, blue = (draw_between(*limits) for limits in ranges)
         return red, green, blue
 
@@ -157,9 +157,9 @@ def invent_identity(seed: int, number: int) -> Identity:
         width=draw_between(88, 106), chin=draw_between(134, 160), crown=draw_between(112, 128),
         jaw=draw_between(2.0, 2.9), taper=draw_between(0.02, 0.22),
         skin=_limit_colour(skin), lip=_limit_colour(lip), hair=hair,
-        iris=colour((38, 70), (26, 50), (18, 40)),
+        iris=draw_colour((38, 70), (26, 50), (18, 40)),
         background=_limit_colour(np.full(3, draw_between(70, 205)) + rng.uniform(-8, 8, 3)),
-        cloth=colour((30, 210), (30, 210), (30, 210)),
+        cloth=draw_colour((30, 210), (30, 210), (30, 210)),
         hair_style=style, hairline=draw_between(62, 84), hair_volume=draw_between(8, 20),
         eye_x=draw_between(41, 50), eye_width=draw_between(19, 24.5),
         eye_upper=draw_between(7.5, 11), eye_lower=draw_between(4.5, 6.5),
