@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from worlds import (
     CLASSES,
     FOUR_SETTINGS,
+    ONE_PASS,
     SMALL_FIELDS,
     blobs,
     failing,
@@ -43,6 +44,9 @@ from mien.errors import (
 )
 from mien.faces import EMOTIONS, Faces
 from mien.generators.diffusion import fit
+from mien.generators.one_pass import fit as one_pass_fit
+from mien.generators.specs import OnePassSpec
+from mien.generators.train import calibrate
 from mien.prepare import splits
 from mien.report.programs import list_csv_rows
 from mien.report.write import write_report
@@ -491,6 +495,25 @@ def test_a_cost_counts_generators_and_each_network(store: Store, monkeypatch: py
     assert (
         cost.estimate_costs(found, list(found.rows), store, "cpu") == lines
     )  # what was measured once is used from then on
+
+
+@pytest.mark.parametrize("kind", ONE_PASS)
+def test_the_cost_of_a_generator_in_one_pass_is_known(
+    kind: str, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    """By its operations, and measured; a training of given minutes has a length, too."""
+    monkeypatch.setattr(one_pass_fit, "SPEED_S", 0.1)
+    net = {"width": 8, "multipliers": [1, 2], "latent": 4}
+    generator = {"preset": kind, "images_seen": 640, "batch": 8, "net": net}
+    wanted = table(settings=["both_to_real"], trials=1, generator=generator, generate={})
+    found = plan_study(resolve(wanted, store), store)
+    for measure in (False, True):
+        lines = cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
+        (line,) = [line for line in lines if line.label == "generators and databases"]
+        assert line.duration.seconds > 0.05 and line.duration.timed == measure
+    here = found.databases[0].train.model_copy(update={"faces": found.study.faces})
+    spec = calibrate(here, 0.01, store, device="cpu")
+    assert isinstance(spec, OnePassSpec) and spec.images_seen % 8 == 0
 
 
 @pytest.mark.parametrize("measure", [False, True])

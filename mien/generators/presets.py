@@ -142,11 +142,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "early": 0.0,
     },
     # CPU minutes: generators that make an image in one pass, and a thousand in a second, with 0.6 M
-    # weights (and 0.4 M that only the training needs). A core takes in 230 images a second with
-    # `vae`, 95 with `gan`; docs/benchmarks.md compares the families.
+    # weights (and 0.4 M that only the training needs). One core trains them in 7 to 10 minutes;
+    # docs/benchmarks.md compares the families.
     "vae": {"kind": "vae", "images_seen": 100_000},
     "gan": {"kind": "gan", "images_seen": 60_000},
-    "imle": {"kind": "imle", "images_seen": 80_000},
+    "imle": {"kind": "imle", "images_seen": 150_000},
     # Baselines for comparison: what is possible without a model of a face, and with copies.
     **{
         name: {"kind": name}
@@ -162,9 +162,9 @@ CPU_SPEEDS = {
     "tiny": 17.0,
     "base": 4.4,
     "large": 0.3,
-    "vae": 230.0,
-    "gan": 95.0,
-    "imle": 200.0,
+    "vae": 240.0,
+    "gan": 100.0,
+    "imle": 380.0,
 }
 MEASURED_PIXELS = 48 * 48
 
