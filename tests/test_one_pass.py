@@ -79,7 +79,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 
 @EACH
 def test_the_number_of_cores_changes_nothing(kind: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setitem(fit.ROWS_OF_PIECE, "cpu", 5)  # so that there are several pieces
+    monkeypatch.setitem(fit.PIECE_IMAGES, "cpu", 5)  # so that there are several pieces
     made = []
     for count in (1, 3):
         torch.set_num_threads(count)

@@ -162,9 +162,9 @@ CPU_SPEEDS = {
     "tiny": 17.0,
     "base": 4.4,
     "large": 0.3,
-    "vae": 240.0,
-    "gan": 100.0,
-    "imle": 380.0,
+    "vae": 225.0,
+    "gan": 90.0,
+    "imle": 340.0,
 }
 MEASURED_PIXELS = 48 * 48
 

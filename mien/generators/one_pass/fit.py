@@ -24,6 +24,7 @@ from mien.generators.diffusion.batches import compute_chances, compute_learning_
 from mien.generators.diffusion.centre import compute_centres
 from mien.generators.diffusion.fit import (
     MAX_LOSS_RATIO,
+    PIECE_IMAGES,
     describe_repeats,
     require_side,
     require_two_images,
@@ -45,9 +46,6 @@ SAVE_INTERVAL_S = 30.0  # time between checkpoints; no result depends on it
 SPEED_S = 8.0  # how long the speed of training is measured
 
 LEAST_TIMED_STEPS = 3  # steps of a training that are timed at least, even if they take longer
-
-# A batch is cut into pieces of this size, which are processed in parallel and summed in order
-ROWS_OF_PIECE = {"cpu": 16, "cuda": 1 << 20, "mps": 1 << 20}
 
 AnyOnePassSpec = TypeVar("AnyOnePassSpec", bound=OnePassSpec)
 
@@ -203,7 +201,7 @@ class OnePassTraining(ABC, Generic[AnyOnePassSpec]):
 
     def list_pieces(self) -> Sequence[slice]:
         """Return the rows of each piece of a batch."""
-        batch, size = self.spec.batch, ROWS_OF_PIECE[self.torch_device.type]
+        batch, size = self.spec.batch, PIECE_IMAGES[self.torch_device.type]
         return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
 
     def load_averages(self) -> None:
