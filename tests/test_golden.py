@@ -48,7 +48,7 @@ def test_the_image_of_a_sampler_is_the_one_written_down(kind: str, sampler: str)
 # The first losses of generators in one pass, and nine pixels of an image of 24 x 24 from seed 1
 ONE_PASS_VALUES = {
     "vae": ([1.0331, 1.0376, 1.0293], [142, 146, 143, 143, 143, 132, 141, 144, 128]),
-    "gan": ([0.919, 0.7826, 0.6731], [119, 139, 132, 127, 161, 175, 142, 147, 145]),
+    "gan": ([1.0972, 1.0042, 1.1949], [126, 101, 114, 138, 149, 129, 126, 124, 111]),
     "imle": ([2.2878, 2.2568, 1.4534], [178, 210, 162, 143, 198, 187, 191, 159, 141]),
 }
 

@@ -18,10 +18,9 @@ from torch import Tensor
 from mien import seeds
 from mien.faces import Faces
 from mien.generators.diffusion.batches import draw_batch
-from mien.generators.one_pass.decoder import Decoder, Generating
+from mien.generators.one_pass.decoder import Decoder, Generating, start_shuffled
 from mien.generators.one_pass.fit import FinishedTraining, OnePassTraining
 from mien.generators.one_pass.matching import make_features, match_images
-from mien.generators.one_pass.plain import start_shuffled
 from mien.generators.specs import ImleSpec
 from mien.runs.workload import Workload, count_work
 

@@ -6,6 +6,7 @@ the diffusion models' U-Net: convolutions whose scale and shift depend on a cond
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -142,6 +143,16 @@ def make_levels(widths: Sequence[int], blocks: int, condition: int) -> nn.Module
             before = width
         levels.append(level)
     return levels
+
+
+def start_shuffled(layer: nn.Conv2d, patch: int) -> None:
+    """Set random weights that are equal for all pixels of a patch, which PixelShuffle spreads.
+
+    Otherwise images begin with a pattern of squares (Aitken et al. 2017, arXiv:1707.02937).
+    """
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight[:: patch**2].repeat_interleave(patch**2, dim=0))
 
 
 class Generating(nn.Module):

@@ -17,6 +17,8 @@ from mien.generators.diffusion.unet import set_to_zero
 from mien.generators.one_pass.decoder import Generating
 from mien.generators.specs import DecoderNetSpec, GanSpec
 
+FEWEST_CHANNELS = 8  # before the last layer
+
 LABEL_DEVIATION = 0.3  # of the numbers that stand for a class, where those of the noise have 1
 
 SLOPE = 0.2  # of the leaky ReLU below zero
@@ -55,10 +57,12 @@ class GanNetwork(Generating):
         self.basis = nn.Parameter(torch.randn(widths[0], *coarse))
         self.mix = nn.Linear(2 * net.latent, widths[0])
         self.levels, self.narrow = make_plain_levels(widths, net.blocks)
-        self.last = nn.Conv2d(widths[-1], channels * net.patch**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(net.patch)
-        start_layer(self.mix)
-        start_shuffled(self.last, net.patch)
+        # Interpolated to full resolution: PixelShuffle left a pattern of squares in the images
+        self.patch, last_width = net.patch, max(FEWEST_CHANNELS, widths[-1] // 2)
+        self.spread = nn.Conv2d(widths[-1], last_width, 1)
+        self.last = nn.Conv2d(last_width, channels, 3, padding=1)
+        for layer in (self.mix, self.spread, self.last):
+            start_layer(layer)
         nn.init.normal_(self.label.weight, std=LABEL_DEVIATION)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(()))
@@ -85,7 +89,10 @@ class GanNetwork(Generating):
                 x = F.interpolate(narrow(x), scale_factor=2.0, mode="bilinear")
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
                 x = block(x)
-        return self.shuffle(self.last(activate(x)))
+        x = self.spread(activate(x))
+        if self.patch > 1:
+            x = F.interpolate(x, scale_factor=float(self.patch), mode="bilinear")
+        return self.last(activate(x))
 
 
 class Critic(nn.Module):
@@ -150,17 +157,6 @@ def start_layer(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
         layer.weight.mul_(gain)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-
-
-def start_shuffled(layer: nn.Conv2d, patch: int) -> None:
-    """Set random weights that are equal for all pixels of a patch, which PixelShuffle spreads.
-
-    Otherwise images begin with a pattern of squares, which lasts (Aitken et al. 2017,
-    arXiv:1707.02937).
-    """
-    start_layer(layer)
-    with torch.no_grad():
-        layer.weight.copy_(layer.weight[:: patch**2].repeat_interleave(patch**2, dim=0))
 
 
 def activate(x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
