@@ -30,6 +30,7 @@ _PLACES = {
             "StoredFaces",
             "Study",
             "audit_faces",
+            "distill",
             "draw_toy",
             "export_faces",
             "filter_faces",

@@ -4,6 +4,7 @@ from mien.api import Leakage as Leakage
 from mien.api import StoredFaces as StoredFaces
 from mien.api import Study as Study
 from mien.api import audit_faces as audit_faces
+from mien.api import distill as distill
 from mien.api import draw_toy as draw_toy
 from mien.api import export_faces as export_faces
 from mien.api import filter_faces as filter_faces

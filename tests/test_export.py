@@ -27,6 +27,7 @@ from mien.export.run import export, get_denoiser, list_exportable, list_files
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.unet import NO_LABEL
+from mien.generators.distill import distill_generator, order_student
 from mien.generators.kinds import GENERATORS, load_generator, sample_generator
 from mien.generators.specs import (
     KIND_FACTS,
@@ -48,7 +49,12 @@ TINY = {
 }
 # Settings of the trainings of these tests, where the defaults of a kind would be slow
 OWN = {"edm": TINY, "ddpm": {**TINY, "steps": 20, "beta_last": 0.4, "label_drop": 0.0}}
-DENOISERS = [name for name, kind in GENERATORS.items() if kind.make_denoiser is not None]
+# Kinds whose noise levels a scheduler of diffusers has; tests/test_student.py has the others
+DENOISERS = [
+    name
+    for name, kind in GENERATORS.items()
+    if kind.make_denoiser is not None and not KIND_FACTS[name].distilled
+]
 HAPPY, AFRAID = EMOTIONS.index("happiness"), EMOTIONS.index("fear")
 SIGMAS = (0.002, 0.03, 0.4, 2.0, 11.0, 80.0, 200.0)
 
@@ -125,6 +131,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     home.make(FacesSpec(), lambda out, scratch: toy().save(out), "toy")
     found = {}
     for kind, facts in KIND_FACTS.items():
+        if facts.distilled:
+            short = {"images": 16, "images_seen": 64, "batch": 16}
+            found[kind] = distill_generator(order_student(found["edm"], settings=short), home)
+            continue
         own = OWN.get(kind, TINY if issubclass(facts.spec, TrainSpec) else {})
         spec = training_of(kind, **{"faces": "toy", **own})
         found[kind] = train_generator(spec, home, alias=kind, device="cpu")
@@ -241,12 +251,17 @@ def test_the_script_draws_what_mien_draws(exported: Exported):
 
 def test_the_scheduler_of_diffusers_drives_the_program_to_the_same_images(exported: Exported):
     images = np.load(exported.folder.parent / "scheduled.npy")
-    sampler = KIND_FACTS[exported.generator.spec.kind].sampler
+    kind = exported.generator.spec.kind
+    sampler = {"rectified": "euler"}.get(kind, KIND_FACTS[kind].sampler)  # as the scheduler is
     assert np.abs(images - drawn(exported.generator, sampler)).max() <= 1
 
 
 # low, high and start of the noise, and the default steps of the scheduler
-NOISE = {"edm": (0.002, 80.0, 80.0, 16), "ddpm": (0.0100005, 10.4336, 10.4814, 20)}
+NOISE = {
+    "edm": (0.002, 80.0, 80.0, 16),
+    "rectified": (0.002, 80.0, 80.0, 50),
+    "ddpm": (0.0100005, 10.4336, 10.4814, 20),
+}
 
 
 def test_the_noise_levels_of_an_export_are_those_written_down(exported: Exported):
@@ -274,7 +289,7 @@ def test_the_folder_says_whose_it_is_and_where_it_came_from(
     assert about["licence"] == "for tests only"
     assert list(about["classes"].items()) == [("fear", AFRAID), ("happiness", HAPPY)]
     assert about["null_label"] == (
-        NO_LABEL if about["kind"] == "edm" else None
+        None if about["kind"] == "ddpm" else NO_LABEL
     )  # the ddpm saw every label
     origin = about["provenance"]
     assert (origin["run"], origin["content"]) == (run.name, run.content)

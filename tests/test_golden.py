@@ -14,7 +14,11 @@ from mien.generators.kinds import fit_generator, sample_generator
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import SamplerSpec
 
-FIRST_LOSSES = {"ddpm": [0.9895, 1.0381, 0.9562], "edm": [0.9899, 1.0172, 0.9479]}
+FIRST_LOSSES = {
+    "ddpm": [0.9895, 1.0381, 0.9562],
+    "edm": [0.9899, 1.0172, 0.9479],
+    "rectified": [1.3433, 1.3927, 1.2801],
+}
 # Nine pixels of an image of 24 x 24, after 4 steps from seed 1, with random weights
 PIXELS = {
     ("ddpm", "dpmpp2m"): [255, 0, 111, 0, 36, 0, 255, 0, 16],
@@ -27,6 +31,11 @@ PIXELS = {
     ("edm", "heun"): [255, 0, 179, 48, 255, 114, 255, 0, 200],
     ("edm", "euler"): [198, 74, 103, 186, 255, 160, 159, 182, 162],
     ("edm", "ancestral"): [133, 64, 112, 198, 224, 146, 179, 216, 173],
+    ("rectified", "dpmpp2m"): [255, 0, 164, 0, 171, 0, 203, 0, 85],
+    ("rectified", "unipc"): [255, 0, 165, 0, 173, 0, 203, 0, 85],
+    ("rectified", "heun"): [255, 0, 7, 0, 4, 1, 166, 0, 127],
+    ("rectified", "euler"): [255, 0, 164, 0, 136, 0, 217, 0, 87],
+    ("rectified", "ancestral"): [0, 0, 190, 204, 57, 60, 153, 67, 255],
 }
 
 

@@ -41,6 +41,7 @@ COMMANDS = (
         "join",
         "split",
         "train",
+        "distill",
         "generate",
         "filter",
         "export",
@@ -129,7 +130,7 @@ def first_sentence(path: Path) -> str:
 def tree_lines(folder: Path, depth: int) -> list[str]:
     """Return a line for each file of a folder of the package, and for each folder below it."""
     lines = [
-        f"{'  ' * depth}{path.name:<{24 - 2 * depth}}{first_sentence(path)}"
+        f"{'  ' * depth}{path.name + ' ':<{24 - 2 * depth}}{first_sentence(path)}"
         for path in sorted(folder.glob("*.py"))
         if path.name != "__init__.py" and first_sentence(path)
     ]

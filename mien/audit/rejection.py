@@ -29,6 +29,7 @@ from mien.generators.generate import (
     describe_sampling,
     plan_guidance,
     plan_images,
+    read_levels,
     write_sheet,
 )
 from mien.generators.kinds import load_generator
@@ -84,7 +85,8 @@ def generate_filtered(
         ).assign(emotion=test.index["emotion"])
 
         # Draw the images, and store them with those that were rejected
-        faces, thrown = draw_until_accepted(spec, generator, filters, scratch, device, workers)
+        how = read_levels(spec, store)
+        faces, thrown = draw_until_accepted(how, generator, filters, scratch, device, workers)
         faces.save(out)
         thrown.to_parquet(out / "rejected.parquet", index=False)
         write_sheet(faces, out, 12)

@@ -451,8 +451,8 @@ def train(
         typer.Option(
             help="nano (minutes on a CPU), tiny (a night on a CPU), base (a GPU with 6 GB; also "
             "called default), large (a GPU of a data centre), paper (the equations of the "
-            "preprint), smoke (for tests), vae, gan or imle (make an image in one pass), or "
-            "gaussian and copycat (for comparison)."
+            "preprint), rectified (nano as a rectified flow), smoke (for tests), vae, gan or imle "
+            "(make an image in one pass), or gaussian and copycat (for comparison)."
         ),
     ] = "default",
     minutes: Annotated[
@@ -557,6 +557,56 @@ def _print_training_time(spec: "GeneratorSpec", home: "Store", device: str) -> N
         )
 
 
+@app.command(short_help="Distill a generator into a student that draws in few steps.")
+def distill(
+    generator: Annotated[str, typer.Argument(help="A run or alias of a trained generator.")],
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="The number of steps, 1 to 4, in which the student draws unless `mien generate "
+            "--steps` names another."
+        ),
+    ] = 2,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            help="Guidance scale of the teacher, which the student learns; 1 means no guidance."
+        ),
+    ] = 2.0,
+    guide: Annotated[
+        str, typer.Option(help="The weaker model that guidance leads away from: label or early.")
+    ] = "label",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a field of the distillation, such as images=4096. Repeatable."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed; another seed makes another student.")] = 0,
+    device: DeviceOption = "auto",
+    alias: AliasOption = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Distill a generator, the teacher, into a student that draws in 1 to 4 steps.
+
+    The student has the network of the teacher and begins with its weights. It learns to draw in few
+    steps what the teacher draws in many from the same noise, with the guidance of the teacher, and
+    sees no real image. If the command is stopped, the same command resumes.
+    """
+    from mien.generators.distill import distill_generator, order_student
+
+    home, fields = open_store(store), read_set_options(settings or [])
+    for name in ("faces", "teacher", "kind", "steps", "guidance", "guide", "seed"):
+        if name in fields:
+            raise UsageError(f"{name} must not be given by --set; use the argument or its option")
+    spec = order_student(
+        home.run(generator), steps=steps, guidance=guidance, guide=guide, seed=seed, settings=fields
+    )
+    run = distill_generator(spec, home, alias=alias, device=device)
+    show_run(run, alias)
+    show_next_after_train(run, home, store)
+
+
 @app.command()
 def generate(
     generator: Annotated[str, typer.Argument(help="A run or alias of a trained generator.")],
@@ -572,8 +622,11 @@ def generate(
         ),
     ] = "like",
     steps: Annotated[
-        int | None,
-        typer.Option(help="Number of sampling steps; by default the number of the model."),
+        str | None,
+        typer.Option(
+            help="Number of sampling steps, by default the number of the model; auto or auto:N "
+            "(6 or N steps) at noise levels that are chosen for this generator."
+        ),
     ] = None,
     sampler: Annotated[
         str | None,
@@ -639,6 +692,7 @@ def generate(
     Each image has its own seed, so that any one can be generated again. If the command is stopped,
     run it again to resume.
     """
+    from mien.audit.levels import prepare_levels
     from mien.audit.rejection import generate_filtered, list_rejection_lines, make_reject_spec
     from mien.generators.generate import generate_database, list_generation_jobs, order_database
     from mien.runs.engine import make_engine, run_jobs
@@ -650,8 +704,10 @@ def generate(
         )
     home = open_store(store)
     run = home.run(generator)
-    sampling = {"steps": steps, "sampler": sampler, "guidance": guidance, "guide": guide}
+    count = int(steps) if steps is not None and steps.lstrip("-").isdecimal() else steps
+    sampling = {"steps": count, "sampler": sampler, "guidance": guidance, "guide": guide}
     spec = order_database(run, counts, home, seed=seed, guidance_mix=guidance_mix, **sampling)
+    prepare_levels(spec, home, device)
 
     # With --reject, images are checked and replaced as they are drawn.
     if reject is not None and test is not None:

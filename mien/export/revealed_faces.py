@@ -11,6 +11,7 @@ from mien.faces import Faces, name_units
 from mien.generators.base import Generator
 from mien.generators.diffusion import heldout
 from mien.generators.specs import TrainSpec
+from mien.generators.student import Student
 from mien.runs.progress import quantify
 from mien.runs.store import Run, Store
 
@@ -64,7 +65,8 @@ def select_trained(generator: Generator, run: Run) -> pd.DataFrame:
 
     If the faces are no longer in the store, those are left out that leave the fewest people in it.
     """
-    seen, spec = generator.seen, generator.spec
+    spec = generator.network_spec if isinstance(generator, Student) else generator.spec
+    seen = generator.seen
     if not isinstance(spec, TrainSpec) or spec.held_out == 0:
         return seen
     try:

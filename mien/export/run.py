@@ -181,7 +181,7 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
         "kind": generator.spec.kind,
         "licence": generator.licence,
         "classes": describe_classes(generator),
-        "null_label": NO_LABEL if generator.spec.label_drop > 0 else None,
+        "null_label": None if schedule.levels or generator.spec.label_drop == 0 else NO_LABEL,
         "size": list(generator.size),
         "sigma": {"low": schedule.low, "high": schedule.high, "data": generator.sigma_data},
         "sampler": {
@@ -192,6 +192,12 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
             "clip_x0": True,
         },
     }
+    if schedule.levels:
+        about["sampler"] |= {
+            "name": "euler",
+            "steps": schedule.steps,
+            "levels": list(schedule.levels),
+        }
     if form == "diffusers":
         about["scheduler"] = {"class": schedule.scheduler["_class_name"], "steps": schedule.steps}
 

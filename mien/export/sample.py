@@ -50,6 +50,12 @@ levels = [(high + k / max(given.steps - 1, 1) * (low - high)) ** 7 for k in rang
     0.0
 ]
 
+if "levels" in about["sampler"]:  # of a student, which draws in few steps that it has learnt
+    most = len(about["sampler"]["levels"])
+    if not 1 <= given.steps <= most:
+        known.error(f"--steps must be 1 to {most}; given: {given.steps}")
+    levels = [*about["sampler"]["levels"][: given.steps], 0.0]
+
 x = torch.from_numpy(np.load(here / "mean.npy")) + about["sampler"]["start"] * noise
 
 last, last_h = None, 1.0
@@ -57,7 +63,8 @@ last, last_h = None, 1.0
 for sigma, after in pairwise(levels):  # DPM-Solver++(2M): Lu et al. 2022, Algorithm 2
     now = denoise(x, torch.full((given.count,), sigma), labels).clamp(-1, 1)
     h = math.log(sigma / after) if after > 0 else 0.0
-    guess = now if last is None else now + (now - last) * h / (2 * last_h)
+    first_order = last is None or about["sampler"]["name"] == "euler"
+    guess = now if first_order else now + (now - last) * h / (2 * last_h)
     x = after / sigma * x + (1 - after / sigma) * guess
     last, last_h = now, h
 

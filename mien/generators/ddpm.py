@@ -30,12 +30,16 @@ import torch
 from jaxtyping import Float, Float64, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.generators.diffusion.draw import draw_images, guide_denoiser
+from mien.generators.diffusion.draw import (
+    choose_levels,
+    draw_from_levels,
+    draw_images,
+    guide_denoiser,
+)
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.samplers import (
-    SOLVERS,
     Bound,
     Denoiser,
     Draw,
@@ -181,26 +185,27 @@ def sample(
     uses evenly spaced steps of the same chain. The other samplers solve the ODE on a rho = 7 grid
     of noise levels within `find_noise_range`.
     """
-    # The denoiser, guided
-    denoise = make_denoiser(generator, generator.network)
-    worse = make_denoiser(generator, generator.early) if generator.early is not None else None
-    denoise = guide_denoiser(generator, denoise, worse, how)
+    # The chain itself
+    spec, count = generator.spec, count_steps(generator.spec, how)
+    schedule = make_linear_schedule(spec.steps, spec.beta_first, spec.beta_last)
+    if how.sampler == "ancestral" and count == schedule.steps:
+        denoise = make_denoiser(generator, generator.network)
+        worse = make_denoiser(generator, generator.early) if generator.early is not None else None
 
-    # From the highest noise level down to an image
-    schedule = make_linear_schedule(
-        generator.spec.steps, generator.spec.beta_first, generator.spec.beta_last
-    )
-    count = count_steps(generator.spec, how)
-    solve, levels = SOLVERS[how.sampler], make_karras_levels(count, *find_noise_range(generator))
-    if how.sampler == "ancestral":
-        solve, levels = partial(solve, variance=how.variance), space_levels(schedule, count)
-
-    def walk(bound: Bound, noise: Tensor, draw: Draw) -> Tensor:
-        if how.sampler == "ancestral" and count == schedule.steps:
+        def walk(bound: Bound, noise: Tensor, draw: Draw) -> Tensor:
             return run_chain(schedule, bound, noise, draw, how.variance, generator.mean)
-        return solve(bound, generator.mean + (1 + levels[0] ** 2) ** 0.5 * noise, levels, draw)
 
-    return draw_images(generator, denoise, walk, labels, seeds)
+        denoise = guide_denoiser(generator, denoise, worse, how)
+        return draw_images(generator, denoise, walk, labels, seeds)
+
+    # Another walk from the highest noise level down to an image
+    levels = (
+        space_levels(schedule, count)
+        if how.sampler == "ancestral"
+        else choose_levels(how, make_karras_levels(count, *find_noise_range(generator)))
+    )
+    start = (1 + levels[0] ** 2) ** 0.5
+    return draw_from_levels(generator, make_denoiser, levels, start, labels, seeds, how)
 
 
 def find_noise_range(generator: Diffusion) -> tuple[float, float]:

@@ -11,18 +11,11 @@ import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.generators.diffusion.draw import draw_images, guide_denoiser
+from mien.generators.diffusion.draw import choose_levels, draw_from_levels
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.objective import Batch, Objective
-from mien.generators.diffusion.samplers import (
-    SOLVERS,
-    Bound,
-    Denoiser,
-    Draw,
-    broadcast_over_images,
-    make_karras_levels,
-)
+from mien.generators.diffusion.samplers import Denoiser, broadcast_over_images, make_karras_levels
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import SamplerSpec, TrainSpec, count_steps
@@ -124,21 +117,9 @@ def sample(
     how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label (a position in EMOTIONS) and seed: see `draw_images`."""
-    # The denoiser, guided
-    denoise = make_denoiser(generator, generator.network)
-    worse = make_denoiser(generator, generator.early) if generator.early is not None else None
-    denoise = guide_denoiser(generator, denoise, worse, how)
-
-    # From the highest noise level down to an image
-    levels = make_karras_levels(count_steps(generator.spec, how), SIGMA_LOW, SIGMA_HIGH)
-    solve = SOLVERS[how.sampler]
-    if SAMPLERS[how.sampler].adds_noise:
-        solve = partial(solve, variance=how.variance)
-
-    def walk(bound: Bound, noise: Tensor, draw: Draw) -> Tensor:
-        return solve(bound, generator.mean + levels[0] * noise, levels, draw)
-
-    return draw_images(generator, denoise, walk, labels, seeds)
+    usual = make_karras_levels(count_steps(generator.spec, how), SIGMA_LOW, SIGMA_HIGH)
+    levels = choose_levels(how, usual)
+    return draw_from_levels(generator, make_denoiser, levels, levels[0], labels, seeds, how)
 
 
 def make_noise_schedule(generator: Diffusion) -> NoiseSchedule:

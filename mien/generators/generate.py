@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
@@ -14,11 +14,19 @@ from mien.generators.counts import describe_counts, note_uneven, parse_counts
 from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
-from mien.generators.specs import KIND_FACTS, GenerateSpec, SamplerSpec, count_steps, find_guidance
+from mien.generators.specs import (
+    KIND_FACTS,
+    MAX_STUDENT_STEPS,
+    GenerateSpec,
+    SamplerSpec,
+    StudentSpec,
+    count_steps,
+    find_guidance,
+    read_steps,
+)
 from mien.pages.sheets import draw_class_sheet
 from mien.runs import devices, progress, stopping
 from mien.runs.jobs import Job
-from mien.runs.spec import read_spec
 from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed
 
@@ -28,7 +36,7 @@ def order_database(
     counts: str,
     store: Store,
     *,
-    steps: int | None = None,
+    steps: int | str | None = None,
     sampler: str | None = None,
     guidance: float = 1.0,
     guidance_mix: float | None = None,
@@ -39,8 +47,10 @@ def order_database(
 
     The images per class are written to standard error, with 0 for each class that is left out.
     `sampler` None is the default sampler of the generator's kind: for a ddpm ancestral, as in the
-    preprint. Raises UsageError for a run that is not a generator, a sampler that its kind cannot
-    use and counts that are not valid, and SpecError for other settings that are not valid.
+    preprint. `steps` may be "auto" or "auto:N" (see `read_steps`); the run of its levels, which
+    `mien.audit.levels.prepare_levels` makes, must be there when images are drawn. Raises UsageError
+    for a run that is not a generator, a sampler that its kind cannot use and counts that are not
+    valid, and SpecError for other settings that are not valid.
     """
     # A generator, and a sampler for its kind
     if "generator.json" not in generator.manifest["files"]:
@@ -52,6 +62,9 @@ def order_database(
     facts = KIND_FACTS[kind]
     if sampler is not None and not facts.can_use(sampler):
         raise UsageError(f"a {kind} generator cannot use the sampler '{sampler}'; omit --sampler")
+
+    if facts.distilled:
+        steps, guidance = settle_student(generator, steps, guidance, guidance_mix)
 
     # The counts, which may refer to those of a dataset or of the training faces
     def count_faces(name: str) -> dict[str, int]:
@@ -74,7 +87,30 @@ def order_database(
         "seed": seed,
         "guidance_mix": guidance_mix,
     }
-    return read_spec(GenerateSpec, fields, "generate")
+    return read_steps(fields, "generate")
+
+
+def settle_student(
+    student: Run, steps: int | str | None, guidance: float, guidance_mix: float | None
+) -> tuple[int, float]:
+    """Return the steps and the guidance with which a student draws.
+
+    Raises UsageError unless `steps` is None or 1 to 4, and `guidance` is 1, which means that none
+    is asked for, or that of its teacher.
+    """
+    learnt = float(student.spec["guidance"])
+    if guidance not in (1.0, learnt) or guidance_mix is not None:
+        raise UsageError(
+            f"the student {student.name} draws with the guidance {learnt:g} of its teacher, which "
+            "it has learnt and which cannot be changed; omit --guidance and --guidance-mix, or "
+            "distill the teacher with another --guidance"
+        )
+    if steps is not None and steps not in range(1, MAX_STUDENT_STEPS + 1):
+        raise UsageError(
+            f"a student draws in 1 to {MAX_STUDENT_STEPS} steps; given: {steps}. Its teacher, "
+            f"{student.spec['teacher']}, draws in more"
+        )
+    return int(steps or student.spec["steps"]), learnt
 
 
 def generate_database(
@@ -99,9 +135,10 @@ def generate_database(
         generator = load_generator(store.run(spec.generator), device)
         progress.say(describe_sampling(generator, spec))
         index, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)
+        how = read_levels(spec, store)
         with devices.limit_cores(workers):
             guidance = plan_guidance(index, spec)
-            images = make_shards(generator, labels, numbers, spec, scratch, device, shard, guidance)
+            images = make_shards(generator, labels, numbers, how, scratch, device, shard, guidance)
         faces = assemble(generator, images, index, spec.name, numbers)
         faces.save(out)
         write_sheet(faces, out, 12)
@@ -118,6 +155,7 @@ def list_generation_jobs(
     total, size = sum(spec.counts.values()), SHARD_IMAGES[devices.find_device(device).type]
     share = -(-total // (slots * size)) * size
     common = {"spec": spec.model_dump(mode="json"), "device": device, "shard": size}
+    needed = (spec.generator, spec.levels) if isinstance(spec.levels, str) else (spec.generator,)
     spans = [(first, min(first + share, total)) for first in range(0, total, share)]
     drawing = [
         Job(
@@ -125,14 +163,14 @@ def list_generation_jobs(
             f"images {first + 1:,} to {last:,} of {total:,}",
             draw_part,
             {**common, "first": first, "last": last},
-            (spec.generator,),
+            needed,
         )
         for first, last in spans
     ]
     drawing = drawing if len(spans) > 1 else []
     return [
         *drawing,
-        Job(spec.name, "database", draw, common, (spec.generator, *(job.run for job in drawing))),
+        Job(spec.name, "database", draw, common, (*needed, *(job.run for job in drawing))),
     ]
 
 
@@ -145,7 +183,7 @@ def draw_part(
     """
     how = GenerateSpec.model_validate(spec)
     index, labels, numbers = plan_images(how.name, how.counts, how.seed)
-    guidance = plan_guidance(index, how)
+    guidance, sampler = plan_guidance(index, how), read_levels(how, store)
     with store.claim(f"{how.name}.{first:07d}"), stopping.defer_signals():
         if store.is_done(how.name):
             return "there already"
@@ -155,7 +193,7 @@ def draw_part(
             for start in range(first, last, shard):
                 rows = slice(start, min(start + shard, last))
                 path = get_shard_path(store.make_scratch(how.name), rows)
-                make_shard(generator, labels[rows], numbers[rows], how, path, guidance[rows])
+                make_shard(generator, labels[rows], numbers[rows], sampler, path, guidance[rows])
                 tracker.update(rows.stop - first)
                 stopping.raise_if_asked()
     return "drawn"
@@ -166,6 +204,20 @@ def draw(store: Store, spec: dict[str, Any], device: str, shard: int) -> str:
     how = GenerateSpec.model_validate(spec)
     run = generate_database(how, store, device=device, shard=shard)
     return f"{progress.quantify(sum(how.counts.values()), 'image')} in {run.name}"
+
+
+AnySampler = TypeVar("AnySampler", bound=SamplerSpec)
+
+
+def read_levels(how: AnySampler, store: Store) -> AnySampler:
+    """Return `how` with the noise levels that a run has found, if it names one.
+
+    Raises StoreError if that run is not in the store.
+    """
+    if not isinstance(how.levels, str):
+        return how
+    found = store.run(how.levels).read_json("levels.json")["levels"]
+    return how.model_copy(update={"levels": tuple(found)})
 
 
 def plan_images(
@@ -217,8 +269,13 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
     lead = f"{generator.run} ({generator.spec.kind})"
     if how.sampler == "direct":
         return f"{lead}: {GENERATORS[generator.spec.kind].summarise(generator)}"
+    if isinstance(generator.spec, StudentSpec):
+        steps = progress.quantify(count_steps(generator.spec, how), "step")
+        return f"{lead}: {steps}, with the guidance {generator.spec.guidance:g} of its teacher"
     steps = count_steps(generator.spec, how)
     choices = [f"{lead}: {how.sampler}, {progress.quantify(steps, 'step')}"]
+    if how.levels:
+        choices.append("noise levels chosen for this generator")
     if SAMPLERS[how.sampler].adds_noise:
         choices.append(f"{how.variance} variance")
     choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")

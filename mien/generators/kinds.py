@@ -53,8 +53,8 @@ class GeneratorKind:
     - `make_denoiser(generator, network)` returns the denoiser of a trained network.
     - `make_noise_schedule(generator)` returns the noise levels of an exported generator.
 
-    `measure_speed` and `count_workload` are None for a kind that is not trained in steps, and the
-    last two for a kind without a denoiser.
+    `measure_speed` and `count_workload` are None for a kind that is not trained in steps, or is
+    distilled, and the last two for a kind without a denoiser.
     """
 
     fit: Callable[..., Generator]
@@ -75,6 +75,8 @@ def _make_kind(name: str, facts: KindFacts) -> GeneratorKind:
         return _make_diffusion_kind(module)
     if issubclass(facts.spec, OnePassSpec):
         return _make_one_pass_kind(module)
+    if facts.distilled:
+        return _make_distilled_kind(module)
     if facts.resamples:
         return _make_direct_kind(resampling, resampling.make_sample(module.make_image))
     return _make_direct_kind(module, module.sample)
@@ -126,6 +128,30 @@ def _make_one_pass_kind(kind: Any) -> GeneratorKind:
 
     return GeneratorKind(
         fit, sample_one_pass, save_one_pass, load, summarise, measure_speed, kind.count_workload
+    )
+
+
+def _make_distilled_kind(kind: Any) -> GeneratorKind:
+    def fit(
+        faces: Faces,
+        spec: GeneratorSpec,
+        scratch: Path,
+        device: str,
+        label: str,
+        resources: Resources,
+    ) -> Generator:
+        raise UsageError(
+            f"a {spec.kind} is made from a trained generator; use `mien distill GENERATOR` instead"
+        )
+
+    return GeneratorKind(
+        fit,
+        kind.sample,
+        kind.save,
+        kind.load,
+        kind.summarise,
+        make_denoiser=kind.make_denoiser,
+        make_noise_schedule=kind.make_noise_schedule,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -15,6 +16,16 @@ from mien.runs.spec import Spec, Strict, is_unset, read_spec, suggest
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Depth = Annotated[int, Field(ge=0)]
+
+AUTO_STEPS = 6  # of `--steps auto`
+
+MAX_STUDENT_STEPS = 4  # in which a student can draw
+
+
+if TYPE_CHECKING:
+    SamplerName = str
+else:  # pydantic checks the names
+    SamplerName = Literal[(*SAMPLERS, "direct")]
 
 
 class NetSpec(Strict):
@@ -136,24 +147,31 @@ class TrainSpec(SteppedSpec):
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     # On an NVIDIA GPU: use deterministic algorithms where they exist
     deterministic: bool = True
-    p_mean: float = -1.2  # edm: ln sigma is normal with this mean
-    p_std: float = Field(default=1.2, gt=0)  # and deviation
+    # edm and rectified: ln sigma, which is the logit of t, is normal with this mean and deviation
+    p_mean: float = -1.2
+    p_std: float = Field(default=1.2, gt=0)
     steps: int = Field(default=1000, ge=2)  # ddpm: T
     beta_first: float = Field(default=1e-4, gt=0, lt=1)
     beta_last: float = Field(default=0.02, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _refuse_unused_fields(self) -> "TrainSpec":
-        for kind, facts in KIND_FACTS.items():
+        used = KIND_FACTS[self.kind].own_fields
+        for facts in KIND_FACTS.values():
             changed = [
                 name
                 for name in facts.own_fields
-                if getattr(self, name) != type(self).model_fields[name].default
+                if name not in used and getattr(self, name) != type(self).model_fields[name].default
             ]
-            if kind != self.kind and changed:
+            if changed:
+                kinds = [
+                    f"'{kind}'"
+                    for kind, other in KIND_FACTS.items()
+                    if changed[0] in other.own_fields
+                ]
                 raise ValueError(
-                    f"{', '.join(changed)} applies only to kind '{kind}', and the kind is "
-                    f"'{self.kind}'; remove it"
+                    f"{', '.join(changed)} applies only to kind {' and '.join(kinds)}, and the "
+                    f"kind is '{self.kind}'; remove it"
                 )
         if self.class_offsets and not self.residual:
             raise ValueError(
@@ -273,6 +291,41 @@ class ImleSpec(OnePassSpec):
     blurred: float = Field(default=1.0, ge=0)  # weight of blurred images in the distance
 
 
+class StudentSpec(GeneratorSpec):
+    """The distillation of a generator, the teacher, into a student that draws in 1 to 4 steps.
+
+    `faces` are those that the teacher was trained on. The teacher draws `images` images, with
+    `sampler` in `teacher_steps` steps (None: its default) and with guidance as in SamplerSpec. The
+    student learns to draw the same images from the same noise: `images_seen` of them, in batches of
+    `batch`. `steps` is the number in which it draws unless told otherwise.
+    """
+
+    kind: str = "student"
+    teacher: str
+    steps: int = Field(default=2, ge=1, le=MAX_STUDENT_STEPS)
+    sampler: SamplerName = "dpmpp2m"
+    teacher_steps: int | None = Field(default=None, ge=1, le=100_000)
+    guidance: float = Field(default=2.0, ge=1, le=100)
+    guide: Literal["label", "early"] = "label"
+    images: int = Field(default=4096, ge=2)
+    images_seen: int = Field(default=32_000, ge=1)
+    batch: int = Field(default=32, ge=1, le=65_536)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: Share = 0.05
+    decay: Share = 0.5
+    ema: float = Field(default=0.1, ge=0, le=0.25)
+
+    def make_sampler(self) -> "SamplerSpec":
+        """Return how the teacher draws; raises SpecError if its settings exclude each other."""
+        fields = {
+            "sampler": self.sampler,
+            "steps": self.teacher_steps,
+            "guidance": self.guidance,
+            "guide": self.guide if self.guidance > 1 else "label",
+        }
+        return read_spec(SamplerSpec, fields, "distill")
+
+
 def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
     """Return the spec that `fields` describe, of the kind that they name; the default is
     edm.
@@ -285,17 +338,13 @@ def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
     return read_spec(KIND_FACTS[kind].spec, dict(fields), where)
 
 
-if TYPE_CHECKING:
-    SamplerName = str
-else:  # pydantic checks the names
-    SamplerName = Literal[(*SAMPLERS, "direct")]
-
-
 class SamplerSpec(Spec):
     """How images are drawn from a trained generator.
 
     `steps` None is the default number of the sampler (see SAMPLERS), or all T for the ancestral
-    sampler of a ddpm. `guidance` w > 1 pushes away from a worse prediction (D_worse + w (D -
+    sampler of a ddpm. `levels` are the noise levels at which the steps begin, from the highest to
+    the lowest; a text is the run that has found them (see LevelsSpec), None the levels of Karras et
+    al. 2022. `guidance` w > 1 pushes away from a worse prediction (D_worse + w (D -
     D_worse)) while sigma / sigma_data is within [guidance_low, guidance_high]; 1 switches guidance
     off. The worse prediction is that without a label (`guide` label), or that of the same network
     early in its training (`guide` early). `clip_x0` clips every prediction to the range of images.
@@ -312,6 +361,32 @@ class SamplerSpec(Spec):
     guidance_high: float = Field(default=3.0, gt=0)
     clip_x0: bool = True
     variance: Literal["posterior", "beta"] = "posterior"
+    # Omitted where it is not given, as in the specs of all databases before this field
+    levels: str | tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, exclude_if=is_unset
+    )
+
+    @model_validator(mode="after")
+    def _require_falling_levels(self) -> "SamplerSpec":
+        if not self.levels or self.sampler == "direct":
+            return self
+        if SAMPLERS[self.sampler].adds_noise:
+            raise ValueError(
+                f"levels do not apply to the sampler '{self.sampler}', which has its own; remove "
+                "them, or choose another sampler"
+            )
+        if isinstance(self.levels, str):
+            if self.steps is None:
+                raise ValueError("steps must be given with levels; give the number of levels")
+            return self
+        if self.steps != len(self.levels):
+            raise ValueError(
+                f"steps must be the number of levels, which is {len(self.levels)}; given: "
+                f"{self.steps}"
+            )
+        if any(after >= before for before, after in pairwise(self.levels)):
+            raise ValueError("levels must fall; order them from the highest to the lowest")
+        return self
 
     @model_validator(mode="after")
     def _refuse_unused_options(self) -> "SamplerSpec":
@@ -372,16 +447,77 @@ class GenerateSpec(SamplerSpec):
         return counts
 
 
+class LevelsSpec(Spec):
+    """A search for noise levels with which a trained generator draws well in `steps` steps.
+
+    The fields of SamplerSpec say how images are drawn. Levels are chosen among `fine` ones by the
+    errors of single steps in `walks` images, and then compared with the levels of Karras et al.
+    2022 by `images` images of each.
+    """
+
+    stage: ClassVar[str] = "levels"
+    generator: str
+    sampler: SamplerName
+    steps: int = Field(ge=1, le=40)
+    guidance: float
+    guide: Literal["label", "early"]
+    guidance_low: float
+    guidance_high: float
+    clip_x0: bool
+    fine: int = Field(default=60, ge=41)
+    walks: int = Field(default=64, ge=1)
+    images: int = Field(default=512, ge=2)
+    seed: int = 0
+
+
+def make_levels_spec(how: GenerateSpec) -> LevelsSpec:
+    """Return the search for the levels of a database that is drawn with `--steps auto`.
+
+    Raises SpecError for more than 40 steps, where a choice of levels does not help.
+    """
+    fields = how.model_dump(mode="json")
+    shared = {name: fields[name] for name in LevelsSpec.model_fields if name in fields}
+    return read_spec(LevelsSpec, {**shared, "seed": 0, "version": 1}, "steps auto")
+
+
+def read_steps(fields: Mapping[str, Any], where: str) -> GenerateSpec:
+    """Return the spec of a database whose `steps` may be "auto" or "auto:N": N chosen levels.
+
+    N is AUTO_STEPS where it is not given. Raises SpecError for another text.
+    """
+    steps = fields.get("steps")
+    if not isinstance(steps, str):
+        return read_spec(GenerateSpec, dict(fields), where)
+    lead, _, count = steps.partition(":")
+    if lead != "auto" or not (count.isdecimal() if ":" in steps else True):
+        raise SpecError(
+            f"{where}: steps must be a whole number, auto, or auto and a number, such as auto:8; "
+            f"given: {steps!r}"
+        )
+    # A run whose name depends on all other fields
+    number = int(count) if count else AUTO_STEPS
+    how = read_spec(GenerateSpec, {**fields, "steps": number, "levels": "levels"}, where)
+    return name_levels(how)
+
+
+def name_levels(how: GenerateSpec) -> GenerateSpec:
+    """Return `how` with the name of the run that finds its levels, if levels are found at all."""
+    if not isinstance(how.levels, str):
+        return how
+    return how.model_copy(update={"levels": make_levels_spec(how).name})
+
+
 @dataclass(frozen=True)
 class KindFacts:
     """What is known of a kind of generator; its code is the module of the same name.
 
-    `spec` is the class of its trainings. `own_fields` are the fields of it that only this kind
-    reads: all others must keep their defaults, since otherwise two specs with the same result would
-    have different digests. `sampler` is the default sampler; `direct` if images are drawn in one
-    step. `chain` is the sampler that takes all `steps` of the training, if there is one. `preview`
-    draws the sheet of a trained generator, by default the default sampler does. `not_exported`
-    completes "the generator ..." with the reason why a kind without a denoiser is not exported.
+    `spec` is the class of its trainings. `own_fields` are the fields of it that only this kind and
+    few others read: other kinds must keep their defaults, since otherwise two specs with the same
+    result would have different digests. `sampler` is the default sampler; `direct` if images are
+    drawn in one step. `chain` is the sampler that takes all `steps` of the training, if there is
+    one. `preview` draws the sheet of a trained generator, by default the default sampler does.
+    `not_exported` completes "the generator ..." with the reason why a kind without a denoiser is
+    not exported.
 
     `resamples` is for a kind that learns nothing, and makes each image of training images (see
     mien.generators.resampling): it says what its images are, as in "adding copies of the real
@@ -399,9 +535,15 @@ class KindFacts:
     not_exported: str = "has no network that removes noise"
     resamples: str = ""
     approaches: bool = False
+    distilled: bool = False
 
     def can_use(self, sampler: str) -> bool:
-        """Return whether a sampler works in steps, as generators of this kind do, or neither."""
+        """Return whether a sampler works in steps, as generators of this kind do, or neither.
+
+        A distilled kind has learnt the steps of its own sampler only.
+        """
+        if self.distilled:
+            return sampler == self.sampler
         return (sampler == "direct") == (self.sampler == "direct")
 
 
@@ -420,6 +562,8 @@ KIND_FACTS: Mapping[str, KindFacts] = {
         preview=SamplerSpec(sampler="ancestral", steps=100),  # not all 1000, for speed
     ),
     "edm": KindFacts(TrainSpec, own_fields=("p_mean", "p_std"), sampler="dpmpp2m"),
+    "rectified": KindFacts(TrainSpec, own_fields=("p_mean", "p_std"), sampler="dpmpp2m"),
+    "student": KindFacts(StudentSpec, sampler="euler", distilled=True),
     "vae": KindFacts(VaeSpec),
     "gan": KindFacts(GanSpec),
     "imle": KindFacts(ImleSpec, approaches=True),
@@ -437,6 +581,8 @@ def count_steps(spec: GeneratorSpec, how: SamplerSpec) -> int:
         return how.steps
     if how.sampler == "direct":
         return 1
+    if isinstance(spec, StudentSpec):
+        return spec.steps
     if isinstance(spec, TrainSpec) and how.sampler == KIND_FACTS[spec.kind].chain:
         return spec.steps
     return SAMPLERS[how.sampler].steps

@@ -480,7 +480,13 @@ def _describe_generator(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         if "images_seen" in spec
         else "fitted in one go"
     )
-    return {"run": name, "kind": spec["kind"], "learnt": learnt, "faces": spec["faces"]}
+    trained = f", trained on `{spec['faces']}`"
+    if "teacher" in spec:
+        trained = (
+            f", all drawn by its teacher `{spec['teacher']}` with guidance "
+            f"{spec['guidance']:g}; the teacher was trained on `{spec['faces']}`"
+        )
+    return {"run": name, "kind": spec["kind"], "learnt": learnt, "trained": trained}
 
 
 def _describe_preprocessing(origin: Origin) -> str:

@@ -28,7 +28,8 @@ STATED_SPEC_FIELDS = frozenset(
         "matched", "pool", "repeats", "epsilon", "blurred",
         "steps", "beta_first", "beta_last", "sampler", "guidance", "guide", "guidance_low",
         "guidance_mix",
-        "guidance_high", "clip_x0", "variance", "counts",
+        "guidance_high", "clip_x0", "variance", "counts", "levels", "fine", "walks",
+        "images", "teacher", "teacher_steps",
         "database", "training", "agreement", "band", "share", "spread", "views",
     }
 )  # fmt: skip

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mien.audit.levels import find_levels
 from mien.errors import DataError, StoreError
 from mien.faces import EMOTIONS
+from mien.generators.generate import read_levels
 from mien.generators.kinds import load_generator, sample_generator
-from mien.generators.specs import SamplerSpec
+from mien.generators.specs import LevelsSpec, SamplerSpec
 from mien.publish import checking, marks, release
 from mien.publish.checking import open_release
 from mien.publish.formats import ReleaseLayout, read_parquet
@@ -53,6 +55,7 @@ def regenerate(folder: Path, image: str, store: Store, device: str = "auto") -> 
     sampler = SamplerSpec.model_validate(
         {name: value for name, value in spec.items() if name in SamplerSpec.model_fields}
     )
+    sampler = _read_levels(sampler, lineage, store, device)
     scales = [sampler.guidance, spec.get("guidance_mix") or sampler.guidance]
     guidance = min(scales, key=lambda scale: abs(scale - row["guidance"]))  # stored as float32
     sampler = sampler.model_copy(update={"guidance": guidance})
@@ -96,6 +99,22 @@ def _find_row(folder: Path, image: str, splits: list[str]) -> dict[str, Any]:
         f"{folder} has no image '{image}'.{suggest(image, names)} Its images have names like "
         f"{names[0]}"
     )
+
+
+def _read_levels(
+    sampler: SamplerSpec, lineage: dict[str, dict[str, Any]], store: Store, device: str
+) -> SamplerSpec:
+    """Return `sampler` with the noise levels of the run that it names, found again if need be."""
+    if isinstance(sampler.levels, str) and not store.is_done(sampler.levels):
+        spec = lineage[sampler.levels]["spec"]
+        find_levels(
+            LevelsSpec.model_validate(
+                {name: value for name, value in spec.items() if name in LevelsSpec.model_fields}
+            ),
+            store,
+            device=device,
+        )
+    return read_levels(sampler, store)
 
 
 def _find_generator(name: str, content: str, store: Store) -> Run:

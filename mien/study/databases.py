@@ -11,11 +11,10 @@ from jaxtyping import Bool
 from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces
 from mien.generators.counts import parse_counts
-from mien.generators.specs import KIND_FACTS, GenerateSpec, read_training
+from mien.generators.specs import KIND_FACTS, name_levels, read_steps, read_training
 from mien.prepare import splits
 from mien.prepare.specs import SplitSpec
 from mien.runs.progress import quantify
-from mien.runs.spec import read_spec
 from mien.runs.store import Store
 from mien.study.settings import SETTINGS, SOURCES, SYNTHETIC_TEST_DIVISOR
 from mien.study.specs import Database, StudyPlan, StudySpec, UsedDatabase, name_folds
@@ -122,7 +121,7 @@ def _plan_uses(
         generate = database.generate
         if use.generate and KIND_FACTS[database.train.kind].sampler != "direct":
             fields = {**generate.model_dump(mode="json"), **use.generate}
-            generate = read_spec(GenerateSpec, fields, f"{where}: use.{name}: generate")
+            generate = name_levels(read_steps(fields, f"{where}: use.{name}: generate"))
         chosen = None
         if use.filter is not None:
             runs = {"database": generate.name, "training": parent, "seed": study.seed}
@@ -154,7 +153,7 @@ def _plan_generation(
         "generator": train.name,
         "counts": counts,
     }
-    spec = read_spec(GenerateSpec, fields, f"{where}: generate")
+    spec = read_steps(fields, f"{where}: generate")
 
     # What only the kind of generator and the sampler together decide
     if not KIND_FACTS[train.kind].can_use(spec.sampler):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from mien.audit.levels import list_levels_jobs
 from mien.classifiers import pretrained
 from mien.classifiers.specs import select_networks
 from mien.errors import TrialsFailed
@@ -149,7 +150,10 @@ def list_study_jobs(
             database_jobs += [
                 replace(job, label=f"{prefix}{job.label}{fold}")
                 for generate in drawn.values()
-                for job in list_generation_jobs(generate, store, device, slots)
+                for job in [
+                    *list_levels_jobs(generate, device),
+                    *list_generation_jobs(generate, store, device, slots),
+                ]
             ]
             filter_jobs += [
                 _make_filter_job(used, f"filter of the {prefix}database{fold}", split)

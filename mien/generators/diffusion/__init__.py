@@ -1,1 +1,1 @@
-"""Diffusion: what ddpm and edm share, from the network to the training loop."""
+"""Diffusion: what its kinds share, from the network to the training loop."""

@@ -1,18 +1,28 @@
 """Drawing images: noise goes through a sampler, from one stream per image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.errors import UsageError
 from mien.generators import scaling
 from mien.generators.diffusion.model import Diffusion
-from mien.generators.diffusion.samplers import Bound, Denoiser, Draw, autoguide, bind, clip, guide
+from mien.generators.diffusion.samplers import (
+    SOLVERS,
+    Bound,
+    Denoiser,
+    Draw,
+    autoguide,
+    bind,
+    clip,
+    guide,
+)
 from mien.generators.diffusion.unet import NO_LABEL
+from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import SamplerSpec
 from mien.runs import devices
 
@@ -50,6 +60,50 @@ def guide_denoiser(
 
     # Clipping
     return clip(denoise) if how.clip_x0 else denoise
+
+
+def choose_levels(how: SamplerSpec, usual: list[float]) -> list[float]:
+    """Return the noise levels of a sampler, then 0: its own, or the `usual` ones.
+
+    Raises UsageError for levels that are only named by the run that has found them.
+    """
+    if not how.levels:
+        return usual
+    if isinstance(how.levels, str):
+        raise UsageError(
+            f"levels must be numbers to draw with; read those of the run {how.levels} first"
+        )
+    return [*how.levels, 0.0]
+
+
+def draw_from_levels(
+    generator: Diffusion,
+    make_denoiser: Callable[[Diffusion, nn.Module], Denoiser],
+    levels: Sequence[float],
+    start: float,
+    labels: Int64[np.ndarray, " n"],
+    seeds: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Return an image for each label (a position in EMOTIONS) and seed: see `draw_images`.
+
+    The solver of `how` walks down the noise levels, from the mean face plus `start` times unit
+    noise. `make_denoiser` is that of the generator's kind.
+    """
+    # The denoiser, guided
+    denoise = make_denoiser(generator, generator.network)
+    worse = make_denoiser(generator, generator.early) if generator.early is not None else None
+    denoise = guide_denoiser(generator, denoise, worse, how)
+
+    # From the highest noise level down to an image
+    solve = SOLVERS[how.sampler]
+    if SAMPLERS[how.sampler].adds_noise:
+        solve = partial(solve, variance=how.variance)
+
+    def walk(bound: Bound, noise: Tensor, draw: Draw) -> Tensor:
+        return solve(bound, generator.mean + start * noise, levels, draw)
+
+    return draw_images(generator, denoise, walk, labels, seeds)
 
 
 def draw_images(

@@ -1,6 +1,7 @@
 """The training loop of diffusion generators."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -275,8 +276,11 @@ def fit_diffusion(
     device: str = "auto",
     label: str = "training",
     resources: Resources = DEFAULT,
+    make_training: Callable[..., DiffusionTraining] = DiffusionTraining,
 ) -> Diffusion:
     """Train a network on `faces` and return the generator.
+
+    `make_training` makes the running training; it has the arguments of DiffusionTraining.
 
     It resumes from a checkpoint in the folder `scratch` if there is one. With several processes
     (`resources.group`), only the first one writes, chooses the weights, and returns a valid result.
@@ -290,7 +294,7 @@ def fit_diffusion(
         # Hold people out, and set up the training of all others
         shown_faces, held_out_faces = heldout.hold_out(faces, spec)
         group = resources.group
-        training = DiffusionTraining(shown_faces, spec, objective, torch_device, group)
+        training = make_training(shown_faces, spec, objective, torch_device, group)
         if training.piece_count < group.size:
             raise UsageError(
                 f"each process needs a piece of the batch, and a batch of {spec.batch} has "

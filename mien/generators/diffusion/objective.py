@@ -11,8 +11,8 @@ class Batch:
     """The input of a loss: images, their labels, augmentations, noise levels and noise.
 
     `x0` has n images [n, c, h, w] minus the mean face. `labels` are positions in EMOTIONS or
-    NO_LABEL, `moves` has the columns of `transforms.MOVES`, `levels` is sigma (edm) or t (ddpm),
-    and `noise` has unit variance.
+    NO_LABEL, `moves` has the columns of `transforms.MOVES`, `levels` is t (ddpm) or sigma
+    (the other kinds), and `noise` has unit variance.
     """
 
     x0: Tensor
