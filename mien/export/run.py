@@ -176,12 +176,13 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
     """Return the content of export.json: classes, noise levels, sampler, licence and provenance."""
     # How to call the denoiser, and how to draw images with it
     schedule = get_noise_schedule(generator)
+    spec = generator.network_spec if isinstance(generator, Student) else generator.spec
     about: dict[str, Any] = {
         "format": form,
         "kind": generator.spec.kind,
         "licence": generator.licence,
         "classes": describe_classes(generator),
-        "null_label": None if schedule.levels or generator.spec.label_drop == 0 else NO_LABEL,
+        "null_label": None if schedule.levels or spec.label_drop == 0 else NO_LABEL,
         "size": list(generator.size),
         "sigma": {"low": schedule.low, "high": schedule.high, "data": generator.sigma_data},
         "sampler": {
@@ -203,7 +204,7 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
 
     # Whose faces it shows, and where it comes from
     about |= describe_provenance(generator, run, bool(generator.mean.any()))
-    about["class_offsets"] = generator.spec.class_offsets
+    about["class_offsets"] = spec.class_offsets
 
     # The files as they were written
     about["sha256"] = hash_program_files(folder, (PROGRAM_FILE, "mean.npy"))

@@ -83,16 +83,20 @@ def make_objective(spec: TrainSpec) -> Objective:
 
 
 def make_denoiser(generator: Diffusion, network: nn.Module) -> Denoiser:
-    """Return the denoiser of a trained `network` on images: mean + x_t - t v(x_t, t)."""
+    """Return the denoiser of a trained `network` on images: c + x_t - t v(x_t, t).
+
+    The centre c is that of each label (see diffusion/centre.py).
+    """
 
     def denoise(
         x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
         t = convert_to_time(sigma)
-        x_t = broadcast_over_images(1 - t) * (x - generator.mean)
+        centres = generator.find_centres(labels)
+        x_t = broadcast_over_images(1 - t) * (x - centres)
         no_moves = x.new_zeros(x.shape[0], len(MOVES))
         velocity = predict_velocity(network, x_t, t, labels, no_moves)
-        return generator.mean + x_t - broadcast_over_images(t) * velocity
+        return centres + x_t - broadcast_over_images(t) * velocity
 
     return denoise
 

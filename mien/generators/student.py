@@ -30,10 +30,16 @@ from mien.faces import Faces
 from mien.generators import scaling
 from mien.generators.base import read_generator, write_generator
 from mien.generators.diffusion import heldout
+from mien.generators.diffusion.centre import make_zero_offsets
 from mien.generators.diffusion.draw import NoiseStreams, draw_from_levels
 from mien.generators.diffusion.fit import DiffusionTraining, fit_diffusion
 from mien.generators.diffusion.heldout import ChosenWeights
-from mien.generators.diffusion.model import Diffusion, count_parameters, prepare_for_inference
+from mien.generators.diffusion.model import (
+    OFFSETS,
+    Diffusion,
+    count_parameters,
+    prepare_for_inference,
+)
 from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.processes import SINGLE, ProcessGroup
@@ -148,7 +154,8 @@ class StudentTraining(DiffusionTraining):
         group: ProcessGroup = SINGLE,
     ) -> None:
         super().__init__(faces, spec, objective, torch_device, group)
-        self.mean, self.sigma_data = teacher.mean, teacher.sigma_data
+        self.mean, self.offsets = teacher.mean, teacher.offsets
+        self.sigma_data = teacher.sigma_data
         self.network.load_state_dict(teacher.network.state_dict())
         for average in self.averages.values():
             average.tensors = {
@@ -195,6 +202,8 @@ def fit(
             "held_out": 0.0,
             "early": 0.0,
             "precision": "float32",
+            "class_offsets": False,
+            "muon": None,
             **spec.model_dump(
                 include={"images_seen", "batch", "learning_rate", "warmup", "decay", "ema", "seed"}
             ),
@@ -279,6 +288,8 @@ def save(generator: Student, out: Path) -> None:
     }
     write_generator(generator, out, content)
     np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
+    if generator.network_spec.class_offsets:
+        np.save(out / OFFSETS, generator.offsets.cpu().numpy(), allow_pickle=False)
 
 
 def load(run: Run, spec: StudentSpec, device: str = "auto") -> Student:
@@ -288,14 +299,19 @@ def load(run: Run, spec: StudentSpec, device: str = "auto") -> Student:
     network_spec = TrainSpec.model_validate(about["network"])
     network = UNet(about["size"][0], network_spec.net)
     checkpoints.load_weights(run.find_file("generator.safetensors"), network)
-    mean = torch.from_numpy(np.load(run.find_file("mean.npy"), allow_pickle=False))
+
+    def load_array(name: str) -> Tensor:
+        return torch.from_numpy(np.load(run.find_file(name), allow_pickle=False)).to(torch_device)
+
+    mean, has_offsets = load_array("mean.npy"), OFFSETS in run.manifest["files"]
     updates = max(1, round(spec.images_seen / spec.batch))
     return Student(
         spec=spec,
         network=prepare_for_inference(network.to(torch_device)),
         early=None,
         sigma_data=about["sigma_data"],
-        mean=mean.to(torch_device),
+        mean=mean,
+        offsets=load_array(OFFSETS) if has_offsets else make_zero_offsets(mean),
         levels=heldout.make_empty_table(),
         chosen=ChosenWeights(updates, spec.ema, None),
         network_spec=network_spec,
