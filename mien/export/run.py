@@ -32,6 +32,7 @@ from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.one_pass.model import OnePass
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import KIND_FACTS, OnePassSpec
+from mien.generators.student import Student
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import say
 from mien.runs.spec import suggest
