@@ -156,6 +156,7 @@ class TrainSpec(SteppedSpec):
 
     @model_validator(mode="after")
     def _refuse_unused_fields(self) -> "TrainSpec":
+        # Fields of other kinds keep their defaults
         used = KIND_FACTS[self.kind].own_fields
         for facts in KIND_FACTS.values():
             changed = [
@@ -173,6 +174,8 @@ class TrainSpec(SteppedSpec):
                     f"{', '.join(changed)} applies only to kind {' and '.join(kinds)}, and the "
                     f"kind is '{self.kind}'; remove it"
                 )
+
+        # Offsets need something that they are offsets from
         if self.class_offsets and not self.residual:
             raise ValueError(
                 "class_offsets are offsets from the mean face, and need residual = true; remove one"
