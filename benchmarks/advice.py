@@ -18,6 +18,10 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from mien.advise.arms import WAYS
+from mien.advise.request import Request
+from mien.advise.rule import WayScore, read_scores
+from mien.advise.run import Advice, ask_advice
 from mien.errors import UsageError
 from mien.ingest.run import run_ingest
 from mien.prepare.joins import run_join
@@ -27,10 +31,6 @@ from mien.runs.engine import make_engine
 from mien.runs.jobs import Engine
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
-from mien.study.advise.arms import WAYS
-from mien.study.advise.request import Request
-from mien.study.advise.rule import WORTHWHILE_GAIN, WayScore, read_scores
-from mien.study.advise.run import Advice, ask_advice
 from mien.study.file import read_study_fields
 from mien.study.results import StudyResults
 from mien.study.run import run_study
@@ -40,6 +40,8 @@ PEOPLE = (8, 10, 12, 16, 20, 24, 32, 40, 50, 60)
 """The people of each set; each has seven clips, one of each expression."""
 
 QUICK_PEOPLE = (8, 10)
+
+WORTHWHILE_GAIN = 0.01  # in UAR; the error that still counts as right
 
 CLIPS_PER_PERSON, TRUE_PEOPLE, TRUE_TRIALS = 7, 60, 3
 

@@ -25,10 +25,12 @@ _PLACES = {
     "Store": "mien.runs.store",
     **dict.fromkeys(
         (
+            "Advice",
             "Audit",
             "Leakage",
             "StoredFaces",
             "Study",
+            "ask_advice",
             "audit_faces",
             "distill",
             "draw_toy",

@@ -1,8 +1,10 @@
 # What `import mien` offers, for type checkers and editors; __init__.py loads it when it is used.
+from mien.api import Advice as Advice
 from mien.api import Audit as Audit
 from mien.api import Leakage as Leakage
 from mien.api import StoredFaces as StoredFaces
 from mien.api import Study as Study
+from mien.api import ask_advice as ask_advice
 from mien.api import audit_faces as audit_faces
 from mien.api import distill as distill
 from mien.api import draw_toy as draw_toy

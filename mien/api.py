@@ -16,6 +16,9 @@ from typing import Any
 
 import pandas as pd
 
+from mien.advise import run as advised
+from mien.advise.request import Request
+from mien.advise.words import describe_advice, list_rows, make_facts, render_page
 from mien.audit import plain_folders, verdict
 from mien.audit.leakage.run import list_leakage_lines, run_leakage
 from mien.audit.leakage.sides import find_compared_sides
@@ -35,6 +38,7 @@ from mien.prepare import splits
 from mien.prepare.specs import PreprocessSpec, SplitSpec, Unit
 from mien.report import maps, programs, write
 from mien.runs.engine import make_engine
+from mien.runs.files import write_file
 from mien.runs.spec import read_spec, read_toml
 from mien.runs.store import Run, Store
 from mien.study import file, run
@@ -221,6 +225,47 @@ class Study:
             sort=False,
         )
         return table.to_html(float_format="{:.3f}".format)
+
+
+class Advice:
+    """The advice for a training set: whether to add synthetic faces, how, and how certain it is."""
+
+    def __init__(self, found: advised.Advice) -> None:
+        self.found, self.content = found, make_facts(found)
+
+    @property
+    def answer(self) -> str:
+        """The answer: add, do not add, or cannot tell."""
+        return self.content["answer"]
+
+    @property
+    def text(self) -> str:
+        """The answer in sentences, with the difference in UAR, its interval and its p."""
+        return self.content["text"]
+
+    @property
+    def ways(self) -> pd.DataFrame:
+        """One row per way of training: its UAR with interval, from 0 to 1, and SD over trials."""
+        return pd.DataFrame(self.content["ways"])
+
+    @property
+    def study(self) -> Study:
+        """The study that the advice is based on."""
+        return Study(self.found.study.run, self.found.study.store)
+
+    def write_page(self, path: Path | str) -> Path:
+        """Write the advice as an HTML page; return its path."""
+        write_file(Path(path), render_page(self.found))
+        return Path(path)
+
+    def __repr__(self) -> str:
+        """Return the answer, a line for each way of training, and the basis."""
+        return describe_advice(self.found)
+
+    def _repr_html_(self) -> str:
+        """Return the answer and the table of the ways for notebooks."""
+        rows = pd.DataFrame(list_rows(self.found))[["label", "uar", "sd", "what"]]
+        return f"<p>{html.escape(self.text)}</p>{rows.to_html(index=False)}"
 
 
 def open_store(store: StoreLike | None = None) -> Store:
@@ -577,6 +622,37 @@ def run_study(
     spec = file.read_study_fields(fields, home, path)
     engine = make_engine("local", workers, device=device)
     return Study(run.run_study(spec, home, device=device, engine=engine), home)
+
+
+def ask_advice(
+    faces: FacesLike,
+    minutes: float = 20.0,
+    *,
+    classifiers: Sequence[str] = ("tiny",),
+    weights: str = "",
+    folds: int = 3,
+    seed: int = 0,
+    device: str = "auto",
+    workers: int | None = 0,
+    store: StoreLike | None = None,
+) -> Advice:
+    """Return whether to train on synthetic faces too, and how: `mien advise`.
+
+    `faces` are the real faces of a training set, of known subjects; six or more are needed.
+    Subjects are held out in turn, in `folds`, and ways of training with and without synthetic faces
+    are compared on them with `classifiers` that begin from `weights` ("" is their default). The
+    study that fits into about so many `minutes` is run. With `workers` 0, all is done in this
+    process.
+
+    Raises UsageError for too few minutes or folds, DataError for faces about which nothing can be
+    said, and TrialsFailed if too many trials failed for an answer.
+    """
+    home = _find_store(store, faces)
+    is_name = isinstance(faces, str) and (faces in home.read_aliases() or home.is_done(faces))
+    name = str(faces) if is_name else _keep(faces, home).name
+    request = Request(name, minutes, tuple(classifiers), weights, folds, seed)
+    engine = make_engine("local", workers, device=device)
+    return Advice(advised.ask_advice(request, home, device=device, engine=engine))
 
 
 def write_report(

@@ -28,6 +28,7 @@ LAYERS = [
     {"audit"},
     {"study"},
     {"report"},
+    {"advise"},
     {"publish"},
     {"export"},
     {"api"},

@@ -56,12 +56,12 @@ def advise(
     trials, updates and images there are. The answer is add, do not add, or cannot tell. The study
     behind it has the alias advise-NAME. The same command resumes an interrupted comparison.
     """
+    from mien.advise.request import Request
+    from mien.advise.run import ask_advice
+    from mien.advise.words import describe_advice, make_facts, render_page
     from mien.errors import UsageError
     from mien.runs.engine import make_engine
     from mien.runs.files import write_file
-    from mien.study.advise.request import Request
-    from mien.study.advise.run import ask_advice
-    from mien.study.advise.words import describe_advice, make_facts, render_page
 
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise UsageError(f"--out must be a file in a folder that exists; given: {out}")

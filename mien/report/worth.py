@@ -88,15 +88,9 @@ def ask_if_a_way_is_best(study: StudyResults) -> list[Conclusion]:
 
     # The answer, and what was compared
     cell, comparison = contest.cell, contest.comparison
-    answer, reason = decide_contest(contest)
+    answer, _ = decide_contest(contest)
     lead = {"yes": "Yes: ", "no": "No, it is worse: ", "cannot tell": "Cannot tell: "}[answer]
-    sentence = (
-        f"{lead}{contest.way.name(study)}, the best of {quantify(len(contest.ways), 'way')}, "
-        f"differs in UAR by {cell.level[:-1]} from {contest.alternative.name(study)}, the best of "
-        f"{quantify(len(contest.alternatives), 'alternative')}, by "
-        f"{format_gap(comparison.gap, comparison.p)} ({describe_people(study, cell)}, "
-        f"{quantify(len(cell.done), 'trial')}; corrected for the choice of the best{reason})."
-    )
+    sentence = f"{lead}{describe_contest(study, contest)}"
     names = _list_classifier_gaps(study, contest)
     without = (
         [f"without {quantify(contest.unfinished, 'arm')} that are not done yet"]
@@ -212,6 +206,22 @@ def decide_contest(contest: Contest) -> tuple[Answer, str]:
     if answer == "no" and not comparison.below_all:
         return "cannot tell", "; another way may be as good"
     return answer, reason
+
+
+def describe_contest(study: StudyResults, contest: Contest) -> str:
+    """Return in a sentence by how much the best way differs from the best alternative.
+
+    It begins with the name of the way, and says why nothing can be told, if that is so.
+    """
+    cell, comparison = contest.cell, contest.comparison
+    _, reason = decide_contest(contest)
+    return (
+        f"{contest.way.name(study)}, the best of {quantify(len(contest.ways), 'way')}, "
+        f"differs in UAR by {cell.level[:-1]} from {contest.alternative.name(study)}, the best of "
+        f"{quantify(len(contest.alternatives), 'alternative')}, by "
+        f"{format_gap(comparison.gap, comparison.p)} ({describe_people(study, cell)}, "
+        f"{quantify(len(cell.done), 'trial')}; corrected for the choice of the best{reason})."
+    )
 
 
 def _list_classifier_gaps(study: StudyResults, contest: Contest) -> list[str]:

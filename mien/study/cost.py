@@ -181,6 +181,31 @@ def measure_unit_costs(plan: StudyPlan, store: Store, device: str = "auto") -> U
     return UnitCosts(seen_s, drawn_s, updates, predicted)
 
 
+def estimate_unit_costs(plan: StudyPlan, store: Store, rates: Rates) -> UnitCosts:
+    """Return what each unit of a study's work takes at the speed `rates`, by its operations.
+
+    Nothing is measured, so that the numbers are the same on every machine. The study must have a
+    generator that trains in steps.
+    """
+    faces, database = Faces.load(store.run(plan.study.faces).path), plan.databases[0]
+    seen_s = drawn_s = 0.0
+    if isinstance(database.train, SteppedSpec):
+        seen_s = _estimate_trained_image(database.train, faces.size, rates)
+        drawn_s = seen_s * _count_calls(database) / FORWARD_PASSES_PER_STEP
+
+    # Each classifier under each ablation
+    updates, predicted = {}, {}
+    for row in plan.rows:
+        position, timing = (row.classifier, row.ablation), find_timing(row.spec.classifier)
+        if timing is None or position in updates:
+            continue
+        _, shown = _find_image(row, faces, plan)
+        speed = _estimate_speed(timing, plan.study.outputs, shown, rates)
+        updates[position] = timing.spec.batch / speed.train
+        predicted[position] = 1 / speed.predict
+    return UnitCosts(seen_s, drawn_s, updates, predicted)
+
+
 def estimate_image_seconds(
     spec: SteppedSpec, size: tuple[int, int, int], store: Store, device: str = "auto"
 ) -> float:
@@ -189,10 +214,14 @@ def estimate_image_seconds(
 
     Raises KeyError for a kind that does not train in steps.
     """
+    return _estimate_trained_image(spec, size, _find_rates(store, device, 1))
+
+
+def _estimate_trained_image(spec: SteppedSpec, size: tuple[int, int, int], rates: Rates) -> float:
     count = GENERATORS[spec.kind].count_workload
     if count is None:
         raise KeyError(spec.kind)
-    image_s = _find_rates(store, device, 1).estimate_training_seconds(count(spec, size), spec.batch)
+    image_s = rates.estimate_training_seconds(count(spec, size), spec.batch)
     is_full = not isinstance(spec, TrainSpec) or spec.precision == "float32"
     lower = 1.0 if is_full else HALF_PRECISION_TIME
     return image_s * lower
@@ -602,11 +631,17 @@ def _estimate_database(
         per_image = Duration.of_estimate(image_s / pieces)
 
     # Sampling, as the number of training images that would take as long
-    sampler = SAMPLERS.get(database.generate.sampler)  # None: one pass
-    calls = count_steps(spec, database.generate) * (sampler.calls if sampler else 1)
-    scales = [database.generate.guidance, database.generate.guidance_mix]
-    calls_of_scales = [2 if scale > 1 else 1 for scale in scales if scale is not None]
-    calls *= sum(calls_of_scales) / len(calls_of_scales)
-    sampled = sum(database.generate.counts.values()) * calls / FORWARD_PASSES_PER_STEP
+    drawn = sum(database.generate.counts.values())
+    sampled = drawn * _count_calls(database) / FORWARD_PASSES_PER_STEP
     trained = 0.0 if spec.name in plan.done else float(spec.updates * spec.batch)
     return per_image.scale(trained), per_image.scale(sampled)
+
+
+def _count_calls(database: Database) -> float:
+    """Return how often the network is called for an image that is drawn."""
+    generate = database.generate
+    sampler = SAMPLERS.get(generate.sampler)  # None: one pass
+    calls = count_steps(database.train, generate) * (sampler.calls if sampler else 1)
+    scales = [generate.guidance, generate.guidance_mix]
+    calls_of_scales = [2 if scale > 1 else 1 for scale in scales if scale is not None]
+    return calls * sum(calls_of_scales) / len(calls_of_scales)

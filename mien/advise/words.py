@@ -3,61 +3,51 @@
 import math
 from typing import Any
 
+from mien.advise.arms import WAYS
+from mien.advise.rule import count_people_needed
+from mien.advise.run import Advice
 from mien.pages.html import render_html
+from mien.report.worth import describe_contest
 from mien.runs.progress import quantify
 from mien.stats import Interval
-from mien.study.advise.arms import WAYS
-from mien.study.advise.rule import CERTAINTY_PERCENT, count_people_needed
-from mien.study.advise.run import Advice
 from mien.study.cells import MIN_PEOPLE
 
 MINUS_SIGN = "\u2212"
 
 
 def describe_answer(advice: Advice) -> str:
-    """Return the answer in a sentence or two, with the expected gain and its interval."""
+    """Return the answer in a few sentences, with the difference as the report on the study says it.
+
+    Each difference has its interval, p, people and trials.
+    """
     decision = advice.decision
-    way = advice.describe_way(decision.chosen)
+    way, found = (
+        advice.describe_way(decision.chosen),
+        describe_contest(advice.study, advice.contest),
+    )
+    found = found[:1].upper() + found[1:]
     if decision.answer == "add":
-        return f"Yes: {way}. {_describe_gain(advice)}"
+        return f"Yes: {way}. {found}"
     if decision.answer == "do not add":
-        return f"Do not add synthetic faces: {way}. {_describe_gain(advice)}"
-    return f"Cannot tell: {_explain_doubt(advice)}. Until then, {way}, without synthetic faces."
+        return f"Do not add synthetic faces: {way}. {found}"
+    steps = _list_next_steps(advice)
+    return f"Cannot tell. {found} {steps} Until then, {way}, without synthetic faces."
 
 
-def _describe_gain(advice: Advice) -> str:
-    """Return what synthetic faces are expected to add to the best way without them."""
-    decision = advice.decision
-    return (
-        f"Expected from {_name(decision.best)} in place of {_name(decision.rival)}: "
-        f"{format_points(decision.gain)} of UAR, on {advice.people} held-out people "
-        f"({quantify(advice.trials, 'trial')})."
-    )
-
-
-def _explain_doubt(advice: Advice) -> str:
-    """Return why nothing can be told, and what would be needed."""
+def _list_next_steps(advice: Advice) -> str:
+    """Return in sentences what would allow an answer."""
     decision, people = advice.decision, advice.people
-    whole = "" if advice.is_whole else "; more --minutes test the people of all folds"
-    if people < MIN_PEOPLE:
-        return f"only {people} people were tested, and {MIN_PEOPLE} or more are needed{whole}"
-    if decision.is_at_chance:
-        return (
-            "no way of training was better than guessing, so that they cannot be compared; give "
-            f"more --minutes, or more faces{whole}"
-        )
-    needed = count_people_needed(decision, people)
-    trials = "; more --minutes allow more trials" if advice.is_whole else whole
-    return (
-        f"{_name(decision.best)} in place of {_name(decision.rival)} may add "
-        f"{format_points(decision.gain)} of UAR, but this is not yet {CERTAINTY_PERCENT} % certain "
-        f"to be above zero, on {people} held-out people "
-        f"({quantify(advice.trials, 'trial')}); about {needed:,} people would be enough{trials}"
+    more = (
+        "More --minutes allow more trials."
+        if advice.is_whole
+        else "More --minutes test the people of all folds."
     )
-
-
-def _name(way: str) -> str:
-    return WAYS[way].label
+    if people < MIN_PEOPLE:
+        return f"{MIN_PEOPLE} people or more are needed. {more}"
+    if decision.at_chance:
+        return f"No way of training was better than guessing: give more faces. {more}"
+    needed = count_people_needed(decision, people)
+    return f"About {needed:,} people would be enough. {more}" if needed else more
 
 
 def describe_advice(advice: Advice) -> str:
@@ -79,19 +69,12 @@ def describe_basis(advice: Advice) -> str:
     spec = advice.study.spec
     updates = next(iter(next(iter(spec["classifiers"].values())).values()))["updates"]
     generator = spec["generator"]
-    optimism = advice.decision.optimism
-    chosen = (
-        f" The gain is {format_number(optimism)} points less than what was measured, because the "
-        "best of several ways was chosen."
-        if optimism >= 0.0005
-        else ""
-    )
     return (
         f"Intervals are 95 % intervals over people. {advice.study.title}: protocol subject, "
         f"{len(spec['tested_folds'])} of {quantify(spec['folds'], 'fold')} tested, "
         f"{quantify(advice.trials, 'trial')}, {updates:,} updates for every way, classifiers "
         f"{', '.join(spec['classifiers'])}, generators that saw {generator['images_seen']:,} "
-        f"images, seed {spec['seed']}.{chosen}"
+        f"images, seed {spec['seed']}."
     )
 
 
@@ -127,8 +110,7 @@ def make_facts(advice: Advice) -> dict[str, Any]:
         "gain": decision.gain.value,
         "gain_low": decision.gain.low,
         "gain_high": decision.gain.high,
-        "gain_least": decision.least,
-        "optimism": decision.optimism,
+        "p": decision.p,
         "people": advice.people,
         "people_needed": needed,
     }
@@ -167,17 +149,5 @@ def format_number(share: float) -> str:
     return f"{100 * share:.1f}".replace("-", MINUS_SIGN)
 
 
-def _format_signed(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", MINUS_SIGN)
-
-
 def _format_range(interval: Interval) -> str:
     return f"{format_number(interval.low)} to {format_number(interval.high)}"
-
-
-def format_points(gain: Interval) -> str:
-    """Return a difference in points with its interval."""
-    return (
-        f"{_format_signed(gain.value)} points ({_format_signed(gain.low)} to "
-        f"{_format_signed(gain.high)})"
-    )

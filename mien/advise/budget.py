@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from mien.advise.arms import WAYS
 from mien.errors import UsageError
 from mien.runs.progress import quantify
-from mien.study.advise.arms import WAYS
+from mien.runs.workload import Rates
 from mien.study.cost import UnitCosts
 
 PLANNED_SHARE = 0.8  # of the minutes; what was measured can be too fast by as much
@@ -23,6 +24,11 @@ RATIOS = (0.5, 1.0, 2.0, 4.0, 8.0)  # the largest number of synthetic images per
 MOST_TRIALS = 5
 
 GROWTH = 1.3  # the factor by which updates and images seen grow in each round
+
+REFERENCE_RATES, REFERENCE_GPU_RATES = Rates(5e-11, 2.5e-9), Rates(2.5e-12, 1.25e-10)
+"""The speeds by which too few minutes are refused, in seconds of a product and of a number: of one
+core of a small virtual machine, as measured, and of a GPU that is assumed to be 20 times as fast.
+"""
 
 # Seconds beside the work that is measured: loading of a trial, and judges of a filter
 TRIAL_S, FILTER_S, FILTERED_IMAGE_S = 1.0, 4.0, 0.002
@@ -77,26 +83,47 @@ def estimate_seconds(budget: Budget, size: Size, costs: UnitCosts, workers: int)
     return generators_s + (filters_s + budget.folds * budget.trials * trial_s) / workers
 
 
-def fit_budget(minutes: float, size: Size, costs: UnitCosts, workers: int) -> Budget:
-    """Return the largest budget whose work takes PLANNED_SHARE of so many minutes.
-
-    All folds are tested if they can be, since certainty comes from people, and never fewer than
-    `least_folds`. Then the training of generators, updates, trials and images grow in turn.
-
-    Raises UsageError, with the smallest number that is enough, if the minutes are too few.
-    """
-
-    def fits(budget: Budget) -> bool:
-        return estimate_seconds(budget, size, costs, workers) <= 60 * minutes * PLANNED_SHARE
-
-    # As many folds as possible, decently, or else with the least
-    least = Budget(
+def find_least_budget(size: Size) -> Budget:
+    """Return the smallest budget that says something."""
+    return Budget(
         size.least_folds,
         1,
         min(LEAST_UPDATES, size.updates),
         min(LEAST_IMAGES_SEEN, size.images_seen),
         RATIOS[0],
     )
+
+
+def require_minutes(minutes: float, size: Size, costs: UnitCosts, workers: int) -> None:
+    """Raise UsageError, with the smallest number that is enough, if minutes are too few.
+
+    `costs` are those at a reference speed (REFERENCE_RATES), so that the same minutes are refused
+    or accepted however busy the machine is.
+    """
+    least = find_least_budget(size)
+    needed = estimate_seconds(least, size, costs, workers) / 60 / PLANNED_SHARE
+    if minutes < needed:
+        raise UsageError(
+            f"--minutes must be {_round_up(needed):g} or more for these faces: as long takes the "
+            f"smallest comparison ({quantify(least.folds, 'fold')}, {least.updates} updates, a "
+            f"generator that sees {least.images_seen:,} images) on "
+            f"{quantify(workers, 'worker')} of the reference speed; given: {minutes:g}"
+        )
+
+
+def fit_budget(minutes: float, size: Size, costs: UnitCosts, workers: int) -> Budget:
+    """Return the largest budget whose work takes PLANNED_SHARE of so many minutes.
+
+    All folds are tested if they can be, since certainty comes from people, and never fewer than
+    `least_folds`. Then the training of generators, updates, trials and images grow in turn. If even
+    the least budget takes longer, it is returned.
+    """
+
+    def fits(budget: Budget) -> bool:
+        return estimate_seconds(budget, size, costs, workers) <= 60 * minutes * PLANNED_SHARE
+
+    # As many folds as possible, decently, or else with the least
+    least = find_least_budget(size)
     decent = Budget(
         size.least_folds,
         1,
@@ -111,13 +138,7 @@ def fit_budget(minutes: float, size: Size, costs: UnitCosts, workers: int) -> Bu
         if fits(budget := replace(start, folds=folds))
     ]
     if not fitting:
-        needed = estimate_seconds(least, size, costs, workers) / 60 / PLANNED_SHARE
-        raise UsageError(
-            f"--minutes must be {_round_up(needed):g} or more on this machine, for "
-            f"{quantify(least.folds, 'fold')} with {least.updates} updates and a generator that "
-            f"sees {least.images_seen:,} images; "
-            f"given: {minutes:g}"
-        )
+        return least
 
     # Grow in turn
     budget, grown = fitting[0], True

@@ -6,6 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mien.advise.arms import Way, list_amounts, list_uses, list_ways
+from mien.advise.budget import (
+    RATIOS,
+    REFERENCE_GPU_RATES,
+    REFERENCE_RATES,
+    Budget,
+    Size,
+    estimate_seconds,
+    find_least_budget,
+    fit_budget,
+    require_minutes,
+)
 from mien.classifiers.baselines import BASELINES
 from mien.classifiers.specs import ClassifierSpec
 from mien.errors import DataError, SpecError, UsageError
@@ -13,13 +25,12 @@ from mien.faces import Faces
 from mien.generators.presets import read_preset
 from mien.generators.specs import TrainSpec
 from mien.prepare import splits
+from mien.runs.devices import find_device
 from mien.runs.progress import format_duration, quantify
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
-from mien.study.advise.arms import Way, list_amounts, list_uses, list_ways
-from mien.study.advise.budget import RATIOS, Budget, Size, estimate_seconds, fit_budget
 from mien.study.cells import MIN_PEOPLE
-from mien.study.cost import estimate_image_seconds, measure_unit_costs
+from mien.study.cost import estimate_image_seconds, estimate_unit_costs, measure_unit_costs
 from mien.study.file import read_study_fields
 from mien.study.plan import plan_study
 from mien.study.specs import StudySpec
@@ -65,37 +76,66 @@ class PlannedAdvice:
 def plan_advice(request: Request, store: Store, device: str, workers: int) -> PlannedAdvice:
     """Return the study that fits into the minutes of a request, with `workers` jobs at a time.
 
-    The speed of this machine is measured once and kept in the store, so that the same request gives
-    the same study.
+    Too few minutes are refused by the work of the smallest comparison at a reference speed, however
+    fast or busy this machine is. Its own speed decides how much more is done: it is measured once
+    and kept in the store, so that the same request gives the same study.
 
     Raises DataError or SpecError for faces about which nothing can be said, and UsageError for too
     few minutes, folds or people.
     """
     run, faces = _read_faces(request, store)
     _require_possible(request, faces)
-    size = _measure_size(request, faces)
+    size, ways = _measure_size(request, faces), list(list_ways(faces.shown).values())
+    _require_minutes(request, run, ways, size, store, device, workers)
     preset, images_seen = _choose_preset(request, run, faces, store, device, workers)
     size = replace(size, images_seen=images_seen)
 
     # A study whose units of work are measured, whatever fits into the minutes
     reference = Budget(1, 1, size.updates, size.images_seen, RATIOS[1])
-    ways = list(list_ways(faces.shown).values())
     plan = plan_study(_make_study(request, run, ways, reference, size, preset, store), store)
     costs = measure_unit_costs(plan, store, device)
 
     budget = fit_budget(request.minutes, size, costs, workers)
     study = _make_study(request, run, ways, budget, size, preset, store)
     seconds = estimate_seconds(budget, size, costs, workers)
-    return PlannedAdvice(study, budget, _describe_plan(study, len(ways), budget, seconds))
+    return PlannedAdvice(study, budget, _describe_plan(study, len(ways), budget, seconds, request))
 
 
-def _describe_plan(study: StudySpec, ways: int, budget: Budget, seconds: float) -> str:
+def _require_minutes(
+    request: Request,
+    run: Run,
+    ways: Sequence[Way],
+    size: Size,
+    store: Store,
+    device: str,
+    workers: int,
+) -> None:
+    """Raise UsageError if the smallest comparison takes longer at the reference speed."""
+    preset = PRESETS_BY_SIZE[-1]
+    spec = read_preset(preset, run.name)
+    size = replace(size, images_seen=spec.images_seen if isinstance(spec, TrainSpec) else 0)
+    study = _make_study(request, run, ways, find_least_budget(size), size, preset, store)
+    on_cpu = find_device(device).type == "cpu"
+    rates = REFERENCE_RATES if on_cpu else REFERENCE_GPU_RATES
+    costs = estimate_unit_costs(plan_study(study, store), store, rates)
+    require_minutes(request.minutes, size, costs, workers)
+
+
+def _describe_plan(
+    study: StudySpec, ways: int, budget: Budget, seconds: float, request: Request
+) -> str:
     """Return in a line what will be done, and how long it should take."""
+    longer = (
+        f", longer than --minutes {request.minutes:g}, since this is the smallest comparison"
+        if seconds > 60 * request.minutes
+        else ""
+    )
     return (
         f"{study.title}: {ways} ways of training, {budget.updates:,} updates each, "
         f"{quantify(budget.trials, 'trial')}, {budget.folds} of {quantify(study.folds, 'fold')} "
         f"tested; a generator for each fold, which sees {budget.images_seen:,} images and draws "
-        f"{budget.ratio:g} per real one; about {format_duration(seconds)} if nothing is done yet"
+        f"{budget.ratio:g} per real one; about {format_duration(seconds)} on this machine "
+        f"if nothing is done yet{longer}"
     )
 
 

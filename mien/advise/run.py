@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from mien.advise.arms import WAYS
+from mien.advise.request import Request, plan_advice
+from mien.advise.rule import Recommendation, WayScore, decide, read_scores
 from mien.errors import DataError, TrialsFailed
+from mien.report.worth import Contest, hold_contest
 from mien.runs.jobs import Engine
 from mien.runs.local import Local
 from mien.runs.progress import say
 from mien.runs.store import Store
-from mien.study.advise.arms import WAYS
-from mien.study.advise.request import Request, plan_advice
-from mien.study.advise.rule import Recommendation, WayScore, decide, read_scores
 from mien.study.results import StudyResults
 from mien.study.run import run_study
 
@@ -19,8 +20,8 @@ from mien.study.run import run_study
 class Advice:
     """The advice for one training set, with everything that it is based on.
 
-    `largest` is the largest number of synthetic images per real one, and `people` the number of
-    people that were tested.
+    `largest` is the largest number of synthetic images per real one, `people` the number of people
+    that were tested, and `contest` the comparison that the report on the study shows too.
     """
 
     study: StudyResults
@@ -28,6 +29,7 @@ class Advice:
     scores: tuple[WayScore, ...]
     decision: Recommendation
     people: int
+    contest: Contest
 
     @property
     def trials(self) -> int:
@@ -68,7 +70,7 @@ def ask_advice(
         run_study(planned.study, store, device=device, engine=engine)
     except TrialsFailed as error:
         # The ways that did not fail are compared
-        if not has_enough(_read_scores(StudyResults(planned.study.name, store))):
+        if hold_contest(StudyResults(planned.study.name, store)) is None:
             raise
         say(f"some ways of training failed and are left out: {error}")
     return read_advice(planned.study.name, store)
@@ -80,20 +82,15 @@ def read_advice(name: str, store: Store) -> Advice:
     Raises DataError if too few trials are done for an answer.
     """
     study = StudyResults(name, store)
-    scores = _read_scores(study)
-    if not has_enough(scores):
+    scores, contest = _read_scores(study), hold_contest(study)
+    if contest is None:
         raise DataError(
             f"{study.title} must have results of a way of training with synthetic faces and of one "
             f"without; it has {', '.join(score.way for score in scores) or 'none'}"
         )
-    people = next(cell.subjects for cell in study.cells if cell.whole)
-    decision = decide(scores, people, 1 / len(study.classes))
-    return Advice(study, _find_largest(study), tuple(scores), decision, people)
-
-
-def has_enough(scores: list[WayScore]) -> bool:
-    """Whether there are ways of training with synthetic faces and without."""
-    return {WAYS[score.way].is_cheap for score in scores} == {True, False}
+    largest = _find_largest(study)
+    decision = decide(contest, scores, largest)
+    return Advice(study, largest, tuple(scores), decision, len(contest.cell.units), contest)
 
 
 def _read_scores(study: StudyResults) -> list[WayScore]:
