@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ from mien.study.plan import (
     plan_study,
     write_study,
 )
+from mien.study.plan_file import read_record
 from mien.study.predictions import RECORDS_FILE, score_predictions
 from mien.study.results import StudyResults
 from mien.study.run import run_study
@@ -908,6 +909,39 @@ def test_a_file_stands_for_its_own_run_also_where_the_name_has_moved_on(
     )
     run_study(second, store, device="cpu")
     assert "referred to" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["other trials", "a field is missing"])
+def test_a_plan_of_an_earlier_version_is_made_again_and_nothing_is_lost(
+    tmp_path: Path, store: Store, capfd: pytest.CaptureFixture[str], damage: str
+):
+    text = GOOD.replace("epochs = 2", "epochs = 1").replace("folds = 2", "folds = 2\ntrials = 1")
+    study = read_study(write(tmp_path, text), store)
+    plan = plan_study(study, store)
+    old_rows = [
+        replace(row, spec=row.spec.model_copy(update={"version": row.spec.version + 7}))
+        for row in plan.rows
+    ]
+
+    def write_old(out: Path, scratch: Path) -> RunSummary:
+        if damage == "other trials":
+            return write_study(replace(plan, rows=old_rows), out)
+        (out / "plan.json").write_text("{}", encoding="utf-8")
+        return {"holds": "a study"}
+
+    store.make(study, write_old, alias="mine")
+    others = set(store.list_names()) - {study.name}
+
+    # One message, and the plan, the aliases and the other runs are those that they should be
+    run_study(study, store, device="cpu")
+    said = capfd.readouterr().err
+    assert said.count("planned again") == 1 and f"0 of {len(plan.rows)} trials are done" in said
+    kept = {trial.run for trial in read_record(store.run("mine")).trials}
+    assert kept == {row.spec.name for row in plan.rows}
+    assert others <= set(store.list_names()) and store.resolve("small") == study.name
+    assert len(StudyResults("small", store).cells) > 0
+    run_study(study, store, device="cpu")
+    assert "planned again" not in capfd.readouterr().err
 
 
 # Running

@@ -7,7 +7,7 @@ from typing import Any
 from mien.audit.levels import list_levels_jobs
 from mien.classifiers import pretrained
 from mien.classifiers.specs import select_networks
-from mien.errors import TrialsFailed
+from mien.errors import StoreError, TrialsFailed
 from mien.generators.generate import list_generation_jobs
 from mien.generators.specs import read_training
 from mien.generators.train import train_generator
@@ -23,9 +23,11 @@ from mien.study.plan import (
     describe_synthetic_counts,
     has_fixed_settings,
     list_frozen_shares,
+    make_record,
     plan_study,
     write_study,
 )
+from mien.study.plan_file import read_record
 from mien.study.predictions import list_accuracies, read_predictions
 from mien.study.select import Only, explain_generators, select_rows
 from mien.study.settings import describe_arm, find_motion_change, permutes_labels
@@ -62,6 +64,8 @@ def run_study(
     # Write the list of all trials, and move the study's name to it
     before = store.read_aliases().get(study.title, study.name)
     study_run = store.make(study, lambda out, scratch: write_study(todo, out), alias=study.title)
+    if is_stale(study_run, todo):
+        study_run = _plan_again(study_run, todo, store)
     if before != study.name:
         say(
             f"the name {study.title} referred to {before} and now refers to {study.name}: "
@@ -100,6 +104,40 @@ def run_study(
             "same command tries them again"
         )
     return study_run
+
+
+def is_stale(run: Run, plan: StudyPlan) -> bool:
+    """Return whether the plan of a study's run has other trials or databases than `plan`.
+
+    So it is if an earlier version of mien planned the study, whose runs had other names.
+    """
+    try:
+        kept = read_record(run)
+    except StoreError:
+        return True
+    records = (kept, make_record(plan))
+    names = [
+        {trial.run for trial in record.trials}
+        | {name for one in record.databases for name in one.runs}
+        for record in records
+    ]
+    return names[0] != names[1]
+
+
+def _plan_again(run: Run, plan: StudyPlan, store: Store) -> Run:
+    """Return the study's run with a new plan, under all of its aliases; trials stay as they are."""
+    aliases = [alias for alias, target in store.read_aliases().items() if target == run.name]
+    store.remove(run.name)
+    planned = store.make(plan.study, lambda out, scratch: write_study(plan, out))
+    for alias in aliases:
+        store.set_alias(alias, planned.name)
+    done = sum(row.spec.name in plan.done for row in plan.rows)
+    say(
+        f"{plan.study.title}: an earlier version of mien planned this study, and its runs have "
+        f"other names now, so it is planned again; {done} of {quantify(len(plan.rows), 'trial')} "
+        "are done under the new names, and all earlier runs stay in the store"
+    )
+    return planned
 
 
 def require_weights(missing: Sequence[TrialRow], fetch: bool = False) -> None:
