@@ -18,15 +18,15 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.advise.arms import WAYS
-from mien.advise.request import Request
-from mien.advise.rule import WayScore, read_scores
-from mien.advise.run import Advice, ask_advice
 from mien.errors import UsageError
 from mien.ingest.run import run_ingest
 from mien.prepare.joins import run_join
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import JoinSpec, PreprocessSpec
+from mien.report.advise.arms import WAYS
+from mien.report.advise.request import Request
+from mien.report.advise.rule import WayScore, read_scores
+from mien.report.advise.run import Advice, ask_advice
 from mien.runs.engine import make_engine
 from mien.runs.jobs import Engine
 from mien.runs.spec import read_spec

@@ -16,9 +16,6 @@ from typing import Any
 
 import pandas as pd
 
-from mien.advise import run as advised
-from mien.advise.request import Request
-from mien.advise.words import describe_advice, list_rows, make_facts, render_page
 from mien.audit import plain_folders, verdict
 from mien.audit.leakage.run import list_leakage_lines, run_leakage
 from mien.audit.leakage.sides import find_compared_sides
@@ -37,6 +34,9 @@ from mien.prepare import preprocess as prepared
 from mien.prepare import splits
 from mien.prepare.specs import PreprocessSpec, SplitSpec, Unit
 from mien.report import maps, programs, write
+from mien.report.advise import run as advised
+from mien.report.advise.request import Request
+from mien.report.advise.words import describe_advice, list_rows, make_facts, render_page
 from mien.runs.engine import make_engine
 from mien.runs.files import write_file
 from mien.runs.spec import read_spec, read_toml

@@ -10,9 +10,11 @@ import pytest
 from worlds import blobs, inside, keep, run_inside, show_as, written_study
 
 import mien
-from mien.advise import request as asked
-from mien.advise.arms import WAYS, list_amounts, list_ways
-from mien.advise.budget import (
+from mien.errors import UsageError
+from mien.faces import Faces
+from mien.report.advise import request as asked
+from mien.report.advise.arms import WAYS, list_amounts, list_ways
+from mien.report.advise.budget import (
     LEAST_UPDATES,
     PLANNED_SHARE,
     Budget,
@@ -22,12 +24,10 @@ from mien.advise.budget import (
     fit_budget,
     require_minutes,
 )
-from mien.advise.request import Request, make_fields
-from mien.advise.rule import count_people_needed
-from mien.advise.run import Advice, read_advice
-from mien.advise.words import describe_advice, describe_answer
-from mien.errors import UsageError
-from mien.faces import Faces
+from mien.report.advise.request import Request, make_fields
+from mien.report.advise.rule import count_people_needed
+from mien.report.advise.run import Advice, read_advice
+from mien.report.advise.words import describe_advice, describe_answer
 from mien.report.worth import ask_if_a_way_is_best
 from mien.runs.files import write_file
 from mien.runs.store import Store

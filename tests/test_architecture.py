@@ -28,7 +28,6 @@ LAYERS = [
     {"audit"},
     {"study"},
     {"report"},
-    {"advise"},
     {"publish"},
     {"export"},
     {"api"},

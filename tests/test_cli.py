@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
-from worlds import STUDY_TEXT, TINY_TRAINING, inside, mien, settings, start
+from worlds import STUDY_TEXT, TINY_TRAINING, blobs, inside, keep, mien, run_inside, settings, start
 
+from mien.audit.specs import FeaturesSpec
 from mien.cli import main
 from mien.cli.base import app, read_pairs, read_set_options
 from mien.cli.following import propose_alias
@@ -318,3 +319,64 @@ def test_what_a_run_says_of_itself_is_json(place: Path):
     run = Store(place / "store").run("faces")
     assert json.loads((run.path / "spec.json").read_text())["stage"] == "faces"
     assert {"made", "versions", "machine"} <= set(json.loads((run.path / "about.json").read_text()))
+
+
+def test_runs_that_mien_made_for_others_are_listed_with_all_or_by_their_stage(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    faces = keep(blobs(8), store, "mine")
+
+    def build(out: Path, scratch: Path) -> None:
+        (out / "features.txt").write_text("1", encoding="utf-8")
+
+    spec = FeaturesSpec(faces=faces.name, space="random", train=faces.name)
+    features = store.make(spec, build).name
+    listed = inside(tmp_path, "ls")
+    assert faces.name in listed and features not in listed
+    assert "1 run that was made for other runs: not listed; `mien ls --all`" in listed
+    for arguments in (["--all"], ["features"]):
+        listed = inside(tmp_path, "ls", *arguments)
+        assert features in listed and "not listed" not in listed
+    # One that the user has named is his own
+    store.set_alias("kept", features)
+    assert features in inside(tmp_path, "ls")
+
+
+def test_an_alias_that_names_another_run_from_now_on_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    store = Store(tmp_path / "store")
+    first = keep(blobs(8), store, "mine")
+    keep(blobs(8), store, "mine")
+    assert "the alias" not in capfd.readouterr().err
+    second = keep(blobs(16), store, "mine")
+    said = capfd.readouterr().err
+    assert f"the alias mine named {first.name} and now names {second.name}" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--guidance-mix", "-1"], "guidance_mix"),
+        (["--steps", "0"], "steps"),
+        (["--guide", "nobody"], "guide"),
+        (["--reject", "memorized", "--test", "mine"], "Did you mean 'memorised'"),
+        (["--reject", "memorised", "--test", "other"], "no run or alias 'other'"),
+        (["--engine", "spark"], "local or ray"),
+        (["--device", "tpu"], "tpu"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_generate_refuses_wrong_options_before_it_prints_anything(
+    copies: Path, arguments: list[str], message: str
+):
+    code, text = run_inside(copies, "generate", "copier", *arguments)
+    assert code == 2 and message in text and "images per class" not in text
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose store has faces and a generator."""
+    folder = tmp_path_factory.mktemp("copies")
+    keep(blobs(16), Store(folder / "store"), "mine")
+    inside(folder, "train", "mine", "--preset", "copycat", "--as", "copier")
+    return folder

@@ -52,6 +52,7 @@ from mien.report.programs import list_csv_rows
 from mien.report.write import write_report
 from mien.runs.jobs import NOT_BEGUN_PREFIX, note_failure, read_failure
 from mien.runs.progress import format_roughly
+from mien.runs.spec import read_toml
 from mien.runs.store import RunSummary, Store
 from mien.seeds import derive_seed
 from mien.study import cost, trials
@@ -393,6 +394,7 @@ def test_only_chooses_by_axis(controlled: tuple[Store, StudySpec], text: list[st
         ("settings=real_to_real", "Did you mean 'setting'"),
         ("classifier=tony", "the study has tiny, majority, nearest. Did you mean 'tiny'"),
         ("trial=3", "the study has 1, 2"),
+        ("setting=both", "Did you mean 'both_to_real'"),
         ("control=", "the study has none, majority"),
     ],
 )
@@ -909,6 +911,16 @@ def test_a_file_stands_for_its_own_run_also_where_the_name_has_moved_on(
     )
     run_study(second, store, device="cpu")
     assert "referred to" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_a_study_whose_faces_are_missing_says_which_commands_make_them(name: str, store: Store):
+    path = find_study(name)
+    faces = read_toml(path)["faces"]
+    with pytest.raises(StoreError, match="These commands make") as refused:
+        read_study(path, store)
+    last = str(refused.value).splitlines()[-1].strip()
+    assert last.startswith("mien ") and last.endswith(f"--as {faces}")
 
 
 @pytest.mark.parametrize("damage", ["other trials", "a field is missing"])

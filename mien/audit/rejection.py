@@ -20,7 +20,7 @@ from mien.audit.fidelity import MAX_IMAGES_PER_SIDE, NEIGHBOUR_RANK, OrderedSide
 from mien.audit.memorisation.matches import MatchFinder
 from mien.audit.memorisation.people import ALARM_SHARE, ImagePeople
 from mien.audit.specs import Reason, RejectSpec
-from mien.errors import AuditFailed, DataError
+from mien.errors import AuditFailed, DataError, SpecError
 from mien.faces import Faces, name_distinct_units
 from mien.generators import shards
 from mien.generators.base import Generator
@@ -36,7 +36,7 @@ from mien.generators.kinds import load_generator
 from mien.generators.specs import GenerateSpec
 from mien.runs import devices
 from mien.runs.progress import quantify, say
-from mien.runs.spec import read_spec
+from mien.runs.spec import read_spec, suggest
 from mien.runs.store import Run, RunSummary, Store
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -45,6 +45,19 @@ RejectFilter = Callable[[Faces], Bool[np.ndarray, " n"]]
 """A function that says for each image whether it must be drawn again."""
 
 MAX_DRAWS = 20  # times that an image is drawn, at most
+
+
+def require_reasons(reject: Sequence[str]) -> None:
+    """Raise SpecError, with the nearest name, unless these are reasons of rejection, each once."""
+    known = list(get_args(Reason))
+    for name in reject:
+        if name not in known:
+            raise SpecError(
+                f"--reject must be {', '.join(known)}, or both with a comma between them; given: "
+                f"'{name}'.{suggest(name, known)}"
+            )
+    if len(set(reject)) < len(reject):
+        raise SpecError(f"--reject must name each reason once; given: {','.join(reject)}")
 
 
 def make_reject_spec(spec: GenerateSpec, reject: Sequence[str], test: str) -> RejectSpec:

@@ -56,10 +56,10 @@ def advise(
     trials, updates and images there are. The answer is add, do not add, or cannot tell. The study
     behind it has the alias advise-NAME. The same command resumes an interrupted comparison.
     """
-    from mien.advise.request import Request
-    from mien.advise.run import ask_advice
-    from mien.advise.words import describe_advice, make_facts, render_page
     from mien.errors import UsageError
+    from mien.report.advise.request import Request
+    from mien.report.advise.run import ask_advice
+    from mien.report.advise.words import describe_advice, make_facts, render_page
     from mien.runs.engine import make_engine
     from mien.runs.files import write_file
 

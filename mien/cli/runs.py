@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,16 +38,26 @@ VIEWABLE_FILES = ("index.html", "report.html", "sheet.png")
 
 VIEWER_START_S = 2.0  # how long to wait whether a viewer fails to start
 
+# Runs of these stages are made for other runs, and a command never prints their names
+INTERNAL_STAGES = ("features", "judge", "matches", "measures", "trial", "weights", "sampler")
+
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @app.command("ls")
 def list_runs(
     stage: Annotated[str | None, typer.Argument(help="List only runs of this stage.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also list the runs that mien made for other runs.")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs of the store, oldest first."""
+    """List the runs of the store, oldest first.
+
+    Runs without an alias that mien made for other runs, such as the trials of a study or the parts
+    of an audit, are listed with --all or by their stage.
+    """
     from rich.table import Table
 
     from mien.runs.store import Run
@@ -67,7 +78,10 @@ def list_runs(
     for alias, name in home.read_aliases().items():
         aliases_of.setdefault(name, []).append(alias)
     separator = "\n" if sys.stdout.isatty() else " "
+    hidden = set() if everything or stage else _find_made_on_the_way(home) - set(aliases_of)
     for name in home.list_names():
+        if name in hidden:
+            continue
         run = Run(name, home.root / "runs" / name)
         if stage is None or run.stage == stage:
             finished_at = str(run.about.get("made", ""))[:16].replace("T", " ")
@@ -75,6 +89,13 @@ def list_runs(
                 separator.join(aliases_of.get(name, [])), name, finished_at, describe_content(run)
             )
     print_table(table)
+    if hidden:
+        verb = "was" if len(hidden) == 1 else "were"
+        print(
+            f"{quantify(len(hidden), 'run')} that {verb} made for other runs: not listed; "
+            "`mien ls --all` lists all",
+            file=sys.stderr,
+        )
 
     # An empty table is explained: perhaps the stage is misspelt, or this is another store.
     if not table.row_count:
@@ -85,6 +106,38 @@ def list_runs(
             f"{others if home.root.is_dir() else ', which does not exist'}",
             file=sys.stderr,
         )
+
+
+def _find_made_on_the_way(home: "Store") -> set[str]:
+    """Return the runs that mien made for others: parts of audits, and what studies planned."""
+    from mien.errors import StoreError
+    from mien.runs.store import Run
+
+    names = home.list_names()
+    made = {name for name in names if Run(name, home.root).stage in INTERNAL_STAGES}
+    for name in names:
+        run = Run(name, home.root / "runs" / name)
+        if run.stage == "study":
+            made |= _list_planned(run)
+
+    # The generators of databases that a study planned, which are not all in its plan
+    for name in made & set(names):
+        run = Run(name, home.root / "runs" / name)
+        with suppress(StoreError):  # `mien verify` reports what cannot be read
+            made |= {str(run.spec.get("generator", ""))} if run.stage == "generate" else set()
+    return made & set(names)
+
+
+def _list_planned(study: "Run") -> set[str]:
+    """Return the splits, generators and databases in the plan of a study."""
+    from mien.errors import StoreError
+    from mien.study.plan_file import read_record
+
+    try:
+        databases = read_record(study).databases
+    except StoreError:
+        return set()
+    return {name for record in databases for name in (record.split, *record.runs)}
 
 
 def _list_as_json(home: "Store", stage: str | None) -> None:

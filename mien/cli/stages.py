@@ -693,7 +693,12 @@ def generate(
     run it again to resume.
     """
     from mien.audit.levels import prepare_levels
-    from mien.audit.rejection import generate_filtered, list_rejection_lines, make_reject_spec
+    from mien.audit.rejection import (
+        generate_filtered,
+        list_rejection_lines,
+        make_reject_spec,
+        require_reasons,
+    )
     from mien.generators.generate import generate_database, list_generation_jobs, order_database
     from mien.runs.engine import make_engine, run_jobs
 
@@ -704,16 +709,18 @@ def generate(
         )
     home = open_store(store)
     run = home.run(generator)
+    chosen_engine = None if engine is None else make_engine(engine, workers, device=device)
+    reasons = [name.strip() for name in reject.split(",")] if reject is not None else []
+    heldout = None if test is None else home.run(test).name
+    require_reasons(reasons)
     count = int(steps) if steps is not None and steps.lstrip("-").isdecimal() else steps
     sampling = {"steps": count, "sampler": sampler, "guidance": guidance, "guide": guide}
     spec = order_database(run, counts, home, seed=seed, guidance_mix=guidance_mix, **sampling)
     prepare_levels(spec, home, device)
 
     # With --reject, images are checked and replaced as they are drawn.
-    if reject is not None and test is not None:
-        picky = make_reject_spec(
-            spec, [name.strip() for name in reject.split(",")], home.run(test).name
-        )
+    if heldout is not None:
+        picky = make_reject_spec(spec, reasons, heldout)
         run = generate_filtered(picky, home, alias=alias, device=device, workers=workers)
         show_run(run, alias)
         for line in list_rejection_lines(run):
@@ -722,8 +729,7 @@ def generate(
         return
 
     # With --engine, the shards are made first, each as a job; then they are joined.
-    if engine is not None and not home.is_done(spec.name):
-        chosen_engine = make_engine(engine, workers, device=device)
+    if chosen_engine is not None and not home.is_done(spec.name):
         failed = run_jobs(
             list_generation_jobs(spec, home, device, chosen_engine.slots), home, chosen_engine
         )

@@ -73,10 +73,6 @@ def order_database(
 
     classes = generator.read_json("generator.json")["classes"]
     wanted = parse_counts(counts, count_faces, classes)
-    progress.say(f"images per class: {describe_counts({**dict.fromkeys(classes, 0), **wanted})}")
-    if note := note_uneven(wanted, counts):
-        progress.say(note)
-
     fields = {
         "generator": generator.name,
         "counts": wanted,
@@ -87,7 +83,13 @@ def order_database(
         "seed": seed,
         "guidance_mix": guidance_mix,
     }
-    return read_steps(fields, "generate")
+    spec = read_steps(fields, "generate")
+
+    # What is wrong is refused before anything is printed
+    progress.say(f"images per class: {describe_counts({**dict.fromkeys(classes, 0), **wanted})}")
+    if note := note_uneven(wanted, counts):
+        progress.say(note)
+    return spec
 
 
 def settle_student(

@@ -615,9 +615,14 @@ class Store:
 
     # Names
 
-    def set_alias(self, alias: str, run: str) -> None:
-        """Make `alias` name `run` from now on."""
+    def set_alias(self, alias: str, run: str, *, silent: bool = False) -> None:
+        """Make `alias` name `run` from now on; say so if it named another run, unless `silent`."""
         self._require_room_for(alias)
+        before = self.read_aliases().get(alias, run)
+        if before != run and not silent:
+            say(
+                f"the alias {alias} named {before} and now names {run}; both runs stay in the store"
+            )
         write_file(self._make_folder("aliases") / alias, run + "\n")
 
     def _require_room_for(self, alias: str) -> None:

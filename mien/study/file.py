@@ -444,7 +444,37 @@ def read_study_fields(
     except UsageError as error:
         if str(error).startswith((str(path), "there must be a TOML file")):
             raise
-        raise type(error)(f"{path}: {error}") from None
+        makers = _describe_makers(str(fields.get("faces", "")), store, path)
+        raise type(error)(f"{path}: {error}{makers}") from None
+
+
+def list_makers(path: Path, faces: str) -> list[str]:
+    """Return the commands that make the faces of a study, from the first lines of its file.
+
+    They are the lines of comments that begin with mien, up to the one that ends in `--as FACES`;
+    empty if no such line names the faces.
+    """
+    if not path.is_file():
+        return []
+    commands = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        command = line.removeprefix("#").partition("  #")[0].strip()
+        if line.startswith("#") and command.startswith("mien "):
+            commands.append(command)
+            if command.endswith(f"--as {faces}"):
+                return commands
+    return []
+
+
+def _describe_makers(faces: str, store: Store, path: Path) -> str:
+    """Return the commands that make the faces of a study, if the store does not have them."""
+    try:
+        store.resolve(faces)
+    except StoreError:
+        makers = list_makers(path, faces)
+        if makers:
+            return f". These commands make '{faces}':\n  " + "\n  ".join(makers)
+    return ""
 
 
 def find_recorded_run(path: Path, store: Store) -> str:

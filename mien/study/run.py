@@ -63,7 +63,8 @@ def run_study(
 
     # Write the list of all trials, and move the study's name to it
     before = store.read_aliases().get(study.title, study.name)
-    study_run = store.make(study, lambda out, scratch: write_study(todo, out), alias=study.title)
+    study_run = store.make(study, lambda out, scratch: write_study(todo, out))
+    store.set_alias(study.title, study.name, silent=True)  # what differs is said below
     if is_stale(study_run, todo):
         study_run = _plan_again(study_run, todo, store)
     if before != study.name:

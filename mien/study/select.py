@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mien.errors import UsageError
+from mien.findings import list_some
 from mien.runs.spec import suggest
 from mien.study.settings import (
     CONTROLS,
@@ -18,6 +19,8 @@ Only = dict[str, frozenset[str]]
 """A selection of trials: the allowed names by axis (setting, classifier, ablation, control, trial,
 fold). An axis that is absent allows every name.
 """
+
+MOST_NAMES = 8  # names of an axis that a message lists; studies of ways have dozens of settings
 
 ONLY_AXES = ("setting", "classifier", "ablation", "control", "trial", "fold")
 
@@ -56,8 +59,8 @@ def parse_only(texts: Sequence[str], study: StudySpec, option: str = "--only") -
             )
         if name not in known_names[axis]:
             # A similar number is no help, so there is no hint for trials and folds
-            hint = "" if axis in ("trial", "fold") else suggest(name, known_names[axis])
-            names = ", ".join(known_names[axis]) or "none"
+            hint = "" if axis in ("trial", "fold") else _suggest_part(name, known_names[axis])
+            names = list_some(known_names[axis], MOST_NAMES) if known_names[axis] else "none"
             raise UsageError(f"{option} {axis}={name}: the study has {names}.{hint}")
         only.setdefault(axis, set()).add(name)
     return {axis: frozenset(names) for axis, names in only.items()}
@@ -142,3 +145,9 @@ def _list_names(row: TrialRow) -> dict[str, frozenset[str]]:
         "trial": frozenset({str(row.trial + 1)}),
         "fold": frozenset({str(row.fold)}),
     }
+
+
+def _suggest_part(name: str, known_names: list[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest name, or for the first that has `name` in it."""
+    holding = [known for known in known_names if name and name in known]
+    return suggest(name, known_names) or (f" Did you mean '{holding[0]}'?" if holding else "")

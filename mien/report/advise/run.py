@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from mien.advise.arms import WAYS
-from mien.advise.request import Request, plan_advice
-from mien.advise.rule import Recommendation, WayScore, decide, read_scores
 from mien.errors import DataError, TrialsFailed
+from mien.report.advise.arms import WAYS
+from mien.report.advise.request import Request, plan_advice
+from mien.report.advise.rule import Recommendation, WayScore, decide, read_scores
 from mien.report.worth import Contest, hold_contest
 from mien.runs.jobs import Engine
 from mien.runs.local import Local

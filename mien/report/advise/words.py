@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from mien.advise.arms import WAYS
-from mien.advise.rule import count_people_needed
-from mien.advise.run import Advice
 from mien.pages.html import render_html
+from mien.report.advise.arms import WAYS
+from mien.report.advise.rule import count_people_needed
+from mien.report.advise.run import Advice
 from mien.report.worth import describe_contest
 from mien.runs.progress import quantify
 from mien.stats import Interval

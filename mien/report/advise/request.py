@@ -6,8 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien.advise.arms import Way, list_amounts, list_uses, list_ways
-from mien.advise.budget import (
+from mien.classifiers.baselines import BASELINES
+from mien.classifiers.specs import ClassifierSpec
+from mien.errors import DataError, SpecError, UsageError
+from mien.faces import Faces
+from mien.generators.presets import read_preset
+from mien.generators.specs import TrainSpec
+from mien.prepare import splits
+from mien.report.advise.arms import Way, list_amounts, list_uses, list_ways
+from mien.report.advise.budget import (
     RATIOS,
     REFERENCE_GPU_RATES,
     REFERENCE_RATES,
@@ -18,13 +25,6 @@ from mien.advise.budget import (
     fit_budget,
     require_minutes,
 )
-from mien.classifiers.baselines import BASELINES
-from mien.classifiers.specs import ClassifierSpec
-from mien.errors import DataError, SpecError, UsageError
-from mien.faces import Faces
-from mien.generators.presets import read_preset
-from mien.generators.specs import TrainSpec
-from mien.prepare import splits
 from mien.runs.devices import find_device
 from mien.runs.progress import format_duration, quantify
 from mien.runs.spec import read_spec

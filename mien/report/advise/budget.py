@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mien.advise.arms import WAYS
 from mien.errors import UsageError
+from mien.report.advise.arms import WAYS
 from mien.runs.progress import quantify
 from mien.runs.workload import Rates
 from mien.study.cost import UnitCosts

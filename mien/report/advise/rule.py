@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mien import stats
-from mien.advise.arms import WAYS
+from mien.report.advise.arms import WAYS
 from mien.report.answers import Answer
 from mien.report.arms import ReportArm
 from mien.report.worth import Contest, decide_contest
