@@ -380,3 +380,27 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep(blobs(16), Store(folder / "store"), "mine")
     inside(folder, "train", "mine", "--preset", "copycat", "--as", "copier")
     return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "audit nobody --train mine",
+        "generate nobody",
+        "train nobody",
+        "export nobody --out there",
+        "filter nobody --train mine",
+        "advise nobody",
+        "generate copier --guidance-mix -1",
+        "train mine --preset nobody",
+        "audit mine --train mine --spaces nobody",
+    ],
+)
+def test_a_wrong_name_or_option_is_refused_before_torch_is_loaded(copies: Path, arguments: str):
+    text = (
+        "import sys\nfrom mien.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n"
+        "    print(end.code, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", text, *arguments.split(), "--store", "store"]
+    done = subprocess.run(command, cwd=copies, capture_output=True, text=True, check=False)
+    assert done.stdout.split()[-2:] == ["2", "False"], done.stderr

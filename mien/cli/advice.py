@@ -57,15 +57,18 @@ def advise(
     behind it has the alias advise-NAME. The same command resumes an interrupted comparison.
     """
     from mien.errors import UsageError
+
+    # Check the names before slow libraries are loaded
+    home = open_store(store, training_set)
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UsageError(f"--out must be a file in a folder that exists; given: {out}")
+
     from mien.report.advise.request import Request
     from mien.report.advise.run import ask_advice
     from mien.report.advise.words import describe_advice, make_facts, render_page
     from mien.runs.engine import make_engine
     from mien.runs.files import write_file
 
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise UsageError(f"--out must be a file in a folder that exists; given: {out}")
-    home = open_store(store)
     request = Request(training_set, minutes, tuple(classifier or ("tiny",)), weights, folds, seed)
     engine = make_engine("local", workers, device=device)
     advice = ask_advice(request, home, device=device, engine=engine)

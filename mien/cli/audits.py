@@ -93,29 +93,22 @@ def audit_command(
     audit fails, or if the data are too few to tell. Measurements are kept: with other thresholds
     the answer comes at once, and a stopped command resumes where it was stopped.
     """
-    from mien.audit import plain_folders, verdict
-    from mien.audit.features import require_weights
-    from mien.audit.run import choose_worker_count, run_audit
+    from mien.audit import plain_folders
     from mien.audit.specs import AuditSpec
-    from mien.classifiers.pretrained import import_weights
-    from mien.runs.engine import make_engine
     from mien.runs.spec import read_spec
 
-    # Check everything that the user gave before any data are read.
+    # Check everything that the user gave before any data are read, and most of it before torch is
+    # loaded.
     if train is None:
         raise UsageError(
             "--train must name the real faces that the generator was trained on: a run, an alias "
             "or a folder; without them the audit cannot look for copies. Give --train"
         )
     home = open_store(store)
-    limits, files = (
-        verdict.read_thresholds(thresholds),
-        _read_weight_files(read_pairs(weights or [], "--weights"), spaces),
-    )
-    request = {
+    request: dict[str, Any] = {
         "spaces": [name.strip() for name in spaces.split(",")],
         "filter": filter,
-        "thresholds": limits,
+        "thresholds": {},
     }
     read_spec(AuditSpec, {**request, "synthetic": synthetic, "train": train}, "audit")
     names = {"synthetic": synthetic, "train": train, **({} if test is None else {"test": test})}
@@ -127,6 +120,15 @@ def audit_command(
         size,
     )
     sides = plain_folders.find_sides(names, how, home)
+
+    from mien.audit import verdict
+    from mien.audit.features import require_weights
+    from mien.audit.run import choose_worker_count, run_audit
+    from mien.classifiers.pretrained import import_weights
+    from mien.runs.engine import make_engine
+
+    request["thresholds"] = verdict.read_thresholds(thresholds)
+    files = _read_weight_files(read_pairs(weights or [], "--weights"), spaces)
 
     # Read folders into the store, so that each set is a run.
     for name, file in files.items():

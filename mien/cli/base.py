@@ -303,11 +303,18 @@ def describe_content(run: "Run") -> str:
     )
 
 
-def open_store(path: Path) -> "Store":
-    """Return the store at `path`."""
+def open_store(path: Path, *names: str) -> "Store":
+    """Return the store at `path`.
+
+    Raises StoreError if one of `names` is no run or alias in it. Commands call this before they
+    load what takes seconds, so that a wrong name is refused at once.
+    """
     from mien.runs.store import Store
 
-    return Store(path)
+    store = Store(path)
+    for name in names:
+        store.run(name)
+    return store
 
 
 def print_wrapped(head: str, text: str, indent: int | None = None) -> None:

@@ -443,7 +443,7 @@ def split(
     show_next_after_split(sides[0], home, store)
 
 
-@app.command(short_help="Train a generator: a diffusion model, another family, or a baseline.")
+@app.command(short_help="Train a generator: diffusion, another family, or a baseline.")
 def train(
     dataset: Annotated[str, typer.Argument(help="A run or alias that holds the training faces.")],
     preset: Annotated[
@@ -493,23 +493,25 @@ def train(
     torchrun --nproc-per-node 2 -m mien train ...
     """
     from mien.generators import presets
-    from mien.generators.diffusion import precision, processes, resources
-    from mien.generators.diffusion.tensorboard import require_tensorboard
-    from mien.generators.train import calibrate, train_generator
 
-    # Check the options before any work begins.
-    home, set_fields = open_store(store), read_set_options(settings or [])
+    # Check the options before any work begins, and before torch is loaded.
+    home, set_fields = open_store(store, dataset), read_set_options(settings or [])
     for name in ("faces", "seed"):
         if name in set_fields:
             raise UsageError(
                 f"{name} must not be given by --set; use mien train DATASET --seed N instead"
             )
+    spec = presets.read_preset(preset, home.run(dataset).name, {**set_fields, "seed": seed})
+
+    from mien.generators.diffusion import precision, processes, resources
+    from mien.generators.diffusion.tensorboard import require_tensorboard
+    from mien.generators.train import calibrate, train_generator
+
     limit = resources.parse_bytes(memory) if memory is not None else None
     if tensorboard is not None:
         require_tensorboard(tensorboard)
 
-    # Make the spec of the preset; the precision is the best that this device has.
-    spec = presets.read_preset(preset, home.run(dataset).name, {**set_fields, "seed": seed})
+    # The precision is the best that this device has.
     if "precision" not in set_fields:
         spec = precision.suit_device(spec, device)
 
@@ -692,6 +694,16 @@ def generate(
     Each image has its own seed, so that any one can be generated again. If the command is stopped,
     run it again to resume.
     """
+    from mien.generators.specs import read_steps
+
+    # Check names and numbers before torch is loaded; the counts are any.
+    home = open_store(store, generator, *([] if test is None else [test]))
+    count = int(steps) if steps is not None and steps.lstrip("-").isdecimal() else steps
+    sampling = {"steps": count, "sampler": sampler, "guidance": guidance, "guide": guide}
+    given = {name: value for name, value in sampling.items() if value is not None}
+    given |= {"generator": generator, "counts": {"happiness": 1}, "seed": seed}
+    read_steps({**given, "steps": count, "guidance_mix": guidance_mix}, "generate")
+
     from mien.audit.levels import prepare_levels
     from mien.audit.rejection import (
         generate_filtered,
@@ -707,14 +719,11 @@ def generate(
         raise UsageError(
             "--reject and --test must be given together: held-out subjects show what is usual"
         )
-    home = open_store(store)
     run = home.run(generator)
     chosen_engine = None if engine is None else make_engine(engine, workers, device=device)
     reasons = [name.strip() for name in reject.split(",")] if reject is not None else []
     heldout = None if test is None else home.run(test).name
     require_reasons(reasons)
-    count = int(steps) if steps is not None and steps.lstrip("-").isdecimal() else steps
-    sampling = {"steps": count, "sampler": sampler, "guidance": guidance, "guide": guide}
     spec = order_database(run, counts, home, seed=seed, guidance_mix=guidance_mix, **sampling)
     prepare_levels(spec, home, device)
 
@@ -792,11 +801,10 @@ def filter_command(
     run counts for each class why images were dropped.
     """
     from mien.runs.spec import read_spec
-    from mien.study.uses.filter_run import filter_database, list_filter_lines, read_band
-    from mien.study.uses.specs import FilterSpec
+    from mien.study.uses.specs import FilterSpec, read_band
 
-    # Make the spec, and filter
-    home = open_store(store)
+    # Make the spec before slow libraries are loaded, and filter
+    home = open_store(store, database, train)
     fields = {
         "database": home.run(database).name,
         "training": home.run(train).name,
@@ -806,7 +814,11 @@ def filter_command(
         "spread": spread,
         "seed": seed,
     }
-    run = filter_database(read_spec(FilterSpec, fields, "filter"), home, alias=alias)
+    spec = read_spec(FilterSpec, fields, "filter")
+
+    from mien.study.uses.filter_run import filter_database, list_filter_lines
+
+    run = filter_database(spec, home, alias=alias)
 
     # Say what was kept
     show_run(run, alias)
@@ -867,12 +879,14 @@ def export(
     """
     import json
 
-    from mien.export.run import export, list_files
     from mien.runs.folders import require_free
 
+    # Check the names before torch is loaded.
     out = require_free(out)
-    home = open_store(store)
+    home = open_store(store, name)
     run = home.run(name)
+
+    from mien.export.run import export, list_files
 
     # Faces become PNG files.
     if "index.parquet" in run.manifest["files"]:

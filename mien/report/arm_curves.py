@@ -138,7 +138,8 @@ def _draw(
     places = sorted({place for line in lines.values() for place in line})
     if len(places) < 2:
         return None
-    caption = f"{title}, {study.title}"
+    level = next(iter(list_arms(study)[0].cells.values())).level[:-1]
+    caption = f"{title}, by {level}, {study.title}"
     rows = [
         make_row(f"{place:g}", *(_format_dot(line.get(place)) for line in lines.values()))
         for place in places

@@ -3,6 +3,7 @@
 import numpy as np
 
 from mien.audit import features
+from mien.audit.specs import JudgeSpec
 from mien.errors import DataError
 from mien.faces import Faces
 from mien.report.plots import FaceMap
@@ -35,6 +36,11 @@ def map_faces(study: StudyResults, store: Store, device: str = "auto") -> FaceMa
     samples = {name: _sample(faces) for name, faces in groups.items()}
 
     # Their features, and the two axes on which the training faces vary most
+    if not store.is_done(JudgeSpec(faces=train_run.name).name):
+        say(
+            f"the map of faces of {study.title} needs a small classifier, the judge, which learns "
+            "from the real training faces now; --no-map leaves the map out"
+        )
     try:
         space = features.open_space("judge", train_run, store, device=device)
     except DataError as error:

@@ -63,7 +63,7 @@ def plot_accuracies(study: StudyResults) -> dict[str, Any]:
         "other controls",
         *(["published"] if published else []),
     )
-    numbers = ReportTable(f"Accuracy at a glance, {study.title}", head, tuple(lines))
+    numbers = ReportTable(f"Accuracy at a glance, by image, {study.title}", head, tuple(lines))
     means = [
         f"{group['name']}, {row['name']}: "
         + (f"{row['mean']:.1f} %" if row["mean"] is not None else row["done"])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mien.audit.labels.judges import train_judges
-from mien.errors import DataError, UsageError
+from mien.errors import DataError
 from mien.faces import Faces, concatenate
 from mien.findings import list_some
 from mien.generators import copycat
@@ -81,21 +81,6 @@ def add_views(training: Faces, spec: FilterSpec) -> Faces:
         keys = training.index["key"] + f"#view{view + 1}"
         copies.append(replace(training, images=images, index=training.index.assign(key=keys)))
     return concatenate(copies)
-
-
-def read_band(text: str) -> tuple[float, float]:
-    """Return the two quantiles of a band as on the command line: 0.2,0.8.
-
-    Raises UsageError unless these are two numbers.
-    """
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            "band must be two quantiles with a comma between them, such as 0.2,0.8; given: "
-            f"'{text}'"
-        ) from None
-    return low, high
 
 
 def list_filter_lines(run: Run) -> list[str]:

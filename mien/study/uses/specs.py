@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
+from mien.errors import UsageError
 from mien.runs.spec import Spec, Strict
 
 KEPT = "kept"
@@ -59,3 +60,18 @@ class FilterSpec(FilterRule, Spec):
     database: str
     training: str
     seed: int = 0  # of the first image of each class with `spread`, else of all images
+
+
+def read_band(text: str) -> tuple[float, float]:
+    """Return the two quantiles of a band as on the command line: 0.2,0.8.
+
+    Raises UsageError unless these are two numbers.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            "band must be two quantiles with a comma between them, such as 0.2,0.8; given: "
+            f"'{text}'"
+        ) from None
+    return low, high
