@@ -26,7 +26,7 @@ from mien.prepare.specs import JoinSpec, PreprocessSpec
 from mien.report.advise.arms import WAYS
 from mien.report.advise.request import Request
 from mien.report.advise.rule import WayScore, read_scores
-from mien.report.advise.run import Advice, ask_advice
+from mien.report.advise.run import FoundAdvice, ask_advice
 from mien.runs.engine import make_engine
 from mien.runs.jobs import Engine
 from mien.runs.spec import read_spec
@@ -66,7 +66,9 @@ def draw_faces(folder: Path, name: str, people: int, seed: int, size: int, store
     return run_preprocess(read_spec(PreprocessSpec, fields, "benchmark"), store)
 
 
-def measure_truth(advice: Advice, held_out: Run, scale: Scale, engine: Engine) -> list[WayScore]:
+def measure_truth(
+    advice: FoundAdvice, held_out: Run, scale: Scale, engine: Engine
+) -> list[WayScore]:
     """Return the UAR of each way of training after training on all people of the advice."""
     store, spec = advice.study.store, advice.study.spec
     joined = run_join(
@@ -94,7 +96,7 @@ def measure_truth(advice: Advice, held_out: Run, scale: Scale, engine: Engine) -
     return read_scores(StudyResults(study.name, store), advice.largest)
 
 
-def judge(advice: Advice, truth: list[WayScore]) -> tuple[str, float, float]:
+def judge(advice: FoundAdvice, truth: list[WayScore]) -> tuple[str, float, float]:
     """Return whether the advice is right, and two true gains in UAR over the best cheap way.
 
     The first is that of the advised way, and the second that of the best way with synthetic faces.

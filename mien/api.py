@@ -230,7 +230,7 @@ class Study:
 class Advice:
     """The advice for a training set: whether to add synthetic faces, how, and how certain it is."""
 
-    def __init__(self, found: advised.Advice) -> None:
+    def __init__(self, found: advised.FoundAdvice) -> None:
         self.found, self.content = found, make_facts(found)
 
     @property

@@ -1,4 +1,4 @@
-"""Advice: whether synthetic faces should be added, within a budget of minutes."""
+"""FoundAdvice: whether synthetic faces should be added, within a budget of minutes."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ from mien.report.advise.budget import (
 )
 from mien.report.advise.request import Request, make_fields
 from mien.report.advise.rule import count_people_needed
-from mien.report.advise.run import Advice, read_advice
+from mien.report.advise.run import FoundAdvice, read_advice
 from mien.report.advise.words import describe_advice, describe_answer
 from mien.report.worth import ask_if_a_way_is_best
 from mien.runs.files import write_file
@@ -43,7 +43,7 @@ def lottery(
     gains: dict[str, float],
     people: int = 30,
     channels: tuple[str, ...] = ("gray",),
-) -> Advice:
+) -> FoundAdvice:
     """The advice about a study of `people` whose networks are right so much more often than 60 % in
     each kind of training: strong, copies, synthetic, filtered.
     """

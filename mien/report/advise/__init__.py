@@ -1,1 +1,1 @@
-"""Advice: whether to add synthetic faces to a training set, and how."""
+"""FoundAdvice: whether to add synthetic faces to a training set, and how."""

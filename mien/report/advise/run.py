@@ -1,4 +1,4 @@
-"""Advice meets the store: a study of the ways, and what follows from it."""
+"""FoundAdvice meets the store: a study of the ways, and what follows from it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from mien.study.run import run_study
 
 
 @dataclass(frozen=True)
-class Advice:
+class FoundAdvice:
     """The advice for one training set, with everything that it is based on.
 
     `largest` is the largest number of synthetic images per real one, `people` the number of people
@@ -54,7 +54,7 @@ class Advice:
 
 def ask_advice(
     request: Request, store: Store, *, device: str = "auto", engine: Engine | None = None
-) -> Advice:
+) -> FoundAdvice:
     """Return whether synthetic faces should be added to a training set, after a study of it.
 
     The study has the alias advise-NAME. What is done is not done again. `engine` says where the
@@ -76,7 +76,7 @@ def ask_advice(
     return read_advice(planned.study.name, store)
 
 
-def read_advice(name: str, store: Store) -> Advice:
+def read_advice(name: str, store: Store) -> FoundAdvice:
     """Return the advice that follows from a study that `ask_advice` made, by its run or alias.
 
     Raises DataError if too few trials are done for an answer.
@@ -90,7 +90,7 @@ def read_advice(name: str, store: Store) -> Advice:
         )
     largest = _find_largest(study)
     decision = decide(contest, scores, largest)
-    return Advice(study, largest, tuple(scores), decision, len(contest.cell.units), contest)
+    return FoundAdvice(study, largest, tuple(scores), decision, len(contest.cell.units), contest)
 
 
 def _read_scores(study: StudyResults) -> list[WayScore]:

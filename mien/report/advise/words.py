@@ -1,4 +1,4 @@
-"""Advice in words: the answer, its basis, and what a better one would need."""
+"""FoundAdvice in words: the answer, its basis, and what a better one would need."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mien.pages.html import render_html
 from mien.report.advise.arms import WAYS
 from mien.report.advise.rule import count_people_needed
-from mien.report.advise.run import Advice
+from mien.report.advise.run import FoundAdvice
 from mien.report.worth import describe_contest
 from mien.runs.progress import quantify
 from mien.stats import Interval
@@ -15,7 +15,7 @@ from mien.study.cells import MIN_PEOPLE
 MINUS_SIGN = "\u2212"
 
 
-def describe_answer(advice: Advice) -> str:
+def describe_answer(advice: FoundAdvice) -> str:
     """Return the answer in a few sentences, with the difference as the report on the study says it.
 
     Each difference has its interval, p, people and trials.
@@ -34,7 +34,7 @@ def describe_answer(advice: Advice) -> str:
     return f"Cannot tell. {found} {steps} Until then, {way}, without synthetic faces."
 
 
-def _list_next_steps(advice: Advice) -> str:
+def _list_next_steps(advice: FoundAdvice) -> str:
     """Return in sentences what would allow an answer."""
     decision, people = advice.decision, advice.people
     more = (
@@ -50,7 +50,7 @@ def _list_next_steps(advice: Advice) -> str:
     return f"About {needed:,} people would be enough. {more}" if needed else more
 
 
-def describe_advice(advice: Advice) -> str:
+def describe_advice(advice: FoundAdvice) -> str:
     """Return the answer, and a line for each way of training, the best first."""
     decision = advice.decision
     width = max(len(WAYS[name].label) for name in WAYS)
@@ -64,7 +64,7 @@ def describe_advice(advice: Advice) -> str:
     return "\n".join([*lines, "", describe_basis(advice)])
 
 
-def describe_basis(advice: Advice) -> str:
+def describe_basis(advice: FoundAdvice) -> str:
     """Return the basis of the answer: study, folds, trials, updates, generators and seed."""
     spec = advice.study.spec
     updates = next(iter(next(iter(spec["classifiers"].values())).values()))["updates"]
@@ -78,7 +78,7 @@ def describe_basis(advice: Advice) -> str:
     )
 
 
-def list_rows(advice: Advice) -> list[dict[str, Any]]:
+def list_rows(advice: FoundAdvice) -> list[dict[str, Any]]:
     """Return the ways of training with their UAR in per cent as text, the best first."""
     ordered = sorted(advice.scores, key=lambda score: -score.value)
     return [
@@ -94,7 +94,7 @@ def list_rows(advice: Advice) -> list[dict[str, Any]]:
     ]
 
 
-def make_facts(advice: Advice) -> dict[str, Any]:
+def make_facts(advice: FoundAdvice) -> dict[str, Any]:
     """Return the advice as `mien advise --json` prints it; UAR and gains are from -1 to 1."""
     # The answer and its numbers
     decision = advice.decision
@@ -129,7 +129,7 @@ def make_facts(advice: Advice) -> dict[str, Any]:
     return {**answer, "trials": advice.trials, "study": advice.study.title, "ways": ways}
 
 
-def render_page(advice: Advice) -> str:
+def render_page(advice: FoundAdvice) -> str:
     """Return the advice as an HTML page that opens without a network."""
     content = {
         "name": advice.study.title.removeprefix("advise-"),
