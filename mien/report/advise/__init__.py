@@ -1,1 +1,1 @@
-"""FoundAdvice: whether to add synthetic faces to a training set, and how."""
+"""Advice: whether to add synthetic faces to a training set, and how."""

@@ -20,7 +20,7 @@ METRIC = "uar"
 
 AdviceAnswer = Literal["add", "do not add", "cannot tell"]
 
-ANSWERS: dict[Answer, AdviceAnswer] = {
+ADVICE_BY_ANSWER: dict[Answer, AdviceAnswer] = {
     "yes": "add",
     "no": "do not add",
     "cannot tell": "cannot tell",
@@ -116,7 +116,7 @@ def decide(contest: Contest, scores: Sequence[WayScore], largest: float) -> Reco
     of training, and `largest` is as in `list_amounts`.
     """
     found, _ = decide_contest(contest)
-    answer = ANSWERS[found]
+    answer = ADVICE_BY_ANSWER[found]
     best, rival = (_find_way(arm, largest) for arm in (contest.way, contest.alternative))
     chance = 1 / contest.cell.counts.shape[-1]
     top = max(scores, key=lambda one: one.value)

@@ -1,4 +1,4 @@
-"""FoundAdvice meets the store: a study of the ways, and what follows from it."""
+"""Advice meets the store: a study of the ways, and what follows from it."""
 
 from dataclasses import dataclass
 from functools import cached_property

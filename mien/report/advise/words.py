@@ -1,4 +1,4 @@
-"""FoundAdvice in words: the answer, its basis, and what a better one would need."""
+"""Advice in words: the answer, its basis, and what a better one would need."""
 
 import math
 from typing import Any
