@@ -1,4 +1,4 @@
-"""The rule of advice: that of the report on the same study, and what follows from it."""
+"""The rule of advice: the report's answer on the same study, and what follows."""
 
 import math
 from collections.abc import Sequence
