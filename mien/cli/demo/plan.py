@@ -15,8 +15,7 @@ class DemoPlan:
     is drawn, with `window` frames on either side. Faces are cropped with `margin` (see CropSpec).
     About half of the people are held out. The generator, a network of `width` channels with noise
     levels around `p_mean` (see TrainSpec), sees `images_seen` images and generates `synthetic`
-    ones with `guidance` up to `guidance_high` (see SamplerSpec). Classifiers are trained for
-    `epochs` in batches of `batch`, in `trials` repetitions.
+    ones. Classifiers are trained for `epochs` in batches of `batch`, in `trials` repetitions.
     """
 
     people: int = 60
@@ -28,8 +27,6 @@ class DemoPlan:
     learning_rate: float = 3e-3
     images_seen: int = 23_000
     synthetic: int = 420
-    guidance: float = 3.0
-    guidance_high: float = 20.0
     trials: int = 4
     epochs: int = 15
     batch: int = 16
@@ -67,10 +64,6 @@ images_seen = {self.images_seen}
 p_mean = {self.p_mean}
 learning_rate = {self.learning_rate}
 net = {{ width = {self.width} }}
-
-[generate]
-guidance = {self.guidance}
-guidance_high = {self.guidance_high}
 """
 
     @property
