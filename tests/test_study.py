@@ -513,7 +513,7 @@ def test_the_cost_of_a_generator_in_one_pass_is_known(
     for measure in (False, True):
         lines = cost.estimate_costs(found, list(found.rows), store, "cpu", measure)
         (line,) = [line for line in lines if line.label == "generators and databases"]
-        assert line.duration.seconds > 0.05 and line.duration.timed == measure
+        assert line.duration.seconds > 0.01 and line.duration.timed == measure
     here = found.databases[0].train.model_copy(update={"faces": found.study.faces})
     spec = calibrate(here, 0.01, store, device="cpu")
     assert isinstance(spec, OnePassSpec) and spec.images_seen % 8 == 0

@@ -73,6 +73,10 @@ def main() -> None:
                 "mien: stopped; run the same command again to resume from the last checkpoint",
                 file=sys.stderr,
             )
+            # If the interrupt passed through exec of a text, as libraries do while they are
+            # imported, Python would end with the signal and not with the code, until another exec
+            # of a text ends well.
+            exec("")
         if fault := streams.flush_fault():
             _print_error(fault)
             code = code or USAGE

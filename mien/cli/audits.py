@@ -105,6 +105,7 @@ def audit_command(
             "or a folder; without them the audit cannot look for copies. Give --train"
         )
     home = open_store(store)
+    files = _read_weight_files(read_pairs(weights or [], "--weights"), spaces)
     request: dict[str, Any] = {
         "spaces": [name.strip() for name in spaces.split(",")],
         "filter": filter,
@@ -128,7 +129,6 @@ def audit_command(
     from mien.runs.engine import make_engine
 
     request["thresholds"] = verdict.read_thresholds(thresholds)
-    files = _read_weight_files(read_pairs(weights or [], "--weights"), spaces)
 
     # Read folders into the store, so that each set is a run.
     for name, file in files.items():

@@ -495,7 +495,8 @@ def train(
     from mien.generators import presets
 
     # Check the options before any work begins, and before torch is loaded.
-    home, set_fields = open_store(store, dataset), read_set_options(settings or [])
+    set_fields = read_set_options(settings or [])
+    home = open_store(store, dataset)
     for name in ("faces", "seed"):
         if name in set_fields:
             raise UsageError(
@@ -597,7 +598,8 @@ def distill(
     """
     from mien.generators.distill import distill_generator, order_student
 
-    home, fields = open_store(store), read_set_options(settings or [])
+    fields = read_set_options(settings or [])
+    home = open_store(store, generator)
     for name in ("faces", "teacher", "kind", "steps", "guidance", "guide", "seed"):
         if name in fields:
             raise UsageError(f"{name} must not be given by --set; use the argument or its option")
