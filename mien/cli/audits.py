@@ -212,6 +212,8 @@ def _read_weight_files(named: dict[str, str], spaces: str) -> "dict[SpaceName, P
 
     Raises UsageError for a space that takes no file, or that --spaces does not name.
     """
+    if not named:
+        return {}  # without loading torch
     from mien.audit.features import NETWORKS
 
     space_names = {name.strip() for name in spaces.split(",")}
