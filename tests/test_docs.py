@@ -62,6 +62,7 @@ def test_links_and_pictures_lead_somewhere(page: Path):
 def test_the_tree_in_the_readme_has_a_line_for_every_file_as_its_docstring_says():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text == load_tool().with_tree(text)
+    assert all((ROOT / "mien" / name).exists() for name in load_tool().DATA)
     lines = [line.split() for line in text.splitlines()]
     for path in (ROOT / "mien").rglob("*.py"):
         if path.name != "__init__.py" and path.read_text(encoding="utf-8").strip():

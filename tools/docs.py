@@ -116,7 +116,7 @@ DATA = {
     "audit/thresholds.toml": "The limits of all checks of an audit, each with its reason",
     "pages/templates/": "The HTML of the pages of audit, leakage, report and review",
     "publish/templates/": "The text of a release's card, datasheet and licence",
-    "studies/": "Studies as TOML files, each with its cost and the result to expect",
+    "study/shipped/": "Studies as TOML files, each with its cost and the result to expect",
 }
 
 
