@@ -233,7 +233,7 @@ def _their_loop(generator: Diffusion, name: str, steps: int) -> Callable[[Tensor
         x = noise * kept.init_noise_sigma
         for t in kept.timesteps:
             x = kept.step(network(kept.scale_model_input(x, t), t, labels), t, x).prev_sample
-        return x + generator.mean
+        return x + generator.find_centres(labels)
 
     return loop
 

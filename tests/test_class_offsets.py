@@ -18,6 +18,7 @@ from mien.generators.diffusion.centre import (
     SUBJECT_RATIO,
     compute_centres,
     estimate_offsets,
+    name_classes_without_offset,
 )
 from mien.generators.diffusion.model import OFFSETS, load_diffusion, save_diffusion
 from mien.generators.diffusion.muon import Muon, orthogonalise, takes_muon
@@ -77,6 +78,8 @@ def test_a_class_of_few_subjects_has_no_offset():
     offsets = compute_centres(few, True, True)[1]
     assert not offsets[HAPPY].any() and offsets[FEAR].any()
     assert not offsets[NO_LABEL].any()
+    assert name_classes_without_offset(few).endswith("show it: happiness (4)")
+    assert name_classes_without_offset(crowd()) == ""
     assert compute_centres(crowd(), True, True)[1][HAPPY].mean() > 0.1
 
 

@@ -30,15 +30,15 @@ from mien.faces import Faces
 from mien.generators import scaling
 from mien.generators.base import read_generator, write_generator
 from mien.generators.diffusion import heldout
-from mien.generators.diffusion.centre import make_zero_offsets
 from mien.generators.diffusion.draw import NoiseStreams, draw_from_levels
 from mien.generators.diffusion.fit import DiffusionTraining, fit_diffusion
 from mien.generators.diffusion.heldout import ChosenWeights
 from mien.generators.diffusion.model import (
-    OFFSETS,
     Diffusion,
     count_parameters,
+    load_centres,
     prepare_for_inference,
+    save_centres,
 )
 from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.objective import Batch, Objective
@@ -209,6 +209,7 @@ def fit(
             ),
         }
     )
+
     # The loop of all diffusion generators, with other batches
     objective = Objective(partial(compute_losses, teacher), find_step, spread=True)
     made = fit_diffusion(
@@ -220,6 +221,7 @@ def fit(
         label,
         make_training=partial(StudentTraining, teacher),
     )
+
     # A student knows what its teacher knows, and says whose images that has seen
     content = {field.name: getattr(made, field.name) for field in fields(Diffusion)}
     inherited = {name: getattr(teacher, name) for name in ("classes", "seen", "licence")}
@@ -287,9 +289,7 @@ def save(generator: Student, out: Path) -> None:
         "network": generator.network_spec.model_dump(mode="json"),
     }
     write_generator(generator, out, content)
-    np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
-    if generator.network_spec.class_offsets:
-        np.save(out / OFFSETS, generator.offsets.cpu().numpy(), allow_pickle=False)
+    save_centres(generator, out)
 
 
 def load(run: Run, spec: StudentSpec, device: str = "auto") -> Student:
@@ -300,10 +300,7 @@ def load(run: Run, spec: StudentSpec, device: str = "auto") -> Student:
     network = UNet(about["size"][0], network_spec.net)
     checkpoints.load_weights(run.find_file("generator.safetensors"), network)
 
-    def load_array(name: str) -> Tensor:
-        return torch.from_numpy(np.load(run.find_file(name), allow_pickle=False)).to(torch_device)
-
-    mean, has_offsets = load_array("mean.npy"), OFFSETS in run.manifest["files"]
+    mean, offsets = load_centres(run, torch_device)
     updates = max(1, round(spec.images_seen / spec.batch))
     return Student(
         spec=spec,
@@ -311,7 +308,7 @@ def load(run: Run, spec: StudentSpec, device: str = "auto") -> Student:
         early=None,
         sigma_data=about["sigma_data"],
         mean=mean,
-        offsets=load_array(OFFSETS) if has_offsets else make_zero_offsets(mean),
+        offsets=offsets,
         levels=heldout.make_empty_table(),
         chosen=ChosenWeights(updates, spec.ema, None),
         network_spec=network_spec,

@@ -14,7 +14,7 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor, nn
 
 from mien import seeds
-from mien.errors import WeightsError
+from mien.errors import UsageError, WeightsError
 from mien.runs.files import write_whole
 
 
@@ -62,6 +62,15 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             ):
                 return read_tensors(content), head["state"]
     return None
+
+
+def require_origin(state: Mapping[str, Any], origin: int, folder: Path) -> None:
+    """Raise UsageError if the state of a checkpoint in `folder` is of another training."""
+    if state["origin"] != origin:
+        raise UsageError(
+            f"{folder} must contain only checkpoints of this training, and has one of another "
+            "training; give an empty folder"
+        )
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:

@@ -69,9 +69,7 @@ def estimate_offsets(
     a subject of its own.
     """
     # How many images each subject shows of each class that has an offset
-    _, units = np.unique(name_units(faces.index, "subject").to_numpy(), return_inverse=True)
-    counts = np.zeros((units.max() + 1, len(EMOTIONS)))
-    np.add.at(counts, (units, labels), 1)
+    units, counts = _count_images(faces, labels)
     wide = (counts > 0).sum(axis=0) >= MIN_OFFSET_SUBJECTS
     counts *= wide
     offsets = np.zeros((len(EMOTIONS), int(np.prod(faces.size))))
@@ -87,6 +85,29 @@ def estimate_offsets(
     right = _average(faces.images, weights.T)
     offsets[wide] = np.linalg.solve(left[np.ix_(wide, wide)], right[wide])
     return offsets
+
+
+def name_classes_without_offset(faces: Faces) -> str:
+    """Return a sentence that names the classes of too few subjects for an offset; else ""."""
+    _, counts = _count_images(faces, faces.number_labels())
+    subjects = {name: int((counts[:, EMOTIONS.index(name)] > 0).sum()) for name in faces.classes}
+    few = [f"{name} ({count})" for name, count in subjects.items() if count < MIN_OFFSET_SUBJECTS]
+    return (
+        f"without the offset of its class, because fewer than {MIN_OFFSET_SUBJECTS} subjects show "
+        f"it: {', '.join(few)}"
+        if few
+        else ""
+    )
+
+
+def _count_images(
+    faces: Faces, labels: Int64[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "subjects emotions"]]:
+    """Return the number of each image's subject, and how many images each shows of each class."""
+    _, units = np.unique(name_units(faces.index, "subject").to_numpy(), return_inverse=True)
+    counts = np.zeros((units.max() + 1, len(EMOTIONS)))
+    np.add.at(counts, (units, labels), 1)
+    return units, counts
 
 
 def _average(

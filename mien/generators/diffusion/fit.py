@@ -19,7 +19,7 @@ from mien.generators.base import describe_origins
 from mien.generators.diffusion import heldout, memory, precision, sums, transforms
 from mien.generators.diffusion.averages import Average
 from mien.generators.diffusion.batches import compute_chances, compute_learning_rate, draw_batch
-from mien.generators.diffusion.centre import compute_centres
+from mien.generators.diffusion.centre import compute_centres, name_classes_without_offset
 from mien.generators.diffusion.heldout import ChosenWeights
 from mien.generators.diffusion.losses import LossWatch
 from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion, prepare_for_inference
@@ -302,6 +302,8 @@ def fit_diffusion(
                 f"{progress.quantify(training.piece_count, 'process')}"
             )
         shown = spec.updates * spec.batch
+        if spec.class_offsets and (text := name_classes_without_offset(shown_faces)):
+            progress.say(text)
         progress.say(describe_repeats(shown_faces, shown, training.chances))
 
         # Resume from the last checkpoint, if there is one
@@ -427,11 +429,7 @@ def _resume(training: DiffusionTraining, scratch: Path, origin: int, label: str)
                 path.unlink()
         return {}
     tensors, state = checkpoint
-    if state["origin"] != origin:
-        raise UsageError(
-            f"{scratch} must contain only checkpoints of this training, and has one of another "
-            "training; give an empty folder"
-        )
+    checkpoints.require_origin(state, origin, scratch)
 
     training.restore(tensors)
     progress.say(f"{label}: resuming from step {state['step']} of {training.spec.updates}")

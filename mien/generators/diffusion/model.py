@@ -71,9 +71,7 @@ def save_diffusion(generator: Diffusion, out: Path) -> None:
         "chosen": asdict(generator.chosen),
     }
     write_generator(generator, out, fields)
-    np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
-    if generator.spec.class_offsets:
-        np.save(out / OFFSETS, generator.offsets.cpu().numpy(), allow_pickle=False)
+    save_centres(generator, out)
     if len(generator.levels):
         generator.levels.to_csv(out / "levels.csv", index=False, lineterminator="\n")
         (out / "levels.svg").write_text(
@@ -110,20 +108,35 @@ def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion
         checkpoints.load_weights(run.find_file(name), unet)
         return prepare_for_inference(unet.to(torch_device))
 
-    def load_array(name: str) -> Tensor:
-        return torch.from_numpy(np.load(run.find_file(name), allow_pickle=False)).to(torch_device)
-
-    mean = load_array("mean.npy")
+    mean, offsets = load_centres(run, torch_device)
     return Diffusion(
         spec=spec,
         network=load_network("generator.safetensors"),
         early=load_network(EARLY_WEIGHTS) if EARLY_WEIGHTS in files else None,
         sigma_data=about["sigma_data"],
         mean=mean,
-        offsets=load_array(OFFSETS) if OFFSETS in files else make_zero_offsets(mean),
+        offsets=offsets,
         levels=pd.read_csv(run.find_file("levels.csv"))
         if "levels.csv" in files
         else heldout.make_empty_table(),
         chosen=ChosenWeights(**about["chosen"]),
         **fields,
     )
+
+
+def save_centres(generator: Diffusion, out: Path) -> None:
+    """Write the mean face, and the offsets of the classes if there are any."""
+    np.save(out / "mean.npy", generator.mean.cpu().numpy(), allow_pickle=False)
+    if generator.offsets.any():
+        np.save(out / OFFSETS, generator.offsets.cpu().numpy(), allow_pickle=False)
+
+
+def load_centres(run: Run, torch_device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the mean face and the offsets that `save_centres` wrote."""
+
+    def load_array(name: str) -> Tensor:
+        return torch.from_numpy(np.load(run.find_file(name), allow_pickle=False)).to(torch_device)
+
+    mean = load_array("mean.npy")
+    has_offsets = OFFSETS in run.manifest["files"]
+    return mean, load_array(OFFSETS) if has_offsets else make_zero_offsets(mean)

@@ -4,6 +4,7 @@ A decoder goes from latent numbers to an image, and an encoder back. Both are bu
 the diffusion models' U-Net: convolutions whose scale and shift depend on a condition.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -155,7 +156,7 @@ def start_shuffled(layer: nn.Conv2d, patch: int) -> None:
         layer.weight.copy_(layer.weight[:: patch**2].repeat_interleave(patch**2, dim=0))
 
 
-class Generating(nn.Module):
+class Generating(nn.Module, ABC):
     """The base of the networks that make an image in one pass, from unit noise and a label.
 
     `noise_size` is how many random numbers an image takes. Such a network is what a trained
@@ -164,8 +165,8 @@ class Generating(nn.Module):
 
     noise_size: int
 
+    @abstractmethod
     def forward(
         self, noise: Float[Tensor, "n noise"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
         """Return images about in [-1, 1]; a label is a position in EMOTIONS."""
-        raise NotImplementedError

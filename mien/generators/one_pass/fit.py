@@ -345,11 +345,7 @@ def _resume(
     if checkpoint is None:
         return {}
     tensors, state = checkpoint
-    if state["origin"] != origin:
-        raise UsageError(
-            f"{scratch} must contain only checkpoints of this training, and has one of another "
-            "training; give an empty folder"
-        )
+    checkpoints.require_origin(state, origin, scratch)
     training.restore(tensors)
     training.restore_notes(state["notes"])
     progress.say(f"{label}: resuming from step {state['step']} of {training.spec.updates}")
