@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mien.errors import UsageError
 from mien.ingest.run import run_ingest
+from mien.ingest.toy import dataset
 from mien.prepare.joins import run_join
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import JoinSpec, PreprocessSpec
@@ -34,7 +35,6 @@ from mien.runs.store import Run, Store
 from mien.study.file import read_study_fields
 from mien.study.results import StudyResults
 from mien.study.run import run_study
-from mien.toy import dataset
 
 PEOPLE = (8, 10, 12, 16, 20, 24, 32, 40, 50, 60)
 """The people of each set; each has seven clips, one of each expression."""

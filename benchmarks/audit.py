@@ -30,9 +30,9 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from mien import seeds
 from mien.faces import Faces, make_index
+from mien.ingest.toy.head import DrawnHead, Pose, apply_pose, invent_identity
 from mien.runs.spec import Spec
 from mien.runs.store import Store
-from mien.toy.head import DrawnHead, Pose, apply_pose, invent_identity
 
 SIDE, FRAMES = 48, 67
 CANVAS = (136, 112)

@@ -43,9 +43,9 @@ from mien.classifiers.specs import ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.gaussian import fit, sample
 from mien.generators.specs import GaussianSpec, SamplerSpec
+from mien.ingest.toy.dataset import ACTION_UNIT_WEIGHTS
+from mien.ingest.toy.head import DrawnHead, Pose, apply_pose, invent_identity
 from mien.stats import Record
-from mien.toy.dataset import ACTION_UNIT_WEIGHTS
-from mien.toy.head import DrawnHead, Pose, apply_pose, invent_identity
 
 KINDS = ("exact", "shifted", "noisy", "mirrored", "copycat", "blended", "all", "person")
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)

@@ -23,12 +23,12 @@ from mien.classifiers.predict import (
 from mien.classifiers.specs import ClassifierSpec
 from mien.faces import EMOTIONS, Faces, make_index, name_distinct_units
 from mien.ingest.run import run_ingest
+from mien.ingest.toy import dataset
 from mien.prepare import splits
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
-from mien.toy import dataset
 
 SUBJECTS, CLIPS = 26, 364
 COPY = 1 / 3  # nearer to its clip than this share of the way to the next: a copy

@@ -29,6 +29,7 @@ from idle import nothing
 from mien.classifiers.speed import NetworkTiming, Speed
 from mien.faces import Faces, make_index
 from mien.ingest.run import run_ingest
+from mien.ingest.toy import dataset
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec
 from mien.published import CLIPS_PER_CLASS, TABLE_1
@@ -44,7 +45,6 @@ from mien.study.file import read_study
 from mien.study.plan import plan_study
 from mien.study.run import list_study_jobs, run_study
 from mien.study.specs import StudyPlan, TrialSpec
-from mien.toy import dataset
 
 STUDIES = Path(__file__).parent.parent / "mien" / "study" / "shipped"
 JOBS, SUBJECTS, APEX = 200, 26, 9  # APEX: frames of a clip around its apex

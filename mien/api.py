@@ -28,6 +28,7 @@ from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.generators import distill as distilling
 from mien.generators import generate, presets, train
 from mien.ingest.run import find_fitting_readers, run_ingest
+from mien.ingest.toy import dataset
 from mien.pages.escape import unescape_cell
 from mien.pictures import Filter
 from mien.prepare import preprocess as prepared
@@ -45,7 +46,6 @@ from mien.study import file, run
 from mien.study.results import StudyResults
 from mien.study.uses.filter_run import filter_database
 from mien.study.uses.specs import FilterSpec
-from mien.toy import dataset
 
 STORE_FOLDER = "mien-store"
 

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from mien.faces import Faces, make_index
+from mien.ingest.toy import head
+from mien.ingest.toy.head import Identity
 from mien.prepare.flow import FLOW_CHANNELS, FlowSpec, show_flow
 from mien.runs.spec import Spec
 from mien.runs.store import Run, Store
-from mien.toy import head
-from mien.toy.head import Identity
 
 UNITS = {
     "happiness": {"6": 1.0, "12": 1.0},

@@ -19,11 +19,11 @@ from mien.generators import presets
 from mien.generators.generate import generate_database, order_database
 from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest
+from mien.ingest.toy import dataset
 from mien.prepare.specs import SplitSpec
 from mien.prepare.splits import run_split
 from mien.publish import registry
 from mien.runs.store import Store
-from mien.toy import dataset
 
 
 @pytest.fixture

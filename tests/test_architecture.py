@@ -22,7 +22,7 @@ LAYERS = [
     {"outside", "faces", "stats", "metrics", "pictures"},
     {"runs", "spellings"},
     {"pages"},
-    {"toy", "prepare"},
+    {"prepare"},
     {"ingest", "generators"},
     {"classifiers"},
     {"audit"},
@@ -41,7 +41,7 @@ ONLY_IN = {
     "ray": ("runs/ray.py",),
     "timm": ("classifiers/networks.py",),
     "sklearn": ("classifiers/baselines.py", "audit", "generators/one_pass/mixture.py"),
-    "cv2": ("toy", "ingest", "prepare", "pictures.py", "audit"),
+    "cv2": ("ingest", "prepare", "pictures.py", "audit"),
     "jinja2": ("pages/html.py", "publish/card.py"),
     "huggingface_hub": ("publish", "classifiers/weight_files.py"),
     "c2pa": ("publish",),
@@ -85,7 +85,7 @@ def trees() -> dict[str, ast.Module]:
 
 
 def module_of(path: Path) -> str:
-    """Return the dotted name of a file: mien/toy/head.py is mien.toy.head."""
+    """Return the dotted name of a file: mien/ingest/toy/head.py is mien.ingest.toy.head."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts).removesuffix(".__init__")
 
@@ -120,7 +120,7 @@ def faults(check: Callable[[str], list[str]]) -> dict[str, list[str]]:
 
 
 def layer_of(module: str) -> str:
-    """Return the file or folder of mien/ that a module belongs to: mien.toy.head is in toy."""
+    """Return the file or folder of mien/ that a module is in: mien.ingest.toy.head is in ingest."""
     return module.split(".")[1] if "." in module else ""
 
 

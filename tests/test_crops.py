@@ -13,13 +13,13 @@ from PIL import Image
 from mien.errors import DataError, SpecError, UsageError, WeightsError
 from mien.faces import Faces, make_index
 from mien.ingest.run import run_ingest
+from mien.ingest.toy.head import Pose, draw_face, invent_identity
 from mien.pictures import FacePlace, crop
 from mien.prepare.crops import FaceFinder, find_all, read_options
 from mien.prepare.preprocess import preprocess
 from mien.prepare.specs import CropSpec, PreprocessSpec
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
-from mien.toy.head import Pose, draw_face, invent_identity
 
 LEFT, TOP, HEIGHT, WIDTH = 150, 60, 340, 280  # where a drawn face stands in its photograph
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 from mien.errors import SpecError
 from mien.faces import Faces, make_index
+from mien.ingest.toy.head import DrawnHead, Pose, apply_pose, invent_identity
 from mien.pictures import FacePlace
 from mien.prepare.clips import hold_frames
 from mien.prepare.flow import (
@@ -26,7 +27,6 @@ from mien.prepare.preprocess import keep_arrays, preprocess, run_preprocess
 from mien.prepare.specs import PreprocessSpec
 from mien.runs.spec import read_spec
 from mien.runs.store import Store
-from mien.toy.head import DrawnHead, Pose, apply_pose, invent_identity
 
 CANVAS = (340, 280)
 WEAK = 0.3  # the intensity of an action unit: a micro-expression moves the skin by a few pixels

@@ -23,10 +23,10 @@ from mien.ingest.folders import find_last_number, walk
 from mien.ingest.readers import READERS
 from mien.ingest.run import compute_fingerprint, list_folder, read_faces, run_ingest, scan_folder
 from mien.ingest.specs import IngestSpec
+from mien.ingest.toy import dataset
 from mien.pictures import decode
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
-from mien.toy import dataset
 
 HEAD = [
     "Subject",

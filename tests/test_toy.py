@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from mien.errors import UsageError
-from mien.toy import dataset
-from mien.toy.head import Array, Pose, draw_face, invent_identity, parse_drawn_units
+from mien.ingest.toy import dataset
+from mien.ingest.toy.head import Array, Pose, draw_face, invent_identity, parse_drawn_units
 
 SHEET = "CASME2-coding-20140508.xlsx"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mien.ingest.toy.head import draw_face, invent_identity
 from mien.pages.sheets import draw_grid
-from mien.toy.head import draw_face, invent_identity
 
 ROOT = Path(__file__).parent.parent
 APEXES = {

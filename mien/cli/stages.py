@@ -130,9 +130,9 @@ def toy(
 
     The faces are of no real person, and free to use (CC0).
     """
+    from mien.ingest.toy.dataset import CLASS_COUNTS, draw, plan_clips
     from mien.runs.folders import require_fillable
     from mien.runs.progress import say, track
-    from mien.toy.dataset import CLASS_COUNTS, draw, plan_clips
 
     require_fillable(folder, "the folder")
     folder = expand_home(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.toy.head import draw_face, invent_identity
+from mien.ingest.toy.head import draw_face, invent_identity
 
 UNITS = {
     "anger": {"4": 1.0, "7": 1.0},

@@ -15,6 +15,7 @@ from mien.generators.generate import generate_database
 from mien.generators.specs import GeneratorSpec
 from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest
+from mien.ingest.toy import dataset
 from mien.prepare import splits
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
@@ -32,7 +33,6 @@ from mien.study.plan import plan_study
 from mien.study.results import StudyResults
 from mien.study.run import list_study_jobs, run_study
 from mien.study.specs import StudyPlan, StudySpec
-from mien.toy import dataset
 
 STAGE_SECONDS = {  # each stage, and the seconds that its processor time needs on two free cores
     "draw people": 14,

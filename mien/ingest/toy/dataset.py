@@ -24,7 +24,7 @@ import openpyxl
 
 from mien import seeds
 from mien.errors import UsageError
-from mien.toy.head import Array, DrawnHead, Number, Pose, apply_pose, invent_identity
+from mien.ingest.toy.head import Array, DrawnHead, Number, Pose, apply_pose, invent_identity
 
 # The 255 rows of CASME2-coding-20140508.xlsx.
 CLASS_COUNTS = {
