@@ -28,9 +28,10 @@ from mien.prepare import splits
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.runs.spec import read_spec
-from mien.runs.store import Store
+from mien.runs.store import Run, Store
 
 SUBJECTS, CLIPS = 26, 364
+RARE = 20  # images of a class, below which it is left out
 COPY = 1 / 3  # nearer to its clip than this share of the way to the next: a copy
 
 
@@ -48,6 +49,21 @@ class Bench:
 def prepare(folder: Path, subjects: int = SUBJECTS, clips: int = CLIPS) -> Bench:
     """Draw the people of a benchmark in `folder`, unless they are there, and train the judge."""
     store = Store(folder / "store")
+    halves = draw_halves(folder, store, subjects, clips)
+    return train_judge(folder, store, halves["train"], halves["test"])
+
+
+def prepare_stored(folder: Path, store: Path, train: str, test: str) -> Bench:
+    """Return a benchmark on two sets of a store, with people that are in one of them only.
+
+    Classes with fewer than `RARE` training images are neither drawn nor tested.
+    """
+    stored = Store(store)
+    return train_judge(folder, stored, stored.run(train), stored.run(test))
+
+
+def draw_halves(folder: Path, store: Store, subjects: int, clips: int) -> dict[str, Run]:
+    """Draw people in `folder`, and return the people to learn from and those held out."""
     drawn = folder / "drawn"
     if not drawn.exists():
         dataset.draw(drawn, subjects, clips, balance="even")
@@ -66,11 +82,22 @@ def prepare(folder: Path, subjects: int = SUBJECTS, clips: int = CLIPS) -> Bench
             "side": side,
         }
         halves[side] = splits.run_split(read_spec(SplitSpec, fields, "benchmark"), store)
-    train, test = (Faces.load(halves[side].path) for side in ("train", "test"))
+    return halves
+
+
+def train_judge(folder: Path, store: Store, train_run: Run, test_run: Run) -> Bench:
+    """Return the people of both runs with a classifier of the first, which is kept in `folder`."""
+    train, test = (Faces.load(run.path) for run in (train_run, test_run))
+    emotions = train.index["emotion"]
+    frequent = [name for name in train.classes if (emotions == name).sum() >= RARE]
+    train, test = (
+        faces.select(np.flatnonzero(faces.index["emotion"].isin(frequent).to_numpy()))
+        for faces in (train, test)
+    )
     kept = folder / "judge"
     if not (kept / "classifier.json").exists():
         save_network(fit_network(train, learner(train, 30), train.classes, 0, device="cpu"), kept)
-    return Bench(store, train, test, halves["train"].name, load_network(kept, "cpu"))
+    return Bench(store, train, test, train_run.name, load_network(kept, "cpu"))
 
 
 def learner(faces: Faces, epochs: int) -> ClassifierSpec:
@@ -96,12 +123,12 @@ def as_faces(images: UInt8[np.ndarray, "n c h w"], labels: np.ndarray) -> Faces:
 
 
 def some(faces: Faces, count: int, seed: int = 0) -> Faces:
-    """Return `count` images, as even over classes as can be."""
+    """Return at most `count` images, as even over classes as can be, none of them twice."""
     rng, places = np.random.default_rng(seed), []
     for number, emotion in enumerate(faces.classes):
         there = np.flatnonzero((faces.index["emotion"] == emotion).to_numpy())
         each = count // len(faces.classes) + (number < count % len(faces.classes))
-        places.append(rng.choice(there, each, replace=each > len(there)))
+        places.append(rng.choice(there, min(each, len(there)), replace=False))
     return faces.select(np.concatenate(places))
 
 
@@ -115,15 +142,15 @@ def figures(bench: Bench, made: Faces) -> dict[str, float]:
     """
     seen = extract_features(bench.judge, made)
     train, test = (extract_features(bench.judge, faces) for faces in (bench.train, bench.test))
-    first = bench.train.index.drop_duplicates("clip").index.to_numpy()
+    index = bench.train.index
+    clips, subjects = (name_distinct_units(index, unit) for unit in ("clip", "subject"))
+    first = np.unique(clips, return_index=True)[1]  # images without a clip are a clip each
     near = distances.find_neighbours(train[first], seen, 3)
     answers = predict_classes(bench.judge, made).argmax(axis=1)
     pixels = [
         faces.images.reshape(len(faces), -1).astype(np.float32) / 255
         for faces in (made, bench.train)
     ]
-    index = bench.train.index
-    clips, subjects = (name_distinct_units(index, unit) for unit in ("clip", "subject"))
     owners = make_owners(clips, subjects)
     ratios = match_features(pixels[0], pixels[1], owners).ratio_clip
     return {

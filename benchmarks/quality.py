@@ -4,6 +4,7 @@ from their images.
     python benchmarks/quality.py bench --seconds 1050
     python benchmarks/quality.py bench --seconds 1050 --sides edm gaussian copycat
     python benchmarks/quality.py bench --seconds 200 --families --seeds 0 1 2
+    python benchmarks/quality.py bench --families --stored STORE TRAIN TEST
 
 Each side learns from the same drawn people for the same processor seconds of one core (floors learn
 in one go), draws as many images of each emotion, and is judged by a classifier that was trained on
@@ -14,11 +15,13 @@ seen.
     edm-g2     the same, with guidance 2 by the label
     edm-auto   the same, with guidance 2 by an early moment of its training
     ddpm       the preprint's equations on the same network, clipped, `--ancestral` steps
-    diffusers  UNet2DModel with the recipe of diffusers' own example (AdamW, cosine, EMA),
-    DPM-Solver++ with 20 steps diffusers-fast    the same at ten times its learning rate, which
-    suits so short a training better gaussian, copycat    floors edm-x10    the same as edm, ten
-    times as many images real       as many images of the people that all learn from real-all   all
-    images of those people
+    diffusers  UNet2DModel with the recipe of diffusers' own example (AdamW, cosine, EMA), drawn by
+               DPM-Solver++ with 20 steps
+    diffusers-fast    the same at ten times its learning rate, which suits so short a training
+    gaussian, copycat    floors
+    edm-x10    the same as edm, ten times as many images
+    real       as many images of the people that all learn from
+    real-all   all images of those people
 
 With `--families` the sides are every kind of generator and diffusers' recipe, each with its own
 preset (and ddpm with the network of nano), and `families.png` shows some images of each. `--seeds`
@@ -32,6 +35,7 @@ import json
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,7 +43,18 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from bench import Bench, Clock, as_faces, count_copies, figures, prepare, score, some, wanted
+from bench import (
+    Bench,
+    Clock,
+    as_faces,
+    count_copies,
+    figures,
+    prepare,
+    prepare_stored,
+    score,
+    some,
+    wanted,
+)
 from PIL import Image
 
 from mien import seeds
@@ -100,10 +115,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sides", nargs="+", default=list(OWN_SIDES), choices=SIDES)
     parser.add_argument("--families", action="store_true", help="all kinds of generator")
+    parser.add_argument(
+        "--stored",
+        nargs=3,
+        metavar=("STORE", "TRAIN", "TEST"),
+        help="two sets of grey faces of 48x48 with different people, instead of drawn people",
+    )
     given = parser.parse_args()
     if given.families:
         given.sides = list(FAMILIES)
-    bench = prepare(given.folder)
+    bench = _prepare(given.folder, given.stored)
     print(
         f"{len(bench.train):,} images of {len(bench.train.subjects)} people to learn from, "
         f"{len(bench.test):,} of {len(bench.test.subjects)} others; {given.seconds:g} processor "
@@ -125,12 +146,21 @@ def main() -> None:
     print("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |", flush=True)
     how = (given.folder, given.seconds, given.images, given.ancestral, given.scores)
     jobs = [(side, *how, seed) for side in given.sides for seed in given.seeds]
+    measure = partial(_measure, given.stored)
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
-        results = pool.map(_measure, jobs)
+        results = pool.map(measure, jobs)
         for side in given.sides:
             print(_row(side, [next(results) for _ in given.seeds]), flush=True)
     if given.families:
         _draw_families(given.folder, [_name(*job) for job in jobs if job[-1] == given.seeds[0]])
+
+
+def _prepare(folder: Path, stored: list[str] | None) -> Bench:
+    """Return the drawn people of a benchmark, or the two stored sets that take their place."""
+    if stored is None:
+        return prepare(folder)
+    store, train, test = stored
+    return prepare_stored(folder, Path(store), train, test)
 
 
 def _text(found: dict[str, float]) -> str:
@@ -144,14 +174,16 @@ def _name(
     return folder / f"{side}-{seconds:g}s-{count}-{ancestral}-{seed}"
 
 
-def _measure(job: tuple[str, Path, float, int, int, int, int]) -> dict[str, Any]:
+def _measure(
+    stored: list[str] | None, job: tuple[str, Path, float, int, int, int, int]
+) -> dict[str, Any]:
     """Return the numbers of a side, which are kept in the folder with the first of its images."""
     side, folder, seconds, count, ancestral, scores, seed = job
     torch.set_num_threads(1)
     kept = _name(*job).with_name(f"{_name(*job).name}.json")
     found = json.loads(kept.read_text()) if kept.exists() else {}
     if len(found.get("cas", ())) < scores or "audited" not in found:
-        bench = prepare(folder)
+        bench = _prepare(folder, stored)
         made, learnt, cost = _made(side, bench, folder, seconds, count, ancestral, seed)
         _draw(made).save(kept.with_suffix(".png"))
         cas = score(bench, made, UPDATES, scores)
