@@ -31,6 +31,7 @@ LAYERS = [
     {"publish"},
     {"export"},
     {"api"},
+    {"studio"},
     {"cli"},
     {"__main__"},
 ]
@@ -47,6 +48,9 @@ ONLY_IN = {
     "c2pa": ("publish",),
     "matplotlib": ("pages/charts.py",),
     "typer": ("cli",),
+    "fastapi": ("studio",),
+    "starlette": ("studio",),
+    "uvicorn": ("studio",),
 }
 # Heavy libraries, most of them optional extras, that may be imported late, inside a function.
 LATE = {

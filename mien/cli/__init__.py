@@ -28,6 +28,7 @@ from mien.cli import (
     stages,
     streams,
     studies,
+    studio,
 )
 from mien.cli.base import DEFAULT_STORE, app
 from mien.errors import MienError, UsageError
@@ -46,6 +47,7 @@ __all__ = [
     "runs",
     "stages",
     "studies",
+    "studio",
 ]
 
 FAULT, USAGE, INTERRUPTED = MienError.exit_code, UsageError.exit_code, 130

@@ -13,6 +13,7 @@ import typer
 from mien import __version__
 from mien.errors import SpecError, UsageError
 from mien.outside import show_controls
+from mien.runs.contents import describe_content
 from mien.runs.progress import quantify
 
 if TYPE_CHECKING:
@@ -286,21 +287,6 @@ def show_details(run: "Run", home: "Store") -> None:
     for name, record in run.manifest["files"].items():
         print(f"file     {name}  {quantify(record['size'], 'byte')}")
     print(json.dumps(run.spec, indent=2))
-
-
-def describe_content(run: "Run") -> str:
-    """Return in a few words what a run holds."""
-    summary = run.summary
-    if "holds" in summary:
-        return str(summary["holds"])
-    total = next((row for row in summary.get("counts", []) if row["class"] == "total"), None)
-    if total is None:
-        return run.stage
-    return ", ".join(
-        quantify(total[f"{name}s"], name)
-        for name in ("image", "clip", "subject")
-        if total[f"{name}s"]
-    )
 
 
 def open_store(path: Path, *names: str) -> "Store":

@@ -174,6 +174,7 @@ def _check_packages(packages: "Sequence[Package]", faults: dict[str, str]) -> It
         "c2pa": "`mien publish build --certificate` cannot sign images",
         "hub": "`mien publish push` cannot send a release",
         "ray": "--engine ray cannot use a cluster",
+        "studio": "`mien studio` cannot show the store in a browser",
         "tensorboard": "`mien train --tensorboard` cannot write logs",
     }
     for extra, members in extras.items():

@@ -21,14 +21,16 @@ def render_html(template: str, content: Mapping[str, Any]) -> str:
 
     All texts are escaped. A name that the template uses and `content` lacks is an error of jinja2.
     """
-    return _load_templates().get_template(template).render(content)
+    return load_templates(TEMPLATE_FOLDER).get_template(template).render(content)
 
 
 @cache
-def _load_templates() -> Environment:
-    """Return the templates, which are compiled once: that takes longer than to fill one."""
+def load_templates(folder: Path) -> Environment:
+    """Return the templates of a folder, which are compiled once: that takes longer than to fill
+    one.
+    """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATE_FOLDER),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

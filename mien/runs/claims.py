@@ -1,17 +1,20 @@
 """Claims: one process at a time makes a run; a dead process loses its claim."""
 
 import hashlib
+import json
 import os
 import socket
 import threading
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from mien.runs import stopping
 from mien.runs.files import write_file
+from mien.runs.progress import Reached, read_progress
 
 HEARTBEAT_S = 2.0
 
@@ -59,7 +62,10 @@ def create_claim(path: Path, text: str) -> bool:
 
 
 def renew_claim(path: Path, owner: str, stop: threading.Event, lost: ClaimLost) -> None:
-    """Count the heartbeat of a claim until `stop`; ask the work to stop if the claim is lost."""
+    """Count the heartbeat of a claim until `stop`; ask the work to stop if the claim is lost.
+
+    The claim also says how far the work has come.
+    """
     count = 0
     while not stop.wait(HEARTBEAT_S):
         count += 1
@@ -67,7 +73,22 @@ def renew_claim(path: Path, owner: str, stop: threading.Event, lost: ClaimLost) 
             if not path.read_text(encoding="utf-8").startswith(owner):
                 stopping.request_stop(lost)
                 return
-            write_file(path, f"{owner} {count}")
+            write_file(path, f"{owner} {count}{_describe_progress()}")
+
+
+def _describe_progress() -> str:
+    """Return the line of a claim that says how far its process has come; empty if nobody knows."""
+    reached = read_progress()
+    return "" if reached is None else f"\n{json.dumps(asdict(reached))}"
+
+
+def read_claimed_progress(claim: str) -> Reached | None:
+    """Return how far the process of a claim has come, None if the claim does not say."""
+    try:
+        fields = json.loads(claim.partition("\n")[2])
+        return Reached(**fields) if isinstance(fields, dict) else None
+    except (ValueError, TypeError):
+        return None
 
 
 @cache

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -41,6 +42,19 @@ LINE_EVERY_S = 15.0
 
 _muted = [False]  # whether this process prints nothing
 
+_trackers: list["Tracker"] = []  # the work of this process, the outermost first
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far work has come: `done` of `total` units, a note, and the seconds left, if known."""
+
+    label: str
+    done: int
+    total: int
+    note: str = ""
+    seconds_left: float | None = None
+
 
 class Tracker:
     """What the work in `track` reports to: how much is done, and a short note such as the loss."""
@@ -49,6 +63,7 @@ class Tracker:
         self.label, self.total = show_controls(label, keep=""), total
         self._began = self._last = time.monotonic()
         self._first: int | None = None
+        self._done, self._note = 0, ""
         self._bar: Progress | None = None
 
     def update(self, done: int, note: str = "") -> None:
@@ -56,40 +71,61 @@ class Tracker:
         now, note = time.monotonic(), show_controls(note, keep="")
         if self._first is None:
             self._first = done
+        self._done, self._note = done, note
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, note=note)
         elif now - self._last >= LINE_EVERY_S and not _muted[-1]:
             self._last = now
-            rate = (done - self._first) / (now - self._began)
-            time_left = f", {format_duration((self.total - done) / rate)} left" if rate > 0 else ""
+            seconds = self._estimate_seconds_left()
+            time_left = "" if seconds is None else f", {format_duration(seconds)} left"
             print(
                 f"{self.label}: {done}/{self.total}{time_left}{'  ' + note if note else ''}",
                 file=sys.stderr,
                 flush=True,
             )
 
+    def _estimate_seconds_left(self) -> float | None:
+        """Return how long the rest takes at the rate so far; None if nothing was done yet."""
+        rate = (self._done - (self._first or 0)) / max(time.monotonic() - self._began, 1e-9)
+        return (self.total - self._done) / rate if rate > 0 else None
+
+    def read(self) -> Reached:
+        """Return how far this work has come."""
+        seconds = self._estimate_seconds_left()
+        return Reached(self.label, self._done, self.total, self._note, seconds)
+
+
+def read_progress() -> Reached | None:
+    """Return how far the innermost work of this process has come, None if it reports to nobody."""
+    return _trackers[-1].read() if _trackers else None
+
 
 @contextmanager
 def track(label: str, total: int) -> Iterator[Tracker]:
     """Show the progress of `total` units of work under `label`."""
     tracker = Tracker(label, total)
-    if CONSOLE.is_terminal and not _muted[-1]:
-        label_column, note_column = (
-            TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}")
-        )
-        columns = (
-            label_column,
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            note_column,
-        )
-        with Progress(*columns, console=CONSOLE, transient=True) as bar:
-            bar.add_task(tracker.label, total=total, note="")
-            tracker._bar = bar
+    _trackers.append(tracker)
+    try:
+        with _show_bar(tracker):
             yield tracker
-    else:
-        yield tracker
+    finally:
+        _trackers.remove(tracker)
+
+
+@contextmanager
+def _show_bar(tracker: Tracker) -> Iterator[None]:
+    """Show a bar for a tracker in this context, if there is a terminal."""
+    if not CONSOLE.is_terminal or _muted[-1]:
+        yield
+        return
+    label_column, note_column = (
+        TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}")
+    )
+    columns = (label_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note_column)
+    with Progress(*columns, console=CONSOLE, transient=True) as bar:
+        bar.add_task(tracker.label, total=tracker.total, note="")
+        tracker._bar = bar
+        yield
 
 
 def say(text: str) -> None:

@@ -1,0 +1,1 @@
+"""The studio: a page over a store in a browser, for its own user alone."""
