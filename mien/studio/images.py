@@ -18,7 +18,7 @@ from mien.studio.sets import FaceSet
 
 router = APIRouter()
 
-THUMBNAIL_PIXELS = 96  # the longer side of a thumbnail on a sheet, if the image is as large
+SHEET_CELL_PIXELS = 96  # the longer side of a thumbnail on a sheet, if the image is as large
 
 SHEET_COLUMNS, SHEET_IMAGES = 16, 512
 
@@ -48,7 +48,7 @@ def encode_png(picture: Image.Image) -> bytes:
 
 
 def draw_sheet(
-    pictures: UInt8[np.ndarray, "k c h w"], columns: int, most: int = THUMBNAIL_PIXELS
+    pictures: UInt8[np.ndarray, "k c h w"], columns: int, most: int = SHEET_CELL_PIXELS
 ) -> Image.Image:
     """Return pictures in rows of `columns` without gaps, each at most `most` pixels wide and high.
 
