@@ -103,7 +103,7 @@ class FaceSet:
         return {str(names[start]): group for start, group in zip(starts, groups, strict=True)}
 
     def count_moments(self, position: int) -> int:
-        """Return the number of pictures of a clip: the moments of a row, or the frames of its clip."""
+        """Return the number of pictures of a clip: the moments of a row, or frames of its clip."""
         if self.faces.moments:
             return len(self.faces.moments)
         clip = str(self.faces.index["clip"].iloc[position])
