@@ -33,6 +33,7 @@ COMMANDS = (
     *(
         "",
         "doctor",
+        "studio",
         "readers",
         "demo",
         "toy",
