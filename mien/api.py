@@ -26,7 +26,7 @@ from mien.errors import UsageError
 from mien.export.album import write_album
 from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.generators import distill as distilling
-from mien.generators import generate, presets, train
+from mien.generators import generate, orders, presets, train
 from mien.ingest.run import find_fitting_readers, run_ingest
 from mien.ingest.toy import dataset
 from mien.pages.escape import unescape_cell
@@ -486,7 +486,7 @@ def generate_faces(
     """
     home = _find_store(store, generator)
     trained = home.run(generator.name if isinstance(generator, Run) else generator)
-    spec = generate.order_database(
+    spec = orders.order_database(
         trained,
         counts,
         home,

@@ -78,6 +78,21 @@ def count_grouped_confusion(
     return counts
 
 
+def compute_kappa(counts: Float[np.ndarray, "*some c c"]) -> Float[np.ndarray, "*some"]:
+    """Return Cohen's kappa (1960) of two people's answers: agreement beyond chance, 1 at most.
+
+    `counts` says how often one gave each answer (row) where the other gave each (column). kappa is
+    (p_o - p_e) / (1 - p_e) with the share p_o of equal answers, and the share p_e that is expected
+    if each keeps to how often they give each answer. It is nan where nothing was answered, or where
+    both always give one answer, so that chance alone would agree.
+    """
+    total = counts.sum(axis=(-2, -1), dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        equal = np.trace(counts, axis1=-2, axis2=-1) / total
+        expected = (counts.sum(axis=-1) * counts.sum(axis=-2)).sum(axis=-1) / total**2
+        return np.where(expected < 1, (equal - expected) / (1 - expected), np.nan)
+
+
 def score(counts: Int[np.ndarray, "c c"], classes: Sequence[str]) -> Scores:
     """Return the scores of a confusion matrix (rows = true), such as the sum over folds.
 

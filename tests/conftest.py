@@ -86,7 +86,8 @@ def audit_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from mien.faces import Faces
     from mien.generators import presets
-    from mien.generators.generate import generate_database, order_database
+    from mien.generators.generate import generate_database
+    from mien.generators.orders import order_database
     from mien.generators.train import train_generator
     from mien.runs.store import Store
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from mien.audit.specs import AuditSpec
 from mien.errors import UsageError
-from mien.generators.generate import generate_database, order_database
+from mien.generators.generate import generate_database
+from mien.generators.orders import order_database
 from mien.generators.specs import CopycatSpec, GaussianSpec
 from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest

@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 from worlds import blobs, keep
 
-from mien.cli.following import find_test_side
 from mien.errors import UsageError
 from mien.export import album
 from mien.faces import Faces, make_index
 from mien.generators import presets
-from mien.generators.generate import generate_database, order_database
+from mien.generators.generate import generate_database
+from mien.generators.orders import order_database
 from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest
 from mien.ingest.toy import dataset
 from mien.prepare.specs import SplitSpec
-from mien.prepare.splits import run_split
+from mien.prepare.splits import find_test_side, run_split
 from mien.publish import registry
 from mien.runs.store import Store
 

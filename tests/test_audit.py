@@ -28,7 +28,8 @@ from mien.audit.specs import AuditSpec
 from mien.errors import DataError
 from mien.faces import Faces, concatenate, make_index
 from mien.generators import presets
-from mien.generators.generate import generate_database, order_database
+from mien.generators.generate import generate_database
+from mien.generators.orders import order_database
 from mien.generators.train import train_generator
 from mien.runs.engine import run_jobs
 from mien.runs.local import Local

@@ -15,8 +15,9 @@ from mien.errors import DataError, LeakageError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators import gaussian, presets
 from mien.generators.base import Generator
-from mien.generators.generate import generate_database, order_database
+from mien.generators.generate import generate_database
 from mien.generators.kinds import fit_generator, load_generator, sample_generator
+from mien.generators.orders import order_database
 from mien.generators.specs import KIND_FACTS, CopycatSpec, GaussianSpec, SteppedSpec
 from mien.generators.train import calibrate, train_generator
 from mien.prepare import splits

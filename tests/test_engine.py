@@ -22,7 +22,8 @@ from mien.classifiers.specs import ClassifierSpec
 from mien.errors import UsageError
 from mien.faces import Faces
 from mien.generators import presets, shards
-from mien.generators.generate import list_generation_jobs, order_database
+from mien.generators.generate import list_generation_jobs
+from mien.generators.orders import order_database
 from mien.generators.train import train_generator
 from mien.runs import engine, stopping
 from mien.runs.engine import run_jobs

@@ -44,13 +44,9 @@ from mien.generators.diffusion.model import EARLY_WEIGHTS, Diffusion
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.diffusion.unet import NO_LABEL, UNet, make_group_norm
 from mien.generators.distill import distill_generator, order_student
-from mien.generators.generate import (
-    generate_database,
-    list_generation_jobs,
-    order_database,
-    plan_images,
-)
+from mien.generators.generate import generate_database, list_generation_jobs
 from mien.generators.kinds import GENERATORS, fit_generator, load_generator, sample_generator
+from mien.generators.orders import order_database, plan_images
 from mien.generators.presets import PRESETS
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, make_shard, make_shards, read_shard, write_shard

@@ -19,8 +19,9 @@ from mien.errors import SpecError, UsageError
 from mien.faces import Faces
 from mien.generators.diffusion.levels import add_up_deviations, choose_places, record_trajectory
 from mien.generators.diffusion.samplers import euler, make_karras_levels
-from mien.generators.generate import generate_database, order_database, read_levels
+from mien.generators.generate import generate_database, read_levels
 from mien.generators.kinds import load_generator, sample_generator
+from mien.generators.orders import order_database
 from mien.generators.specs import (
     AUTO_STEPS,
     GaussianSpec,

@@ -29,7 +29,8 @@ from worlds import TINY_DIFFUSION, training_of
 from mien.cli import main
 from mien.errors import DataError, GateRefused, MienError, SpecError, StoreError, UsageError
 from mien.faces import Faces, make_index
-from mien.generators.generate import generate_database, order_database
+from mien.generators.generate import generate_database
+from mien.generators.orders import order_database
 from mien.generators.specs import GaussianSpec, TrainSpec
 from mien.generators.train import train_generator
 from mien.hashes import compute_perceptual_hash

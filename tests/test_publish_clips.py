@@ -20,7 +20,8 @@ from trees.casme2 import HEAD
 from mien.errors import DataError, GateRefused
 from mien.export.album import write_album
 from mien.faces import Faces
-from mien.generators.generate import generate_database, order_database
+from mien.generators.generate import generate_database
+from mien.generators.orders import order_database
 from mien.generators.specs import CopycatSpec, GaussianSpec
 from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest

@@ -21,8 +21,9 @@ from mien.audit.rejection import (
 )
 from mien.errors import SpecError
 from mien.faces import Faces, concatenate
-from mien.generators.generate import assemble, plan_images
+from mien.generators.generate import assemble
 from mien.generators.kinds import fit_generator, sample_generator
+from mien.generators.orders import plan_images
 from mien.generators.specs import CopycatSpec, GenerateSpec, SamplerSpec, TrainSpec
 from mien.runs.store import Store
 

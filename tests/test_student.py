@@ -23,8 +23,9 @@ from mien.generators.diffusion import fit
 from mien.generators.diffusion.objective import Batch
 from mien.generators.diffusion.transforms import MOVES
 from mien.generators.distill import distill_generator, order_student
-from mien.generators.generate import generate_database, order_database
+from mien.generators.generate import generate_database
 from mien.generators.kinds import load_generator, sample_generator
+from mien.generators.orders import order_database
 from mien.generators.presets import read_preset
 from mien.generators.specs import GaussianSpec, SamplerSpec, StudentSpec, TrainSpec
 from mien.generators.train import train_generator

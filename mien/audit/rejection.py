@@ -24,15 +24,9 @@ from mien.errors import AuditFailed, DataError, SpecError
 from mien.faces import Faces, name_distinct_units
 from mien.generators import shards
 from mien.generators.base import Generator
-from mien.generators.generate import (
-    assemble,
-    describe_sampling,
-    plan_guidance,
-    plan_images,
-    read_levels,
-    write_sheet,
-)
+from mien.generators.generate import assemble, describe_sampling, read_levels, write_sheet
 from mien.generators.kinds import load_generator
+from mien.generators.orders import plan_guidance, plan_images
 from mien.generators.specs import GenerateSpec
 from mien.runs import devices
 from mien.runs.progress import quantify, say

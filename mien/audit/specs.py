@@ -178,3 +178,19 @@ class FeaturesSpec(Spec):
     train: str
     filter: Filter = "bilinear"
     weights: str = ""
+
+
+class MapSpec(Spec):
+    """Where real and synthetic faces lie in the plane, in a space that was learnt on `train`.
+
+    Up to `points` faces of each side are on it, evenly spaced in their set. An empty `test` says
+    that nobody was held out.
+    """
+
+    stage: ClassVar[str] = "map"
+    synthetic: str
+    train: str
+    test: str = ""
+    space: SpaceName = "judge"
+    filter: Filter = "bilinear"
+    points: int = Field(default=2000, ge=10, le=20_000)

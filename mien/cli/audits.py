@@ -24,6 +24,7 @@ from mien.cli.base import (
     read_pairs,
     run_facts,
     show_next,
+    show_run,
 )
 from mien.errors import UsageError
 
@@ -158,6 +159,66 @@ def audit_command(
     print(f"the page: {run.path / 'index.html'}")
     _require_passed(audit)
     show_next(["mien", "publish", "build", synthetic, "--out", "release"], store)
+
+
+@app.command("map", short_help="Place real and synthetic faces in a plane, for the studio.")
+def map_command(
+    synthetic: Annotated[str, typer.Argument(help="A run or alias of synthetic faces.")],
+    train: Annotated[
+        str | None,
+        typer.Option(
+            help="The real faces that its generator was trained on; by default those that the "
+            "store knows.",
+            metavar="DATASET",
+        ),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            help="Real faces of held-out subjects; by default the other side of the split.",
+            metavar="DATASET",
+        ),
+    ] = None,
+    space: Annotated[
+        str,
+        typer.Option(
+            help="The feature space: judge, random, pixels, inception or dinov2. With judge, a "
+            "small classifier also judges the label of each face."
+        ),
+    ] = "judge",
+    points: Annotated[
+        int, typer.Option(help="The most faces of each side, evenly spaced in their set.")
+    ] = 2000,
+    device: DeviceOption = "auto",
+    alias: AliasOption = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Place real, held-out and synthetic faces in a plane, for the page Map of `mien studio`.
+
+    The axes are those on which the features of the training faces vary most. Each face also has the
+    distance to its nearest training face.
+    """
+    from mien.audit.face_maps import find_real_sides
+    from mien.audit.specs import MapSpec
+    from mien.runs.spec import read_spec
+
+    # The sides that were not named, and the spec
+    home = open_store(store)
+    database = home.run(synthetic)
+    sides = (train, test) if train is not None else find_real_sides(database, home)
+    fields = {
+        "synthetic": database.name,
+        "train": home.run(str(sides[0])).name,
+        "test": home.run(name).name if (name := test or sides[1]) else "",
+        "space": space,
+        "points": points,
+    }
+    spec = read_spec(MapSpec, fields, "map")
+
+    from mien.audit.mapping import make_map
+
+    show_run(make_map(spec, home, alias=alias, device=device), alias)
+    show_next(["mien", "studio"], store)
 
 
 def _require_passed(audit: dict[str, Any]) -> None:

@@ -72,6 +72,8 @@ def show_next_after_filter(run: "Run", home: "Store", store: Path) -> None:
 
 def _show_audit(database: "Run", learnt: "Run", home: "Store", store: Path) -> None:
     """Show the command that audits a database, with the test side of `learnt` if there is one."""
+    from mien.prepare.splits import find_test_side
+
     command = [
         "mien",
         "audit",
@@ -99,21 +101,6 @@ def propose_alias(name: str, parent: "Run", home: "Store", ending: str = "") -> 
         if home.is_done(named_run) and parent.name in home.run(named_run).spec.values():
             return alias
     return name
-
-
-def find_test_side(train: "Run", home: "Store") -> str:
-    """Return the name of the test side of the split of which `train` is the training side.
-
-    The name is empty if `train` is not a training side, or if its test side is not in the store.
-    """
-    from mien.prepare.specs import SplitSpec
-    from mien.runs.spec import read_spec
-
-    if train.stage != "split" or train.spec.get("side") != "train":
-        return ""
-    fields = {name: value for name, value in train.spec.items() if name != "stage"}
-    test_side = read_spec(SplitSpec, {**fields, "side": "test"}, train.name).name
-    return test_side if home.is_done(test_side) else ""
 
 
 def find_short_name(name: str, home: "Store") -> str:

@@ -20,6 +20,7 @@ from mien.cli.base import (
     print_wrapped,
     read_pairs,
     run_facts,
+    show_next,
     show_run,
 )
 from mien.errors import AuditFailed, UsageError
@@ -147,6 +148,12 @@ def review_queue(
     number: Annotated[
         int, typer.Option(help="How many images to list, the most doubtful first.")
     ] = 100,
+    store_only: Annotated[
+        bool,
+        typer.Option(
+            "--store-only", help="Write no table: the queue is reviewed in `mien studio`."
+        ),
+    ] = False,
     pictures: Annotated[
         bool,
         typer.Option("--pictures", help="Copy pictures of real people out of the store as well."),
@@ -162,9 +169,14 @@ def review_queue(
 
     if number < 1:
         raise UsageError(f"--number must be 1 or more; given: {number}")
-    require_free_queue(out)
+    if not store_only:
+        require_free_queue(out)
     home = open_store(store)
     run = make_queue(home.run(dataset), home, home.run(judges) if judges else None, number)
+    if store_only:
+        print(f"{run.name}: {run.summary['holds']}")
+        show_next(["mien", "studio"], store)
+        return
     for path in copy_queue(run, out, home, pictures):
         print(path)
     print(f"pictures: {run.path / 'index.html'}")

@@ -713,7 +713,8 @@ def generate(
         make_reject_spec,
         require_reasons,
     )
-    from mien.generators.generate import generate_database, list_generation_jobs, order_database
+    from mien.generators.generate import generate_database, list_generation_jobs
+    from mien.generators.orders import order_database
     from mien.runs.engine import make_engine, run_jobs
 
     # Make the spec; the counts and the sampler are checked here.

@@ -201,7 +201,12 @@ def _make_range_facts(duration: "Duration | None") -> dict[str, float | None]:
 
 @study_app.command("run", short_help="Run the missing trials of a study.")
 def study_run(
-    study: StudyArgument,
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study file (TOML), a study that comes with mien, or a study of the store."
+        ),
+    ],
     only: OnlyOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
@@ -217,12 +222,12 @@ def study_run(
     """
     from mien.report.terminal import print_table
     from mien.runs.engine import make_engine
-    from mien.study.file import find_study, read_study
+    from mien.study.file import read_named_study
     from mien.study.run import run_study
     from mien.study.select import parse_only
 
     home = open_store(store)
-    resolved = read_study(find_study(study), home)
+    resolved = read_named_study(study, home)
     selection = parse_only(only or [], resolved)
     try:
         chosen_engine = make_engine(engine, workers, gpus_per_trial, device)

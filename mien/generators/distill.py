@@ -13,8 +13,9 @@ from mien.faces import EMOTIONS
 from mien.generators import student
 from mien.generators.base import Generator
 from mien.generators.diffusion.model import Diffusion
-from mien.generators.generate import assemble, plan_images, write_sheet
+from mien.generators.generate import assemble, write_sheet
 from mien.generators.kinds import load_generator, sample_generator
+from mien.generators.orders import plan_images
 from mien.generators.sampler_table import list_noisy_samplers
 from mien.generators.shards import make_shards
 from mien.generators.specs import StudentSpec

@@ -1,118 +1,23 @@
 """Generate meets the store: a generator becomes a database with exact counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
-from mien.errors import UsageError
-from mien.faces import EMOTIONS, Faces, make_index
+from mien.faces import Faces, make_index
 from mien.generators.base import Generator
-from mien.generators.counts import describe_counts, note_uneven, parse_counts
 from mien.generators.kinds import GENERATORS, load_generator
+from mien.generators.orders import plan_guidance, plan_images
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
-from mien.generators.specs import (
-    KIND_FACTS,
-    MAX_STUDENT_STEPS,
-    GenerateSpec,
-    SamplerSpec,
-    StudentSpec,
-    count_steps,
-    find_guidance,
-    read_steps,
-)
+from mien.generators.specs import GenerateSpec, SamplerSpec, StudentSpec, count_steps
 from mien.pages.sheets import draw_class_sheet
 from mien.runs import devices, progress, stopping
 from mien.runs.jobs import Job
 from mien.runs.store import Run, RunSummary, Store
-from mien.seeds import derive_seed
-
-
-def order_database(
-    generator: Run,
-    counts: str,
-    store: Store,
-    *,
-    steps: int | str | None = None,
-    sampler: str | None = None,
-    guidance: float = 1.0,
-    guidance_mix: float | None = None,
-    guide: str = "label",
-    seed: int = 0,
-) -> GenerateSpec:
-    """Return the spec that generates `counts` (see `parse_counts`) with the generator of a run.
-
-    The images per class are written to standard error, with 0 for each class that is left out.
-    `sampler` None is the default sampler of the generator's kind: for a ddpm ancestral, as in the
-    preprint. `steps` may be "auto" or "auto:N" (see `read_steps`); the run of its levels, which
-    `mien.audit.levels.prepare_levels` makes, must be there when images are drawn. Raises UsageError
-    for a run that is not a generator, a sampler that its kind cannot use and counts that are not
-    valid, and SpecError for other settings that are not valid.
-    """
-    # A generator, and a sampler for its kind
-    if "generator.json" not in generator.manifest["files"]:
-        raise UsageError(
-            f"{generator.name} is not a trained generator, which `mien generate` needs; `mien ls "
-            "generator` lists them"
-        )
-    kind = generator.spec["kind"]
-    facts = KIND_FACTS[kind]
-    if sampler is not None and not facts.can_use(sampler):
-        raise UsageError(f"a {kind} generator cannot use the sampler '{sampler}'; omit --sampler")
-
-    if facts.distilled:
-        steps, guidance = settle_student(generator, steps, guidance, guidance_mix)
-
-    # The counts, which may refer to those of a dataset or of the training faces
-    def count_faces(name: str) -> dict[str, int]:
-        emotions = Faces.load(store.run(name or generator.spec["faces"]).path).index["emotion"]
-        return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
-
-    classes = generator.read_json("generator.json")["classes"]
-    wanted = parse_counts(counts, count_faces, classes)
-    fields = {
-        "generator": generator.name,
-        "counts": wanted,
-        "steps": steps,
-        "sampler": sampler or facts.sampler,
-        "guidance": guidance,
-        "guide": guide,
-        "seed": seed,
-        "guidance_mix": guidance_mix,
-    }
-    spec = read_steps(fields, "generate")
-
-    # What is wrong is refused before anything is printed
-    progress.say(f"images per class: {describe_counts({**dict.fromkeys(classes, 0), **wanted})}")
-    if note := note_uneven(wanted, counts):
-        progress.say(note)
-    return spec
-
-
-def settle_student(
-    student: Run, steps: int | str | None, guidance: float, guidance_mix: float | None
-) -> tuple[int, float]:
-    """Return the steps and the guidance with which a student draws.
-
-    Raises UsageError unless `steps` is None or 1 to 4, and `guidance` is 1, which means that none
-    is asked for, or that of its teacher.
-    """
-    learnt = float(student.spec["guidance"])
-    if guidance not in (1.0, learnt) or guidance_mix is not None:
-        raise UsageError(
-            f"the student {student.name} draws with the guidance {learnt:g} of its teacher, which "
-            "it has learnt and which cannot be changed; omit --guidance and --guidance-mix, or "
-            "distill the teacher with another --guidance"
-        )
-    if steps is not None and steps not in range(1, MAX_STUDENT_STEPS + 1):
-        raise UsageError(
-            f"a student draws in 1 to {MAX_STUDENT_STEPS} steps; given: {steps}. Its teacher, "
-            f"{student.spec['teacher']}, draws in more"
-        )
-    return int(steps or student.spec["steps"]), learnt
 
 
 def generate_database(
@@ -220,28 +125,6 @@ def read_levels(how: AnySampler, store: Store) -> AnySampler:
         return how
     found = store.run(how.levels).read_json("levels.json")["levels"]
     return how.model_copy(update={"levels": tuple(found)})
-
-
-def plan_images(
-    run_name: str, counts: Mapping[str, int], seed: int
-) -> tuple[list[tuple[str, str]], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Return (key, emotion), label and seed of each image of a database, in the order of EMOTIONS.
-
-    Image k of an emotion has the same seed in every database with that `seed`, whatever its
-    counts.
-    """
-    rows = [(emotion, k) for emotion in EMOTIONS for k in range(counts.get(emotion, 0))]
-    labels = np.array([EMOTIONS.index(emotion) for emotion, _ in rows], dtype=np.int64)
-    numbers = np.array(
-        [derive_seed("image", seed, emotion, k) for emotion, k in rows], dtype=np.int64
-    )
-    return [(f"{run_name}/{emotion}/{k:05d}", emotion) for emotion, k in rows], labels, numbers
-
-
-def plan_guidance(index: Sequence[tuple[str, str]], how: GenerateSpec) -> Float64[np.ndarray, " n"]:
-    """Return the guidance of each image of a database, whose (key, emotion) `index` has."""
-    fields = how.model_dump()
-    return np.array([find_guidance(fields, key) for key, _ in index], dtype=np.float64)
 
 
 def assemble(

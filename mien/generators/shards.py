@@ -1,7 +1,5 @@
 """Shards: a database is drawn in pieces, so that a stopped command resumes."""
 
-import hashlib
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +7,9 @@ from jaxtyping import Float64, Int64, UInt8
 
 from mien.generators.base import Generator
 from mien.generators.kinds import sample_generator
+from mien.generators.shard_files import get_shard_path, read_shard, write_shard
 from mien.generators.specs import SamplerSpec
 from mien.runs import devices, progress, stopping
-from mien.runs.files import write_whole
 
 # Images that are written at once, a multiple of diffusion.BATCH
 SHARD_IMAGES = {"cpu": 64, "cuda": 512, "mps": 128}
@@ -80,31 +78,3 @@ def make_shard(
             shard[rows] = sample_generator(generator, labels[rows], numbers[rows], sampler=guided)
         write_shard(path, shard)
     return shard
-
-
-def write_shard(path: Path, shard: UInt8[np.ndarray, "n c h w"]) -> None:
-    """Write the images of a shard, preceded by their sha256."""
-    buffer = io.BytesIO()
-    np.save(buffer, shard, allow_pickle=False)
-    content = buffer.getvalue()
-    write_whole(path, hashlib.sha256(content).digest() + content)
-
-
-def get_shard_path(scratch: Path, rows: slice) -> Path:
-    """Return the path of the shard of the images in `rows`."""
-    return scratch / f"images-{rows.start:07d}-{rows.stop:07d}.npy"
-
-
-def read_shard(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n c h w"] | None:
-    """Return the images of a shard, or None if the file is missing or damaged.
-
-    The file is as `write_shard` writes it, and its images must have `shape`.
-    """
-    try:
-        content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
-            return None
-        shard = np.load(io.BytesIO(content[32:]), allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return shard if shard.shape == shape and shard.dtype == np.uint8 else None

@@ -7,8 +7,9 @@ from mien.faces import Faces
 from mien.generators.diffusion import tensorboard
 from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.tensorboard import require_tensorboard
-from mien.generators.generate import assemble, plan_images, write_sheet
+from mien.generators.generate import assemble, write_sheet
 from mien.generators.kinds import GENERATORS, fit_generator, sample_generator, save_generator
+from mien.generators.orders import plan_images
 from mien.generators.specs import KIND_FACTS, GeneratorSpec, SteppedSpec
 from mien.runs import devices, progress
 from mien.runs.store import Run, RunSummary, Store

@@ -20,6 +20,7 @@ from mien.findings import list_some
 from mien.pages.sheets import draw_class_sheet
 from mien.prepare.specs import SplitSpec, Unit
 from mien.runs.progress import quantify, say
+from mien.runs.spec import read_spec
 from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import derive_seed, make_rng
 from mien.spellings import format_groups, identify_people, identify_person
@@ -392,3 +393,15 @@ def _require_known(table: pd.DataFrame, by: Literal["subject", "dataset"], side:
             f"{quantify(len(table), 'image')} of {side} {'has' if unknown == 1 else 'have'} none; "
             f"{remedy}"
         )
+
+
+def find_test_side(train: Run, store: Store) -> str:
+    """Return the name of the test side of the split of which `train` is the training side.
+
+    The name is empty if `train` is not a training side, or if its test side is not in the store.
+    """
+    if train.stage != "split" or train.spec.get("side") != "train":
+        return ""
+    fields = {name: value for name, value in train.spec.items() if name != "stage"}
+    test_side = read_spec(SplitSpec, {**fields, "side": "test"}, train.name).name
+    return test_side if store.is_done(test_side) else ""

@@ -29,7 +29,7 @@ from mien.prepare.inputs import expand_groups
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, Unit
 from mien.runs.progress import say
-from mien.runs.spec import Strict, read_spec, read_toml, suggest
+from mien.runs.spec import RUN_NAME, Strict, read_spec, read_toml, suggest
 from mien.runs.store import Run, Store, require_alias
 from mien.study.databases import plan_databases
 from mien.study.motion_controls import require_motion
@@ -409,6 +409,22 @@ def find_study(name: str) -> Path:
             f"given: '{name}'.{suggest(name, list(shipped))}"
         )
     return shipped[name]
+
+
+def read_named_study(name: str, store: Store) -> StudySpec:
+    """Return the study of a file, of a study that comes with mien, or of the store.
+
+    In the store, `name` is the run of a study or its alias; its spec is taken as it is, so that
+    what is missing of it is made even if its file is lost. Raises what `find_study` and
+    `read_study` raise.
+    """
+    path = Path(name)
+    known = path.suffix == ".toml" or path.is_file() or name in list_studies()
+    run = "" if known else store.read_aliases().get(name, name)
+    if RUN_NAME.match(run) and store.is_done(run) and run.startswith(f"{StudySpec.stage}-"):
+        fields = {key: value for key, value in store.run(run).spec.items() if key != "stage"}
+        return read_spec(StudySpec, fields, run)
+    return read_study(find_study(name), store)
 
 
 def read_study(path: Path, store: Store, check: bool = True) -> StudySpec:

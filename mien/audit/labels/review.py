@@ -256,7 +256,7 @@ def read_decisions(path: Path, faces: str | None = None) -> Decisions:
 
     # One decision per image
     table = [
-        _read_decision(row, f"{path}, row {number}") for number, row in enumerate(rows, start=2)
+        read_decision(row, f"{path}, row {number}") for number, row in enumerate(rows, start=2)
     ]
     decided = pd.DataFrame(
         [row for row in table if row["decision"]], columns=["key", "decision", "relabel", "note"]
@@ -332,7 +332,12 @@ def apply_decisions(decisions: Decisions, store: Store, *, alias: str | None = N
     return store.make(spec, build, alias)
 
 
-def _read_decision(row: dict[str, str], where: str) -> dict[str, str]:
+def read_decision(row: dict[str, str], where: str) -> dict[str, str]:
+    """Return the key, decision, relabel and note of a row, in mien's words.
+
+    An empty decision is none. Raises DataError, which begins with `where`, for an unknown decision
+    or emotion, or if only one of relabel and its emotion is given.
+    """
     # A known decision
     decision, new_label = row["decision"].lower(), row.get("relabel", "")
     if decision and decision not in DECISIONS:
