@@ -48,7 +48,6 @@ def test_each_face_has_its_place_and_its_nearest_training_face(home: tuple[Store
     store, train, test, made = home
     spec = MapSpec(synthetic=made.name, train=train.name, test=test.name, space="random", points=20)
     found = read_map(make_map(spec, store))
-    points = found.points.set_index("key")
     assert found.points["side"].value_counts().to_dict() == {
         side: min(20, count) for side, count in found.sizes.items()
     }
@@ -58,9 +57,11 @@ def test_each_face_has_its_place_and_its_nearest_training_face(home: tuple[Store
     # of the same clip
     mean = found.points.groupby("side")["distance"].mean()
     assert mean["synthetic"] < mean["held-out"]
-    clips = Faces.load(train.path).index.set_index("key")["clip"]
-    own = points[points["side"] == "training"]
-    assert all(clips[key] != clips[row["nearest"]] for key, row in own.iterrows())
+    table = Faces.load(train.path).index
+    clips = dict(zip(table["key"], table["clip"], strict=True))
+    own = found.points[found.points["side"] == "training"]
+    pairs = zip(own["key"], own["nearest"], strict=True)
+    assert all(clips[key] != clips[nearest] for key, nearest in pairs)
 
     # The position leads to the face again; without a judge nothing is said about labels
     for row in found.points.iloc[::7].to_dict("records"):

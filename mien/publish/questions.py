@@ -3,7 +3,7 @@
 import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from mien import licences
 from mien.errors import SpecError, UsageError
 from mien.outside import describe_system_error
 from mien.publish.origin import Origin
+from mien.runs.files import write_file
 from mien.runs.spec import RUN_NAME, Strict, read_spec, read_toml, suggest
 
 QUESTIONS_FILE = "dataset.toml"
@@ -330,9 +331,40 @@ def _count_questions(number: int, singular: str, plural: str) -> str:
 
 def render_template(origin: Origin, alias: str) -> str:
     """Return a dataset.toml with every question, and the answers that the store knows."""
-    suggestions = {
-        f"dataset.{name}": value for name, value in suggest_answers(origin, alias).items()
-    }
+    suggestions = suggest_answers(origin, alias)
+    values: dict[str, dict[str, Any]] = {"dataset": suggestions}
+    return _render_file(values, {}, (), origin)
+
+
+def render_answers(answers: Answers, origin: Origin) -> str:
+    """Return a dataset.toml with these answers, each below its question."""
+    values = {section: getattr(answers, section).model_dump(mode="json") for section in SECTIONS}
+    return _render_file(values, answers.sources, answers.override, origin)
+
+
+def write_answers(path: Path, answers: Answers, origin: Origin) -> list[str]:
+    """Write answers as a dataset.toml, whole or not at all; return the names of open questions.
+
+    Comments that a person added to the file are lost. Raises UsageError if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, render_answers(answers, origin))
+    except OSError as error:
+        raise UsageError(
+            f"the answers must go to a file that can be written; "
+            f"{describe_system_error(error, path)}"
+        ) from None
+    return list_open(answers, origin)
+
+
+def _render_file(
+    values: Mapping[str, Mapping[str, Any]],
+    names: Mapping[str, str],
+    overrides: Sequence[Override],
+    origin: Origin,
+) -> str:
+    """Return a dataset.toml: `values` by section and question, `names` of sources, overrides."""
     lines = [
         (
             "# Answered once, these feed the card, the datasheet, croissant.json, CITATION.cff "
@@ -348,32 +380,44 @@ def render_template(origin: Origin, alias: str) -> str:
             note = "" if _is_required(kind, name) else " (optional)"
             lines += [f"# {line}" for line in textwrap.wrap(f"{field.description}{note}", 116)]
             default = [] if field.default == () else field.default
-            answer = suggestions.get(f"{section}.{name}", default)
-            lines.append(f"{name} = {json.dumps(answer, ensure_ascii=False)}")
+            lines.append(f"{name} = {_quote(values.get(section, {}).get(name, default))}")
         lines.append("")
 
-    # Sources that only their folder names
-    nameless = [source for source in origin.sources if source.named_by == "folder"]
-    if nameless:
+    # Sources that only their folder names, and those that have a name already
+    nameless = {source.run: source for source in origin.sources if source.named_by == "folder"}
+    if nameless or names:
         lines += [f"# {SOURCE_NAME_QUESTION}", "[sources]"]
-        for source in nameless:
-            lines += [f"# its folder is named {json.dumps(source.dataset)}", f'{source.run} = ""']
+        for run in dict.fromkeys((*nameless, *names)):
+            if run in nameless:
+                lines.append(f"# its folder is named {_quote(nameless[run].dataset)}")
+            lines.append(f"{run} = {_quote(names.get(run, ''))}")
         lines.append("")
 
     # How to open a gate
-    lines += [
-        (
-            "# A gate that refuses can be opened by a person who takes responsibility for it; the "
-            "card prints all of this:"
-        ),
-        "# [[override]]",
-        f'# gate = "{GATE_NAMES[0]}"  # or {", ".join(GATE_NAMES[1:])}',
-        '# reason = "..."',
-        '# by = "name of the person"',
-        '# date = "YYYY-MM-DD"',
-        '# reference = "the agreement, letter or approval that it rests on"',
-    ]
-    return "\n".join(lines) + "\n"
+    lines.append(
+        "# A gate that refuses can be opened by a person who takes responsibility for it; the "
+        "card prints all of this:"
+    )
+    for override in overrides:
+        given = override.model_dump(mode="json")
+        lines += ["[[override]]", *(f"{name} = {_quote(text)}" for name, text in given.items()), ""]
+    if not overrides:
+        lines += [
+            "# [[override]]",
+            f'# gate = "{GATE_NAMES[0]}"  # or {", ".join(GATE_NAMES[1:])}',
+            '# reason = "..."',
+            '# by = "name of the person"',
+            '# date = "YYYY-MM-DD"',
+            '# reference = "the agreement, letter or approval that it rests on"',
+        ]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _quote(value: Any) -> str:
+    """Return a text, a number or a list of texts as TOML, whose texts are those of JSON, but for
+    one control character.
+    """
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def suggest_answers(origin: Origin, alias: str) -> dict[str, Any]:
