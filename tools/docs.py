@@ -47,7 +47,7 @@ COMMANDS = (
         "filter",
         "export",
     ),
-    *("audit", "leakage", "review", "review queue", "review apply"),
+    *("audit", "map", "leakage", "review", "review queue", "review apply"),
     *("study", "study list", "study plan", "study run", "study status", "report", "advise"),
     *(
         "publish",
