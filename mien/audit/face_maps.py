@@ -1,4 +1,4 @@
-"""Maps of faces: where real and synthetic faces lie in the plane, with numbers for each."""
+"""Maps of faces: where real and synthetic faces lie, with their numbers."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Mapping meets the store: faces are placed in the plane of a space of features."""
+"""Mapping meets the store: faces are placed in the plane of a space."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One picture: its face is found, and a trained classifier names it; nothing is written."""
+"""One picture: its face is found and named; nothing is written."""
 
 from dataclasses import dataclass
 

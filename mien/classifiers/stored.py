@@ -1,4 +1,4 @@
-"""Trained classifiers of the store that name a plain picture, without loading any of them."""
+"""Trained classifiers of the store that name a plain picture."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Orders: what a database shall hold, settled and checked before torch is loaded."""
+"""Orders: what a database shall hold, checked before torch is loaded."""
 
 from collections.abc import Mapping, Sequence
 

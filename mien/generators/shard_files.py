@@ -1,4 +1,4 @@
-"""The files of shards: images that are written at once, and how many there are so far."""
+"""The files of shards, and how many images there are so far."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Commands of mien, in processes of their own that outlive the process that starts them."""
+"""Commands of mien in processes that outlive the one that starts them."""
 
 import os
 import re
