@@ -19,6 +19,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from mien.audit import features, fidelity
+from mien.audit.inverted_lists import EXACT_ROWS
 from mien.audit.labels import part as labels
 from mien.audit.leakage import part as leakage
 from mien.audit.memorisation import matches
@@ -82,10 +83,12 @@ def plan_parts(
     filter: Filter,
     weights: Mapping[str, str],
     channels: tuple[str, ...] = (),
+    train_count: int = 0,
 ) -> dict[PartName, PartSpec]:
     """Return the spec of each part of an audit of these runs of faces.
 
-    `channels` are the names of the channels of the training faces.
+    `channels` are the names of the channels of the training faces, and `train_count` is the number
+    of these: many are searched by inverted lists.
     """
     spaces_options = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
     return {
@@ -98,6 +101,7 @@ def plan_parts(
                 **({"synthetic": synthetic} if part.needs_synthetic else {}),
                 **(spaces_options if part.needs_spaces else {}),
                 **({"channels": channels} if part.sees_channels else {}),
+                **({"by_lists": train_count > EXACT_ROWS} if part.needs_matches else {}),
             }
         )
         for name, part in PARTS.items()

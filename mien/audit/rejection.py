@@ -259,7 +259,7 @@ def filter_memorised(train: Faces, test: Faces) -> RejectFilter:
         )
 
     # The level of held-out people, and the images below it
-    finder, contents = MatchFinder(train), set(train.index["sha256"])
+    finder, contents = MatchFinder(train, exact=True), set(train.index["sha256"])
 
     def measure_ratios(faces: Faces) -> Float[np.ndarray, " n"]:
         return finder.match_block(faces, 0, len(faces)).ratio_clip

@@ -166,13 +166,13 @@ def run_audit(
     """
     # The names of the runs are part of the audit's name
     runs = {side: store.run(name) for side in AUDIT_SIDES if (name := getattr(spec, side))}
-    channels = Faces.load(runs["train"].path).channels
+    train_faces = Faces.load(runs["train"].path)
     names = {side: side_run.name for side, side_run in runs.items()}
-    spec = spec.model_copy(update={**names, "channels": channels})
+    spec = spec.model_copy(update={**names, "channels": train_faces.channels})
     _report_real_images(runs["synthetic"])
     plan = plan_parts(
         *(spec.synthetic, spec.train, spec.test),
-        *(spec.spaces, spec.filter, spec.weights, spec.channels),
+        *(spec.spaces, spec.filter, spec.weights, spec.channels, len(train_faces)),
     )
 
     def build(out: Path, scratch: Path) -> RunSummary:

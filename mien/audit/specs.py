@@ -35,6 +35,7 @@ class AuditSpec(Spec):
     filter: Filter = "bilinear"
     weights: dict[str, str] = Field(default_factory=dict)
     channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
+    by_lists: bool = Field(default=False, exclude_if=is_unset)
 
     @field_validator("spaces")
     @classmethod
@@ -78,7 +79,8 @@ class MatchesSpec(Spec):
 
     The block is the images from `first` up to, not including, `last`. If `nearest_of` names blocks
     of other sides, the images are training images: only those that these blocks found nearest, each
-    matched to the nearest one outside its own clip.
+    matched to the nearest one outside its own clip. `by_lists` says that the images are searched
+    for in inverted lists, because there are many.
     """
 
     stage: ClassVar[str] = "matches"
@@ -88,6 +90,7 @@ class MatchesSpec(Spec):
     first: int = Field(ge=0)
     last: int = Field(ge=1)
     nearest_of: tuple[str, ...] = ()
+    by_lists: bool = Field(default=False, exclude_if=is_unset)
 
 
 PartName = str  # a name in PARTS (mien.audit.parts), which `find_part` checks
@@ -97,7 +100,8 @@ class PartSpec(Spec):
     """One part of an audit; `spaces`, `filter` and `weights` matter only if it compares features.
 
     The part "leakage" compares the real sides, whatever is synthetic. An empty `test` says that
-    nobody was held out. `channels` matter only to a part that sees each of them.
+    nobody was held out. `channels` matter only to a part that sees each of them. `by_lists` says
+    that near images are searched for in inverted lists, because there are many.
     """
 
     stage: ClassVar[str] = "measures"

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Float32, Int, UInt8
 from PIL import Image
 
+from mien.audit.inverted_lists import EXACT_ROWS, NEAREST_LISTS, InvertedLists, choose_nearest_lists
 from mien.audit.memorisation.search import MATCH_WIDTH, iterate_least_distances, soften
 from mien.faces import Faces, name_distinct_units
 
@@ -35,6 +36,9 @@ FINE_WAVES = 16  # waves per side in the second pass
 # real images of a block on which all whole-pixel shifts are tried, for each image
 CANDIDATES_PER_IMAGE = 48
 
+# the same in a large block of real images, which has more images that are alike
+CANDIDATES_IN_LISTS = 192
+
 FINALISTS_PER_IMAGE = 3  # real images on which half-pixel shifts are tried, for each image
 
 SHIFTED_IMAGES_AT_ONCE = 32  # images whose shifts are tried together
@@ -52,6 +56,8 @@ ROUGH_LIKENESS = 0.88  # likeness from which other resizing filters are tried on
 BLANK_DEVIATION = 1.5 / 255  # deviation of the detail below which a picture counts as blank
 
 COPY_BLOCK_IMAGES = 8192  # images per side that are compared together
+
+LISTED_BLOCK_IMAGES = 2**17  # real images that are compared together if they are in inverted lists
 
 PAIRS_AT_ONCE = 256  # pairs that are compared in full together
 
@@ -287,31 +293,62 @@ def _find_likest(
     """
     # Compare each block with each block, as it is and mirrored
     tables = [_make_empty_pairs()]
-    for synthetic_positions in _split_positions(synthetic.positions):
-        images = synthetic.soften(synthetic_positions)
-        for real_positions in _split_positions(real.positions):
-            originals = real.soften(real_positions)
-            barred = None if clips is None else (clips[synthetic_positions], clips[real_positions])
+    for originals in _prepare_originals(real):
+        for positions in _split_positions(synthetic.positions, COPY_BLOCK_IMAGES):
+            images = synthetic.soften(positions)
+            barred = None if clips is None else (clips[positions], clips[originals.positions])
             for mirrored in (False, True):
                 view = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
                 fitted = _fit_to_real(view, originals, synthetic.alignment, barred)
-                positions = {
-                    "a": synthetic_positions[fitted["a"]],
-                    "b": real_positions[fitted["b"]],
+                positions_in_set = {
+                    "a": positions[fitted["a"]],
+                    "b": originals.positions[fitted["b"]],
                 }
-                tables.append(fitted.assign(**positions, mirrored=mirrored))
+                tables.append(fitted.assign(**positions_in_set, mirrored=mirrored))
 
     # Try rough filters on the likest pairs of all blocks
     best = _keep_best(pd.concat(tables, ignore_index=True), real, FINALISTS_PER_IMAGE)
     return _keep_best(_try_rough_filters(best, synthetic, real), real, 1)
 
 
-def _split_positions(positions: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
+def _split_positions(positions: Int[np.ndarray, " n"], size: int) -> list[Int[np.ndarray, " _"]]:
     """Return the positions in blocks of images that are compared together."""
-    return [
-        positions[first : first + COPY_BLOCK_IMAGES]
-        for first in range(0, len(positions), COPY_BLOCK_IMAGES)
-    ]
+    return [positions[first : first + size] for first in range(0, len(positions), size)]
+
+
+@dataclass(frozen=True)
+class _Originals:
+    """A block of real images, at `positions` in their set, as few and as more waves.
+
+    If the set is large, `lists` holds the few waves in inverted lists.
+    """
+
+    real: _Pictures
+    positions: Int[np.ndarray, " n"]
+    coarse: Float32[np.ndarray, "n k"]
+    fine: Float32[np.ndarray, "n k2"]
+    lists: InvertedLists | None
+
+    def soften(self, numbers: Int[np.ndarray, " p"]) -> Float32[np.ndarray, "p height width"]:
+        """Return images of the block in the form in which they are compared."""
+        needed, number = np.unique(numbers, return_inverse=True)
+        return self.real.soften(self.positions[needed])[number]
+
+
+def _prepare_originals(real: _Pictures) -> Iterator[_Originals]:
+    """Yield the real images in blocks: small ones, all of whose images are compared, or large ones
+    in inverted lists.
+    """
+    is_large = len(real) > EXACT_ROWS
+    size = LISTED_BLOCK_IMAGES if is_large else COPY_BLOCK_IMAGES
+    for positions in _split_positions(real.positions, size):
+        waves = []
+        for batch in _split_positions(positions, COPY_BLOCK_IMAGES):
+            inside = real.alignment.cut_border(real.soften(batch))
+            waves.append([_describe_by_waves(inside, n) for n in (COARSE_WAVES, FINE_WAVES)])
+        coarse, fine = (np.concatenate(blocks) for blocks in zip(*waves, strict=True))
+        lists = InvertedLists.make(coarse) if is_large else None
+        yield _Originals(real, positions, coarse, fine, lists)
 
 
 def _keep_best(ranked: pd.DataFrame, real: _Pictures, count: int) -> pd.DataFrame:
@@ -325,28 +362,26 @@ def _keep_best(ranked: pd.DataFrame, real: _Pictures, count: int) -> pd.DataFram
 
 def _fit_to_real(
     queries: Float32[np.ndarray, "m height width"],
-    real_images: Float32[np.ndarray, "n height width"],
+    originals: _Originals,
     alignment: Alignment,
     barred: BarredClips | None,
 ) -> pd.DataFrame:
     """Return the likest real images of each image, and how it fits them, to half a pixel."""
     # Few waves and shifts on all real images
-    inside = alignment.cut_border(real_images)
-    coarse, fine = (_describe_by_waves(inside, count) for count in (COARSE_WAVES, FINE_WAVES))
-    listed = _list_candidates(queries, coarse, alignment, barred)
+    listed = _list_candidates(queries, originals, alignment, barred)
 
     # All whole-pixel shifts on the listed images, then half pixels on the best of these
     tables = [_make_empty_pairs()]
     for batch in _split_rows(len(listed), SHIFTED_IMAGES_AT_ONCE):
-        pairs, shifts = _try_shifts(queries, fine, listed[batch], alignment)
+        pairs, shifts = _try_shifts(queries, originals.fine, listed[batch], alignment)
         for chunk in _split_rows(len(pairs), PAIRS_AT_ONCE):
-            images, originals = pairs[chunk].T
+            images, numbers = pairs[chunk].T
             likeness, fitted_shifts = _fit_by_half_pixels(
-                queries[images], real_images[originals], shifts[chunk], alignment
+                queries[images], originals.soften(numbers), shifts[chunk], alignment
             )
             columns = {"mirrored": False, "down": fitted_shifts[:, 0], "right": fitted_shifts[:, 1]}
             tables.append(
-                pd.DataFrame({"a": images, "b": originals, "likeness": likeness, **columns})
+                pd.DataFrame({"a": images, "b": numbers, "likeness": likeness, **columns})
             )
     return pd.concat(tables, ignore_index=True)
 
@@ -382,13 +417,42 @@ def _try_shifts(
 
 def _list_candidates(
     queries: Float32[np.ndarray, "m height width"],
-    real_waves: Float32[np.ndarray, "n k"],
+    originals: _Originals,
     alignment: Alignment,
     barred: BarredClips | None,
 ) -> Int[np.ndarray, "i l1"]:
     """Return each image that is roughly like a real one, with its nearest real images.
 
     A row holds the position of the image, then those of the real images, the nearest first.
+    """
+    most = CANDIDATES_PER_IMAGE if originals.lists is None else CANDIDATES_IN_LISTS
+    number = min(most, len(originals.positions))
+    listed = [np.zeros((0, number + 1), dtype=np.int64)]
+    for first, positions, block in _iterate_near_originals(queries, originals, alignment, barred):
+        # The nearest real images of each image, except barred ones
+        near = np.argpartition(block, number - 1, axis=1)[:, :number]
+        least = np.take_along_axis(block, near, axis=1)
+        near = np.take_along_axis(near, np.argsort(least, axis=1, kind="stable"), axis=1)
+        if positions is not None:
+            near = np.take_along_axis(positions, near, axis=1)
+        # Rows have length 1, so half of a squared distance is 1 less the likeness
+        like = np.flatnonzero(least.min(axis=1) <= 2 - 2 * COARSE_LIKENESS)
+        # A barred image is no candidate
+        near = np.where(np.sort(least, axis=1) < BARRED_DISTANCE, near, near[:, :1])
+        listed.append(np.concatenate([first + like[:, None], near[like]], axis=1))
+    return np.concatenate(listed)
+
+
+def _iterate_near_originals(
+    queries: Float32[np.ndarray, "m height width"],
+    originals: _Originals,
+    alignment: Alignment,
+    barred: BarredClips | None,
+) -> Iterator[tuple[int, Int[np.ndarray, "_ w"] | None, Float32[np.ndarray, "_ w"]]]:
+    """Yield squared distances of images to real ones, a block of images at a time.
+
+    Each block comes with the position of its first image and the numbers of the real images, None
+    if these are all of them. Barred images are BARRED_DISTANCE or more away.
     """
 
     def shift_views(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
@@ -397,21 +461,32 @@ def _list_candidates(
             for shift in alignment.coarse_shifts
         )
 
-    # The nearest real images of each image, except barred ones
-    number = min(CANDIDATES_PER_IMAGE, len(real_waves))
-    listed = [np.zeros((0, number + 1), dtype=np.int64)]
-    for first, block in iterate_least_distances(len(queries), shift_views, real_waves):
+    # All real images
+    lists = originals.lists
+    if lists is None:
+        for first, block in iterate_least_distances(len(queries), shift_views, originals.coarse):
+            if barred is not None:
+                is_barred = barred[0][first : first + len(block), None] == barred[1][None]
+                block[is_barred] = BARRED_DISTANCE
+            yield first, None, block
+        return
+
+    # Those in the nearest lists
+    clip_of_list = None if barred is None else lists.find_owner(barred[1])
+
+    def choose(first: int, distances: Float32[np.ndarray, "b l"]) -> Int[np.ndarray, "b chosen"]:
+        if barred is not None and clip_of_list is not None:
+            own = barred[0][first : first + len(distances), None]
+            distances[own == clip_of_list[None]] = np.inf
+        return choose_nearest_lists(distances, NEAREST_LISTS)
+
+    for first, positions, block in lists.iterate_near(
+        len(queries), shift_views, choose, NEAREST_LISTS
+    ):
         if barred is not None:
-            block[barred[0][first : first + len(block), None] == barred[1][None]] = BARRED_DISTANCE
-        near = np.argpartition(block, number - 1, axis=1)[:, :number]
-        least = np.take_along_axis(block, near, axis=1)
-        near = np.take_along_axis(near, np.argsort(least, axis=1, kind="stable"), axis=1)
-        # Rows have length 1, so half of a squared distance is 1 less the likeness
-        like = np.flatnonzero(least.min(axis=1) <= 2 - 2 * COARSE_LIKENESS)
-        # A barred image is no candidate
-        near = np.where(np.sort(least, axis=1) < BARRED_DISTANCE, near, near[:, :1])
-        listed.append(np.concatenate([first + like[:, None], near[like]], axis=1))
-    return np.concatenate(listed)
+            is_barred = barred[0][first : first + len(block), None] == barred[1][positions]
+            block[is_barred] = BARRED_DISTANCE
+        yield first, positions, block
 
 
 def _split_rows(count: int, size: int) -> Iterator[slice]:

@@ -12,13 +12,25 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from mien.audit.memorisation.search import Coarse, Match, make_owners, match_pixels, soften
+from mien.audit.inverted_lists import EXACT_ROWS
+from mien.audit.memorisation.search import (
+    Coarse,
+    Match,
+    list_coarsely,
+    make_owners,
+    match_pixels,
+    soften,
+)
 from mien.audit.specs import MatchesSpec
 from mien.faces import Faces, name_distinct_units
 from mien.runs.progress import quantify
 from mien.runs.store import Run, RunSummary, Store
 
 MATCH_BLOCK_IMAGES = 8192  # images that are matched together
+
+# a block of a large set has this share of as many images as there are training images: each block
+# prepares all of these once
+BLOCK_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -42,23 +54,28 @@ class Matches:
 class MatchFinder:
     """Training images, prepared for searching.
 
-    Raises DataError if they are all of one clip, or smaller than 8 pixels.
+    More than EXACT_ROWS training images are searched by inverted lists, unless `exact` asks for a
+    comparison with all. Raises DataError if they are all of one clip, or smaller than 8 pixels.
     """
 
-    def __init__(self, train: Faces) -> None:
+    def __init__(self, train: Faces, exact: bool = False) -> None:
         self.owners = make_owners(
             name_distinct_units(train.index, "clip"), name_distinct_units(train.index, "subject")
         )
         self.soft = soften(train.images)
         self.coarse = Coarse.fit(self.soft)
+        by_lists = not exact and len(train) > EXACT_ROWS
+        self.lists = list_coarsely(self.soft, self.owners, self.coarse) if by_lists else None
 
     def match_block(self, faces: Faces, first: int, last: int) -> Match:
         """Return the matches of a block of faces."""
-        return match_pixels(soften(faces.images[first:last]), self.soft, self.owners, self.coarse)
+        queries = soften(faces.images[first:last])
+        return match_pixels(queries, self.soft, self.owners, self.coarse, lists=self.lists)
 
     def match_outside_clip(self, positions: Int[np.ndarray, " k"]) -> Match:
         """Return the matches of some training images outside their own clips."""
-        return match_pixels(self.soft[positions], self.soft, self.owners, self.coarse, positions)
+        queries = self.soft[positions]
+        return match_pixels(queries, self.soft, self.owners, self.coarse, positions, self.lists)
 
 
 def find_matches(train: Faces, test: Faces, synthetic: Faces) -> Matches:
@@ -68,10 +85,12 @@ def find_matches(train: Faces, test: Faces, synthetic: Faces) -> Matches:
     """
     finder = MatchFinder(train)
     sides = [
-        [finder.match_block(faces, *block) for block in split_blocks(len(faces))]
+        [finder.match_block(faces, *block) for block in split_blocks(len(faces), len(train))]
         for faces in (synthetic, test)
     ]
-    needed = [_list_nearest(sides[0] + sides[1], *block) for block in split_blocks(len(train))]
+    needed = [
+        _list_nearest(sides[0] + sides[1], *block) for block in split_blocks(len(train), len(train))
+    ]
     return _join_matches(
         sides[0],
         sides[1],
@@ -81,12 +100,13 @@ def find_matches(train: Faces, test: Faces, synthetic: Faces) -> Matches:
     )
 
 
-def split_blocks(count: int) -> list[tuple[int, int]]:
-    """Return the blocks of so many images, each as its first position and that after its last."""
-    return [
-        (first, min(first + MATCH_BLOCK_IMAGES, count))
-        for first in range(0, count, MATCH_BLOCK_IMAGES)
-    ]
+def split_blocks(count: int, train_count: int) -> list[tuple[int, int]]:
+    """Return the blocks of so many images, each as its first position and that after its last.
+
+    They are larger if there are many training images.
+    """
+    size = MATCH_BLOCK_IMAGES * max(1, round(BLOCK_SHARE * train_count / MATCH_BLOCK_IMAGES))
+    return [(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def _list_nearest(matches: Sequence[Match], first: int, last: int) -> Int[np.ndarray, " k"]:
@@ -134,12 +154,19 @@ class MatchPlan:
 def plan_blocks(train: Run, test: Run, synthetic: Run) -> MatchPlan:
     """Return the blocks of an audit of these runs of faces."""
 
+    train_count = len(Faces.load(train.path))
+
     def list_specs(run: Run, nearest_of: tuple[str, ...] = ()) -> tuple[MatchesSpec, ...]:
-        shared_fields = {"faces": run.name, "train": train.name, "nearest_of": nearest_of}
+        shared_fields = {
+            "faces": run.name,
+            "train": train.name,
+            "nearest_of": nearest_of,
+            "by_lists": train_count > EXACT_ROWS,
+        }
         count = len(Faces.load(run.path))
         return tuple(
             MatchesSpec.model_validate({**shared_fields, "first": a, "last": b})
-            for a, b in split_blocks(count)
+            for a, b in split_blocks(count, train_count)
         )
 
     sides = list_specs(synthetic), list_specs(test)

@@ -11,6 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
+from mien.audit.inverted_lists import (
+    CHOSEN_LISTS,
+    EXACT_FEATURE_ROWS,
+    InvertedLists,
+    choose_lists_of_groups,
+    extend_rows,
+)
 from mien.errors import DataError
 
 MATCH_WIDTH = 48  # pixels per side at which images are compared; larger ones are shrunk to it
@@ -28,6 +35,10 @@ COARSE_COMPONENTS = 64  # principal components of the coarse pass
 
 # on the short list: frames of the nearest clip, clips, subjects
 LISTED_FRAMES, LISTED_CLIPS, LISTED_SUBJECTS = (4, 5, 3)
+
+NEAR_IMAGES = 128  # images in the nearest lists that the short list is picked from
+
+LISTED_WIDTH = LISTED_FRAMES + LISTED_CLIPS + LISTED_SUBJECTS - 1  # images on the short list
 
 # distances in memory at once, and the images that they are of, at least
 SEARCH_DISTANCES, MIN_ROWS = (2**21, 64)
@@ -126,7 +137,8 @@ def match_features(
     """Return the nearest rows of `train` by Euclidean distance.
 
     `positions_in_train` is the position in `train` of each row of `queries`; with it, the row's own
-    clip is left out.
+    clip is left out. Up to EXACT_FEATURE_ROWS rows of `train`, all of them are compared; of more,
+    those in the nearest lists.
     """
     # Centre the rows, so that small differences keep their digits
     middle = train.mean(axis=0)
@@ -135,21 +147,11 @@ def match_features(
     )
 
     # The nearest row, the nearest of another clip, and the nearest of another subject
-    positions = owners.positions
-    nearest_blocks = [np.zeros((0, 3), dtype=np.int64)]
-    for first, block in iterate_squared_distances(queries, train[owners.order]):
-        if positions_in_train is not None:
-            _bar_bounds(
-                block, owners.clip[positions[positions_in_train[first : first + len(block)]]]
-            )
-        nearest = block.argmin(axis=1)
-        _bar_bounds(block, owners.clip[nearest])
-        clip = block.argmin(axis=1)
-        _bar_bounds(block, owners.subject[nearest])
-        nearest_blocks.append(np.stack([nearest, clip, block.argmin(axis=1)], axis=1))
+    arguments = queries, train[owners.order], owners, positions_in_train
+    pick = _pick_nearest if len(train) <= EXACT_FEATURE_ROWS else _pick_by_lists
+    picked = pick(*arguments)
 
     # Their exact distances; a single subject has no other subject
-    picked = np.concatenate(nearest_blocks)
     distances_to = [
         np.sqrt(_measure_exact_squares(queries, train, owners.order[picked[:, column]]))
         for column in range(3)
@@ -167,6 +169,67 @@ def match_features(
         no_shift,
         no_shift,
     )
+
+
+def _pick_nearest(
+    queries: Float32[np.ndarray, "m d"],
+    ordered: Float32[np.ndarray, "n d"],
+    owners: Owners,
+    positions_in_train: Int[np.ndarray, " m"] | None,
+) -> Int[np.ndarray, "m 3"]:
+    """Return the nearest row of `ordered`, the nearest of another clip, and of another subject.
+
+    `ordered` are the training rows in the owners' order.
+    """
+    positions = owners.positions
+    nearest_blocks = [np.zeros((0, 3), dtype=np.int64)]
+    for first, block in iterate_squared_distances(queries, ordered):
+        if positions_in_train is not None:
+            _bar_bounds(
+                block, owners.clip[positions[positions_in_train[first : first + len(block)]]]
+            )
+        nearest = block.argmin(axis=1)
+        _bar_bounds(block, owners.clip[nearest])
+        clip = block.argmin(axis=1)
+        _bar_bounds(block, owners.subject[nearest])
+        nearest_blocks.append(np.stack([nearest, clip, block.argmin(axis=1)], axis=1))
+    return np.concatenate(nearest_blocks)
+
+
+def _pick_by_lists(
+    queries: Float32[np.ndarray, "m d"],
+    ordered: Float32[np.ndarray, "n d"],
+    owners: Owners,
+    positions_in_train: Int[np.ndarray, " m"] | None,
+) -> Int[np.ndarray, "m 3"]:
+    """Return the rows that `_pick_nearest` returns, from the nearest lists.
+
+    A row whose lists show no other clip or subject is compared with all.
+    """
+    # The nearest rows in the nearest lists
+    lists = InvertedLists.make(ordered, owners.subject[:, 0])
+    own_clip = _find_own_clip(owners, positions_in_train)
+    picked, is_complete = [np.zeros((0, 3), dtype=np.int64)], [np.zeros(0, dtype=bool)]
+    for _, positions, distances in _iterate_near(
+        lists, len(queries), lambda batch: [queries[batch]], owners, own_clip
+    ):
+        rows, columns = np.arange(len(positions)), [distances.argmin(axis=1)]
+        complete = np.ones(len(positions), dtype=bool)
+        for owner in (owners.clip, owners.subject):
+            codes = owner[positions, 0]
+            distances[codes == codes[rows, columns[0]][:, None]] = np.inf
+            columns.append(distances.argmin(axis=1))
+            if owner[0, 1] < len(owner):  # there is another one
+                complete &= np.isfinite(distances[rows, columns[-1]])
+        is_complete.append(complete)
+        picked.append(np.take_along_axis(positions, np.stack(columns, axis=1), axis=1))
+
+    # The others among all rows
+    found, lacking = np.concatenate(picked), np.flatnonzero(~np.concatenate(is_complete))
+    if len(lacking):
+        own = None if positions_in_train is None else positions_in_train[lacking]
+        found[lacking] = _pick_nearest(queries[lacking], ordered, owners, own)
+    return found
 
 
 def iterate_squared_distances(
@@ -313,6 +376,7 @@ def match_pixels(
     owners: Owners,
     coarse: Coarse,
     positions_in_train: Int[np.ndarray, " m"] | None = None,
+    lists: InvertedLists | None = None,
 ) -> Match:
     """Return the nearest softened images of `train`, for images also mirrored and shifted.
 
@@ -320,10 +384,20 @@ def match_pixels(
     coarse pass over all, in few components and shifts of two pixels, gives each image a short list
     of a dozen: frames of the nearest clip, the nearest clips, and further subjects. All 50
     combinations of mirroring and moving are then tried on each of these. `positions_in_train` is
-    the position in `train` of each asked image; with it, the image's own clip is left out.
+    the position in `train` of each asked image; with it, the image's own clip is left out. With
+    `lists` (`list_coarsely`), the coarse pass looks only at the lists of training images that are
+    nearest, those of further subjects included.
     """
-    listed = _list_candidates(queries, train, owners, coarse, positions_in_train)
+    arguments = queries, train, owners, coarse, positions_in_train
+    listed = _list_candidates(*arguments) if lists is None else _list_by_lists(*arguments, lists)
     return _match_candidates(queries, train, owners, listed)
+
+
+def list_coarsely(
+    train: Float32[np.ndarray, "n side wide"], owners: Owners, coarse: Coarse
+) -> InvertedLists:
+    """Return softened training images in inverted lists, as positions in the owners' order."""
+    return InvertedLists.make(coarse(train)[owners.order], owners.subject[:, 0])
 
 
 def _list_candidates(
@@ -338,8 +412,8 @@ def _list_candidates(
     They are positions in the owners' order.
     """
     train_components = coarse(train)[owners.order]
-    positions, width = owners.positions, LISTED_FRAMES + LISTED_CLIPS + LISTED_SUBJECTS - 1
-    lists = [np.zeros((0, width), dtype=np.int64)]
+    positions = owners.positions
+    lists = [np.zeros((0, LISTED_WIDTH), dtype=np.int64)]
     for first, block in _iterate_coarse_distances(queries, train_components, coarse):
         if positions_in_train is not None:
             _bar_bounds(
@@ -347,6 +421,123 @@ def _list_candidates(
             )
         lists.append(_pick_candidates(block, owners))
     return np.concatenate(lists)
+
+
+def _list_by_lists(
+    queries: Float32[np.ndarray, "m side wide"],
+    train: Float32[np.ndarray, "n side wide"],
+    owners: Owners,
+    coarse: Coarse,
+    positions_in_train: Int[np.ndarray, " m"] | None,
+    lists: InvertedLists,
+) -> Int[np.ndarray, "m listed"]:
+    """Return the short list of each image as `_list_candidates` does, from the nearest lists.
+
+    An image whose lists show too few other clips and subjects is compared with all training images.
+    """
+    # From the nearest lists
+    listed = [np.zeros((0, LISTED_WIDTH), dtype=np.int64)]
+    is_complete = [np.zeros(0, dtype=bool)]
+    own_clip = _find_own_clip(owners, positions_in_train)
+    for _, positions, distances in _iterate_near(
+        lists, len(queries), _make_coarse_views(queries, coarse), owners, own_clip
+    ):
+        picked, enough = _pick_from_near(positions, distances, owners)
+        listed.append(picked)
+        is_complete.append(enough)
+    # The others from all training images
+    found, lacking = np.concatenate(listed), np.flatnonzero(~np.concatenate(is_complete))
+    if len(lacking):
+        own = None if positions_in_train is None else positions_in_train[lacking]
+        found[lacking] = _list_candidates(queries[lacking], train, owners, coarse, own)
+    return found
+
+
+def _find_own_clip(
+    owners: Owners, positions_in_train: Int[np.ndarray, " m"] | None
+) -> Int[np.ndarray, " m"] | None:
+    """Return the code of the clip of each asked training image: the first position of its clip."""
+    if positions_in_train is None:
+        return None
+    return owners.clip[owners.positions[positions_in_train], 0]
+
+
+def _iterate_near(
+    lists: InvertedLists,
+    count: int,
+    make_views: Callable[[slice], Iterable[Float32[np.ndarray, "_ k"]]],
+    owners: Owners,
+    own_clip: Int[np.ndarray, " m"] | None,
+) -> Iterator[tuple[int, Int[np.ndarray, "_ w"], Float32[np.ndarray, "_ w"]]]:
+    """Yield the training images in the nearest lists of each image, as positions in the owners'
+    order, with their squared distances; those of the image's own clip are infinitely far.
+    """
+    subject, clip = (lists.find_owner(codes[:, 0]) for codes in (owners.subject, owners.clip))
+
+    def choose(first: int, distances: Float32[np.ndarray, "b l"]) -> Int[np.ndarray, "b chosen"]:
+        if own_clip is not None:
+            own = own_clip[first : first + len(distances)]
+            distances[clip[None] == own[:, None]] = np.inf
+        return choose_lists_of_groups(distances, subject)
+
+    for first, positions, distances in lists.iterate_near(count, make_views, choose, CHOSEN_LISTS):
+        if own_clip is not None:
+            own = own_clip[first : first + len(positions)]
+            distances[owners.clip[positions, 0] == own[:, None]] = np.inf
+        yield first, positions, distances
+
+
+def _pick_from_near(
+    positions: Int[np.ndarray, "m w"], distances: Float32[np.ndarray, "m w"], owners: Owners
+) -> tuple[Int[np.ndarray, "m listed"], Bool[np.ndarray, " m"]]:
+    """Return the short list of each row, and whether it has all other clips and subjects that it
+    should have.
+
+    `distances` is overwritten.
+    """
+    # Frames of the nearest clip are among the nearest images
+    rows = np.arange(len(positions))
+    near, near_distances = _keep_nearest(positions, distances, NEAR_IMAGES)
+    nearest = near[rows, near_distances.argmin(axis=1)]
+    clip = owners.clip[nearest, 0][:, None]
+    in_clip = np.where(owners.clip[near, 0] == clip, near_distances, np.inf)
+    frames = np.argsort(in_clip, axis=1, kind="stable")[:, :LISTED_FRAMES]
+    is_frame = np.isfinite(np.take_along_axis(in_clip, frames, axis=1))
+    frames = np.take_along_axis(near, frames, axis=1)
+    columns = [*np.where(is_frame, frames, nearest[:, None]).T]
+
+    # The nearest of other clips, then of other subjects, after the nearest clip is left out. Where
+    # there are too few in the set, none is lacking
+    distances[owners.clip[positions, 0] == clip] = np.inf
+    near, near_distances = _keep_nearest(positions, distances, NEAR_IMAGES, CHOSEN_LISTS)
+    is_complete = np.ones(len(positions), dtype=bool)
+    for owner, times in ((owners.clip, LISTED_CLIPS - 1), (owners.subject, LISTED_SUBJECTS)):
+        codes, candidate = owner[near, 0], nearest
+        others = len(np.unique(owner[:, 0])) - 2  # besides the nearest and the image's own
+        for number in range(times):
+            near_distances[codes == owner[candidate, 0][:, None]] = np.inf
+            column = near_distances.argmin(axis=1)
+            is_finite = np.isfinite(near_distances[rows, column])
+            candidate = np.where(is_finite, near[rows, column], nearest)
+            is_complete &= is_finite | (number >= others)
+            columns.append(candidate)
+    return np.stack(columns, axis=1), is_complete
+
+
+def _keep_nearest(
+    positions: Int[np.ndarray, "m w"],
+    distances: Float32[np.ndarray, "m w"],
+    count: int,
+    parts: int = 0,
+) -> tuple[Int[np.ndarray, "m kept"], Float32[np.ndarray, "m kept"]]:
+    """Return the nearest `count` columns of each row, and the nearest of each of so many parts."""
+    kept = np.argpartition(distances, min(count, distances.shape[1] - 1), axis=1)[:, :count]
+    if parts:
+        divided = distances.reshape(len(distances), parts, -1)
+        best = divided.argmin(axis=2) + np.arange(parts) * divided.shape[2]
+        # One that is kept twice does no harm
+        kept = np.concatenate([kept, best], axis=1)
+    return np.take_along_axis(positions, kept, axis=1), np.take_along_axis(distances, kept, axis=1)
 
 
 def _iterate_coarse_distances(
@@ -357,6 +548,15 @@ def _iterate_coarse_distances(
     """Yield the least squared distances over mirroring and coarse shifts
     (`iterate_least_distances`).
     """
+    return iterate_least_distances(
+        len(queries), _make_coarse_views(queries, coarse), train_components
+    )
+
+
+def _make_coarse_views(
+    queries: Float32[np.ndarray, "m side wide"], coarse: Coarse
+) -> Callable[[slice], Iterator[Float32[np.ndarray, "_ k"]]]:
+    """Return what gives the components of a slice of images, mirrored and shifted in all ways."""
 
     def make_views(batch: slice) -> Iterator[Float32[np.ndarray, "_ k"]]:
         views = queries[batch], queries[batch][:, :, ::-1]
@@ -367,7 +567,7 @@ def _iterate_coarse_distances(
             for right in COARSE_SHIFTS
         )
 
-    return iterate_least_distances(len(queries), make_views, train_components)
+    return make_views
 
 
 def iterate_least_distances(
@@ -395,7 +595,7 @@ def iterate_least_distances(
 
     # Take the least over all views, tile by tile
     for first in range(0, count, rows):
-        views = [_extend_rows(view_rows) for view_rows in make_views(slice(first, first + rows))]
+        views = [extend_rows(view_rows) for view_rows in make_views(slice(first, first + rows))]
         best = buffer[: len(views[0])]
         best.fill(np.inf)
         for start in range(0, len(train_components), TILE_IMAGES):
@@ -406,11 +606,6 @@ def iterate_least_distances(
                 np.minimum(least, block, out=least)
         best += squares
         yield first, best
-
-
-def _extend_rows(rows: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k1"]:
-    """Return -2 times the rows, with the square of their length as the last column."""
-    return np.concatenate([-2 * rows, np.square(rows).sum(axis=1, keepdims=True)], axis=1)
 
 
 def _pick_candidates(
