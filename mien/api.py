@@ -471,6 +471,9 @@ def generate_faces(
     guidance_mix: float | None = None,
     guide: str = "label",
     seed: int = 0,
+    fps: float | None = None,
+    intensity: tuple[float, float] | None = None,
+    per_person: int | None = None,
     device: str = "auto",
     alias: str | None = None,
     store: StoreLike | None = None,
@@ -482,7 +485,8 @@ def generate_faces(
     knows must have images, unless it is given 0, or `only` comes first: only,happiness=100. With
     `guidance_mix`, every second image of each class has this guidance in place of `guidance`.
     `steps` "auto" or "auto:N" draws in 6 or N steps, at noise levels that are chosen for this
-    generator.
+    generator. `fps`, `intensity` (two limits) and `per_person` are for generators of movement,
+    which draw clips.
     """
     home = _find_store(store, generator)
     trained = home.run(generator.name if isinstance(generator, Run) else generator)
@@ -496,6 +500,9 @@ def generate_faces(
         guidance_mix=guidance_mix,
         guide=guide,
         seed=seed,
+        fps=fps,
+        intensity=intensity,
+        per_person=per_person,
     )
     prepare_levels(spec, home, device)
     return StoredFaces.of_run(generate.generate_database(spec, home, alias=alias, device=device))

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from torch.export.passes import move_to_device_pass
-from worlds import ONE_PASS, training_of
+from worlds import ONE_PASS, films, keep, training_of
 
 from mien.cli import main
 from mien.errors import UsageError
@@ -129,6 +129,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A trained generator of each kind, by its alias."""
     home = Store(tmp_path_factory.mktemp("store"))
     home.make(FacesSpec(), lambda out, scratch: toy().save(out), "toy")
+    keep(films(subjects=2, clips=1), home, "films")
     found = {}
     for kind, facts in KIND_FACTS.items():
         if facts.distilled:
@@ -136,7 +137,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
             found[kind] = distill_generator(order_student(found["edm"], settings=short), home)
             continue
         own = OWN.get(kind, TINY if issubclass(facts.spec, TrainSpec) else {})
-        spec = training_of(kind, **{"faces": "toy", **own})
+        faces = "films" if facts.moves else "toy"
+        spec = training_of(kind, **{"faces": faces, **own})
         found[kind] = train_generator(spec, home, alias=kind, device="cpu")
     return found
 

@@ -22,7 +22,9 @@ from worlds import (
     FacesSpec,
     company,
     crowd,
+    films,
     fitted,
+    keep,
     lively,
     same_weights,
     spec_of,
@@ -86,6 +88,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Diffusion]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     home = Store(tmp_path_factory.mktemp("store"))
     home.make(FacesSpec(), lambda out, scratch: toy().save(out), "toy")
+    keep(films(subjects=3, clips=1), home, "films")
     return home
 
 
@@ -102,7 +105,8 @@ def member(request: pytest.FixtureRequest, store: Store) -> Run:
         teacher = train_generator(spec_of("edm", faces="toy"), store, device="cpu")
         short = {"images": 16, "images_seen": 64, "batch": 16}
         return distill_generator(order_student(teacher, settings=short), store, device="cpu")
-    return train_generator(training_of(kind, faces="toy"), store, device="cpu")
+    faces = "films" if KIND_FACTS[kind].moves else "toy"
+    return train_generator(training_of(kind, faces=faces), store, device="cpu")
 
 
 # The network
@@ -733,12 +737,12 @@ def test_each_kind_keeps_the_contract_of_generators(member: Run):
     generator = load_generator(member, "cpu")
     labels, numbers = np.array([HAPPY, AFRAID, HAPPY]), np.array([1, 2, 3])
     images = sample_generator(generator, labels, numbers)
-    assert images.shape == (3, 1, 16, 16) and images.dtype == np.uint8
+    assert images.shape == (3, *generator.size) and images.dtype == np.uint8
     assert (sample_generator(generator, labels, numbers) == images).all()
     assert (sample_generator(generator, labels[::-1], numbers[::-1]) == images[::-1]).all()
     assert (sample_generator(generator, labels[1:2], numbers[1:2]) == images[1:2]).all()
     assert (sample_generator(generator, labels, numbers + 1) != images).any()
-    assert sample_generator(generator, labels[:0], numbers[:0]).shape == (0, 1, 16, 16)
+    assert sample_generator(generator, labels[:0], numbers[:0]).shape == (0, *generator.size)
     with pytest.raises(UsageError, match="not trained on anger"):
         sample_generator(generator, np.array([EMOTIONS.index("anger")]), np.array([0]))
 
@@ -749,15 +753,17 @@ def test_each_kind_says_what_it_is_and_which_samplers_it_can_use(member: Run):
     assert type(generator.spec) is facts.spec
     assert (generator.classes, generator.size, generator.licence) == (
         ("fear", "happiness"),
-        (1, 16, 16),
+        (2 if facts.moves else 1, 16, 16),
         "CC0",
     )
-    assert len(generator.seen) == 24 and generator.run == member.name
+    assert len(generator.seen) == (150 if facts.moves else 24)
+    assert generator.run == member.name
     line = kind.summarise(generator)
     assert line and "\n" not in line
     trained_in_steps = issubclass(facts.spec, SteppedSpec)
     assert (kind.measure_speed is not None) == (kind.count_workload is not None) == trained_in_steps
-    assert (kind.make_denoiser is not None) == (facts.sampler != "direct")
+    alone = facts.sampler != "direct" and not facts.moves  # its network draws by itself
+    assert (kind.make_denoiser is not None) == alone
     wrong = SamplerSpec(sampler="euler" if facts.sampler == "direct" else "direct")
     with pytest.raises(UsageError, match="cannot use the sampler"):
         sample_generator(generator, np.array([HAPPY]), np.array([0]), sampler=wrong)

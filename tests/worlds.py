@@ -255,7 +255,7 @@ def training_of(kind: str, **fields: Any) -> GeneratorSpec:
     """The training of a generator of any kind, tiny if it is trained in steps."""
     facts, given = KIND_FACTS[kind], {"faces": "faces-000000000000", "kind": kind}
     if issubclass(facts.spec, SteppedSpec):
-        own = {} if kind in DIFFUSIONS else {"net": TINY_DECODER}
+        own = {"net": TINY_DECODER} if issubclass(facts.spec, OnePassSpec) else {}
         given |= {**TINY_DIFFUSION, **own, **OWN_FIELDS.get(kind, {})}
     return read_training({**given, **fields}, "test")
 
@@ -300,6 +300,50 @@ def company(kind: str) -> Diffusion:
         run="",
         **describe_origins(faces),
     )
+
+
+MOVED = {"happiness": 2.0, "fear": -2.0}  # pixels that the mouth of a clip moves to the right
+
+
+def films(
+    subjects: int = 6, clips: int = 2, size: int = 16, noise: float = 1.0, rise: int = 8
+) -> Faces:
+    """Whole clips in grey: a bright mouth moves to the right (happiness) or to the left (fear).
+
+    It does so in `rise` frames, linearly, and returns in twice as many; clips differ in strength.
+    Each subject has a background of its own, and each frame sensor noise.
+    """
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:size, :size]
+    images, table = [], []
+    for subject in range(subjects):
+        face = 90 + 60 * np.sin(rows / 3 + subject) * np.cos(columns / 4 - subject)
+        for emotion, moved in MOVED.items():
+            for clip in range(clips):
+                strength = rng.uniform(0.5, 1.5)
+                for frame in range(3 * rise + 1):
+                    share = strength * min(frame / rise, (3 * rise - frame) / (2 * rise))
+                    mouth = columns - size / 2 - share * moved * size / 16
+                    bright = 100 * np.exp(-((rows - 0.7 * size) ** 2 + mouth**2) / (size / 6) ** 2)
+                    images.append(face + bright + rng.normal(0, noise, (size, size)))
+                    phase = {0: "onset", rise: "apex", 3 * rise: "offset"}.get(frame, "rise")
+                    table.append((f"films:s{subject}", f"{emotion}{clip}", frame, phase, emotion))
+    pixels = np.array(images).round().clip(0, 255).astype(np.uint8)[:, None]
+    who, names, frames, phases, emotions = zip(*table, strict=True)
+    clip_names = [f"{one}/{name}" for one, name in zip(who, names, strict=True)]
+    index = make_index(
+        pixels,
+        key=[f"{clip}/{frame}" for clip, frame in zip(clip_names, frames, strict=True)],
+        dataset="films",
+        subject=list(who),
+        clip=clip_names,
+        frame=list(frames),
+        phase=list(phases),
+        emotion=list(emotions),
+        action_units=["12" if emotion == "happiness" else "20" for emotion in emotions],
+        licence="CC0",
+    )
+    return Faces(pixels, index)
 
 
 class FacesSpec(Spec):

@@ -55,7 +55,11 @@ def require_reasons(reject: Sequence[str]) -> None:
 
 
 def make_reject_spec(spec: GenerateSpec, reject: Sequence[str], test: str) -> RejectSpec:
-    """Return `spec` with rejection; raises SpecError for an unknown reason."""
+    """Return `spec` with rejection; raises SpecError for an unknown reason, and for clips."""
+    if spec.fps is not None:
+        raise SpecError(
+            "--reject replaces single images, and a generator of movement draws clips; omit it"
+        )
     return read_spec(
         RejectSpec, {**spec.model_dump(), "reject": list(reject), "test": test}, "generate --reject"
     )

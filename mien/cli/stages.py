@@ -451,8 +451,9 @@ def train(
         typer.Option(
             help="nano (minutes on a CPU), tiny (a night on a CPU), base (a GPU with 6 GB; also "
             "called default), large (a GPU of a data centre), paper (the equations of the "
-            "preprint), rectified (nano as a rectified flow), smoke (for tests), vae, gan or imle "
-            "(make an image in one pass), or gaussian and copycat (for comparison)."
+            "preprint), rectified (nano as a rectified flow), smoke (for tests), motion (clips of "
+            "movement), vae, gan or imle (make an image in one pass), or gaussian and copycat "
+            "(for comparison)."
         ),
     ] = "default",
     minutes: Annotated[
@@ -663,6 +664,21 @@ def generate(
     seed: Annotated[
         int, typer.Option(help="Random seed; another seed generates other images.")
     ] = 0,
+    intensity: Annotated[
+        str | None,
+        typer.Option(
+            help="For clips: multiply each movement by a number between two limits, such as "
+            "0.5..1.5, or by one number.",
+            metavar="LIMITS",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="For clips: frames a second; 200 by default.")
+    ] = None,
+    per_person: Annotated[
+        int | None,
+        typer.Option(help="For clips: how many of each class show one person; 2 by default."),
+    ] = None,
     reject: Annotated[
         str | None,
         typer.Option(
@@ -693,10 +709,10 @@ def generate(
 ) -> None:
     """Generate a synthetic database with exact counts per class.
 
-    Each image has its own seed, so that any one can be generated again. If the command is stopped,
-    run it again to resume.
+    Each image has its own seed, so that any one can be generated again. A generator of movement
+    draws whole clips, and the counts are theirs. If the command is stopped, run it again to resume.
     """
-    from mien.generators.specs import read_steps
+    from mien.generators.specs import read_intensity, read_steps
 
     # Check names and numbers before torch is loaded; the counts are any.
     home = open_store(store, generator, *([] if test is None else [test]))
@@ -704,7 +720,10 @@ def generate(
     sampling = {"steps": count, "sampler": sampler, "guidance": guidance, "guide": guide}
     given = {name: value for name, value in sampling.items() if value is not None}
     given |= {"generator": generator, "counts": {"happiness": 1}, "seed": seed}
-    read_steps({**given, "steps": count, "guidance_mix": guidance_mix}, "generate")
+    limits = read_intensity(intensity)
+    moving = {"fps": fps, "intensity": limits, "per_person": per_person}
+    checked = {**moving, "fps": fps or (200 if any(moving.values()) else None)}
+    read_steps({**given, **checked, "steps": count, "guidance_mix": guidance_mix}, "generate")
 
     from mien.audit.levels import prepare_levels
     from mien.audit.rejection import (
@@ -727,7 +746,9 @@ def generate(
     reasons = [name.strip() for name in reject.split(",")] if reject is not None else []
     heldout = None if test is None else home.run(test).name
     require_reasons(reasons)
-    spec = order_database(run, counts, home, seed=seed, guidance_mix=guidance_mix, **sampling)
+    spec = order_database(
+        run, counts, home, seed=seed, guidance_mix=guidance_mix, **sampling, **moving
+    )
     prepare_levels(spec, home, device)
 
     # With --reject, images are checked and replaced as they are drawn.

@@ -9,8 +9,10 @@ from jaxtyping import Int64, UInt8
 
 from mien.faces import Faces, make_index
 from mien.generators.base import Generator
+from mien.generators.clips.database import assemble_clips, write_clips
+from mien.generators.clips.timing import MovingGenerator
 from mien.generators.kinds import GENERATORS, load_generator
-from mien.generators.orders import plan_guidance, plan_images
+from mien.generators.orders import plan_database, plan_guidance
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
 from mien.generators.specs import GenerateSpec, SamplerSpec, StudentSpec, count_steps
@@ -31,21 +33,29 @@ def generate_database(
 ) -> Run:
     """Return the run of a generated database: faces with exactly `spec.counts` images per class.
 
-    The run also has sheet.png. Images are written to disk as they are drawn, so memory does not
-    grow with their number, and an interrupted generation resumes after the last finished shard.
-    `workers` is the number of batches that are drawn in parallel (default: all cores), and
-    `shard` the number of images that are written at once; no image depends on either.
+    A generator of movement draws so many clips, and the faces are their frames; the run then has
+    clips.csv, with a row for each clip, and an animated picture for each class. Every run has
+    sheet.png. Images are written to disk as they are drawn, so memory does not grow with their
+    number, and an interrupted generation resumes after the last finished shard. `workers` is the
+    number of batches that are drawn in parallel (default: all cores), and `shard` the number of
+    images that are written at once; no image depends on either.
     """
     spec = spec.model_copy(update={"generator": store.resolve(spec.generator)})
 
     def build(out: Path, scratch: Path) -> RunSummary:
+        # Draw the images, or the moments of clips
         generator = load_generator(store.run(spec.generator), device)
         progress.say(describe_sampling(generator, spec))
-        index, labels, numbers = plan_images(spec.name, spec.counts, spec.seed)
+        index, labels, numbers = plan_database(spec)
         how = read_levels(spec, store)
         with devices.limit_cores(workers):
             guidance = plan_guidance(index, spec)
             images = make_shards(generator, labels, numbers, how, scratch, device, shard, guidance)
+
+        # Write them, or the frames of clips
+        if isinstance(generator, MovingGenerator):
+            faces, clips = assemble_clips(generator, images, index, spec, numbers, scratch)
+            return write_clips(faces, clips, out)
         faces = assemble(generator, images, index, spec.name, numbers)
         faces.save(out)
         write_sheet(faces, out, 12)
@@ -89,7 +99,7 @@ def draw_part(
     Return a message for the log.
     """
     how = GenerateSpec.model_validate(spec)
-    index, labels, numbers = plan_images(how.name, how.counts, how.seed)
+    index, labels, numbers = plan_database(how)
     guidance, sampler = plan_guidance(index, how), read_levels(how, store)
     with store.claim(f"{how.name}.{first:07d}"), stopping.defer_signals():
         if store.is_done(how.name):

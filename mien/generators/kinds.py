@@ -77,6 +77,8 @@ def _make_kind(name: str, facts: KindFacts) -> GeneratorKind:
         return _make_one_pass_kind(module)
     if facts.distilled:
         return _make_distilled_kind(module)
+    if facts.moves:
+        return _make_moving_kind(module)
     if facts.resamples:
         return _make_direct_kind(resampling, resampling.make_sample(module.make_image))
     return _make_direct_kind(module, module.sample)
@@ -152,6 +154,18 @@ def _make_distilled_kind(kind: Any) -> GeneratorKind:
         kind.summarise,
         make_denoiser=kind.make_denoiser,
         make_noise_schedule=kind.make_noise_schedule,
+    )
+
+
+def _make_moving_kind(kind: Any) -> GeneratorKind:
+    return GeneratorKind(
+        kind.fit,
+        kind.sample,
+        kind.save,
+        kind.load,
+        kind.summarise,
+        kind.measure_speed,
+        kind.count_workload,
     )
 
 

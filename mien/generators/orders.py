@@ -7,8 +7,10 @@ from jaxtyping import Float64, Int64
 
 from mien.errors import UsageError
 from mien.faces import EMOTIONS, Faces
+from mien.generators.clips.seeds import plan_clips
 from mien.generators.counts import describe_counts, note_uneven, parse_counts
 from mien.generators.specs import (
+    DEFAULT_FPS,
     KIND_FACTS,
     MAX_STUDENT_STEPS,
     GenerateSpec,
@@ -31,15 +33,19 @@ def order_database(
     guidance_mix: float | None = None,
     guide: str = "label",
     seed: int = 0,
+    fps: float | None = None,
+    intensity: tuple[float, float] | None = None,
+    per_person: int | None = None,
 ) -> GenerateSpec:
     """Return the spec that generates `counts` (see `parse_counts`) with the generator of a run.
 
     The images per class are written to standard error, with 0 for each class that is left out.
     `sampler` None is the default sampler of the generator's kind: for a ddpm ancestral, as in the
     preprint. `steps` may be "auto" or "auto:N" (see `read_steps`); the run of its levels, which
-    `mien.audit.levels.prepare_levels` makes, must be there when images are drawn. Raises UsageError
-    for a run that is not a generator, a sampler that its kind cannot use and counts that are not
-    valid, and SpecError for other settings that are not valid.
+    `mien.audit.levels.prepare_levels` makes, must be there when images are drawn. `fps`,
+    `intensity` and `per_person` are for generators of movement (see GenerateSpec). Raises
+    UsageError for a run that is not a generator, a sampler that its kind cannot use and counts that
+    are not valid, and SpecError for other settings that are not valid.
     """
     # A generator, and a sampler for its kind
     if "generator.json" not in generator.manifest["files"]:
@@ -54,6 +60,17 @@ def order_database(
 
     if facts.distilled:
         steps, guidance = settle_student(generator, steps, guidance, guidance_mix)
+    if facts.moves and isinstance(steps, str):
+        raise UsageError(
+            "--steps auto chooses noise levels by images, and a generator of movement draws clips; "
+            "give a number of steps, or omit --steps"
+        )
+    if not facts.moves and (fps or intensity or per_person):
+        raise UsageError(
+            f"--fps, --intensity and --per-person are for generators of movement, and "
+            f"{generator.name} draws single images (kind {kind}); omit them, or train one with "
+            "`mien train DATASET --preset motion`"
+        )
 
     # The counts, which may refer to those of a dataset or of the training faces
     def count_faces(name: str) -> dict[str, int]:
@@ -71,14 +88,23 @@ def order_database(
         "guide": guide,
         "seed": seed,
         "guidance_mix": guidance_mix,
+        "fps": fps or get_usual_fps(kind),
+        "intensity": intensity,
+        "per_person": per_person,
     }
     spec = read_steps(fields, "generate")
 
     # What is wrong is refused before anything is printed
-    progress.say(f"images per class: {describe_counts({**dict.fromkeys(classes, 0), **wanted})}")
+    noun = "clips" if facts.moves else "images"
+    progress.say(f"{noun} per class: {describe_counts({**dict.fromkeys(classes, 0), **wanted})}")
     if note := note_uneven(wanted, counts):
         progress.say(note)
     return spec
+
+
+def get_usual_fps(kind: str) -> float | None:
+    """Return the frames a second of what a kind of generator draws; None for single images."""
+    return DEFAULT_FPS if KIND_FACTS[kind].moves else None
 
 
 def settle_student(
@@ -102,6 +128,15 @@ def settle_student(
             f"{student.spec['teacher']}, draws in more"
         )
     return int(steps or student.spec["steps"]), learnt
+
+
+def plan_database(
+    how: GenerateSpec,
+) -> tuple[list[tuple[str, str]], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Return (key, emotion), label and seed of each image or clip of a database."""
+    if how.fps is not None:
+        return plan_clips(how.name, how)
+    return plan_images(how.name, how.counts, how.seed)
 
 
 def plan_images(

@@ -7,6 +7,7 @@ from mien.errors import SpecError
 from mien.generators.specs import (
     KIND_FACTS,
     GeneratorSpec,
+    MotionSpec,
     OnePassSpec,
     SteppedSpec,
     TrainSpec,
@@ -162,6 +163,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "vae": {"kind": "vae", "images_seen": 100_000},
     "gan": {"kind": "gan", "images_seen": 60_000},
     "imle": {"kind": "imle", "images_seen": 150_000},
+    # CPU minutes: clips of movement, by two networks of the size of `nano`, which share the images
+    # seen.
+    "motion": {"kind": "motion", "net": {**NANO, "dropout": 0.05}, "images_seen": 80_000, **_SHORT},
     # Baselines for comparison: what is possible without a model of a face, and with copies.
     **{
         name: {"kind": name}
@@ -206,5 +210,7 @@ def _find_network(spec: GeneratorSpec) -> tuple[str, Strict] | None:
     """Return what the speed of a training depends on: its sort and its network; or None."""
     if isinstance(spec, TrainSpec):
         # Dropout hardly changes the speed
+        return "diffusion", spec.net.model_copy(update={"dropout": 0.0})
+    if isinstance(spec, MotionSpec):
         return "diffusion", spec.net.model_copy(update={"dropout": 0.0})
     return (spec.kind, spec.net) if isinstance(spec, OnePassSpec) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.generators.orders import plan_images
+from mien.generators.orders import plan_database
 from mien.generators.specs import GenerateSpec
 from mien.runs.files import write_whole
 from mien.runs.store import Store
@@ -77,7 +77,7 @@ def load_drawn(
 
     They are evenly spaced over the shards that are on the disk. A damaged shard is passed over.
     """
-    index, _, _ = plan_images(spec.name, spec.counts, spec.seed)
+    index, _, _ = plan_database(spec)
     images: dict[int, np.ndarray] = {}
     for rows, path in _list_shards(store.root / "work" / spec.name / "scratch"):
         shard = _load_intact(path)

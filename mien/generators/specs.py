@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from mien.errors import DataError, SpecError
+from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS
 from mien.generators.sampler_table import SAMPLERS, list_noisy_samplers
 from mien.runs.spec import Spec, Strict, is_unset, read_spec, suggest
@@ -16,6 +16,12 @@ from mien.runs.spec import Spec, Strict, is_unset, read_spec, suggest
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Depth = Annotated[int, Field(ge=0)]
+
+Intensity = Annotated[float, Field(ge=0, le=10)]
+
+DEFAULT_FPS = 200.0  # frames a second of generated clips, those of CASME II
+
+PER_PERSON = 2  # clips of each emotion that a synthetic person shows by default
 
 AUTO_STEPS = 6  # of `--steps auto`
 
@@ -294,6 +300,72 @@ class ImleSpec(OnePassSpec):
     blurred: float = Field(default=1.0, ge=0)  # weight of blurred images in the distance
 
 
+class MotionSpec(SteppedSpec):
+    """The training of a generator of movement: from a neutral face to the apex of an expression.
+
+    `form` is what a network draws: the difference between apex and onset, given the neutral face
+    that another network has drawn (difference); both at once (joint); or `moments` moments of a
+    clip (frames). The other fields have the meaning that they have in TrainSpec.
+    """
+
+    kind: str = "motion"
+    form: Literal["difference", "joint", "frames"] = "difference"
+    moments: int | None = Field(default=None, ge=3, le=64, validate_default=True)
+    fps: float = Field(default=200.0, gt=0, le=10_000)  # frames a second of the training clips
+    # Share of the images seen that the network of neutral faces sees, with the form difference
+    neutral: float = Field(default=0.4, gt=0, lt=1)
+    net: NetSpec = NetSpec()
+    learning_rate: float = Field(default=3e-4, gt=0)
+    muon: float | None = Field(default=None, gt=0, le=1, exclude_if=is_unset)
+    warmup: Share = 0.02
+    decay: Share = 0.4
+    ema: float = Field(default=0.1, ge=0, le=0.25)
+    mirror: bool = True
+    balance: float = Field(default=0.5, ge=0, le=1)
+    label_drop: float = Field(default=0.1, ge=0, lt=1)
+    class_offsets: bool = True
+    p_mean: float = -1.2
+    p_std: float = Field(default=1.2, gt=0)
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    deterministic: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_moments(cls, fields: Any) -> Any:
+        # Only the form frames has moments
+        if isinstance(fields, dict) and fields.get("form") == "frames":
+            return {**fields, "moments": fields.get("moments") or 8}
+        return fields
+
+    @model_validator(mode="after")
+    def _refuse_unused_fields(self) -> "MotionSpec":
+        if self.moments is not None and self.form != "frames":
+            raise ValueError(
+                f"moments applies only to form 'frames', and the form is '{self.form}'; remove it"
+            )
+        if self.form != "difference" and self.neutral != type(self).model_fields["neutral"].default:
+            raise ValueError(
+                "neutral applies only to form 'difference', in which a network of its own draws "
+                f"neutral faces, and the form is '{self.form}'; remove it"
+            )
+        return self
+
+    def make_trainings(self) -> dict[str, TrainSpec]:
+        """Return the training of each network: neutral, if there is one, and movement."""
+        shared = set(TrainSpec.model_fields) & set(type(self).model_fields) - {"kind", "version"}
+        fields = self.model_dump(include=shared)
+        plain = {**fields, "clip_first": False, "early": 0.0}
+        if self.form != "difference":
+            return {"movement": TrainSpec(**plain)}
+        still = max(self.batch, round(self.neutral * self.images_seen))
+        moving = max(self.batch, self.images_seen - still)
+        neutral = {**plain, "images_seen": still, "class_offsets": False}
+        return {
+            "neutral": TrainSpec(**neutral),
+            "movement": TrainSpec(**{**plain, "images_seen": moving}),
+        }
+
+
 class StudentSpec(GeneratorSpec):
     """The distillation of a generator, the teacher, into a student that draws in 1 to 4 steps.
 
@@ -416,6 +488,10 @@ class GenerateSpec(SamplerSpec):
 
     Every second image of each emotion, the one with number 1, 3, ... from 0, has `guidance_mix` in
     place of `guidance`, if it is given.
+
+    A generator of movement draws clips, and `counts` are theirs. `per_person` of each emotion show
+    one synthetic person. The movement of each is multiplied by a number within the limits of
+    `intensity`; where there are none, by 1.
     """
 
     stage: ClassVar[str] = "generate"
@@ -424,6 +500,27 @@ class GenerateSpec(SamplerSpec):
     seed: int = 0
     # Omitted where it is not given, as in the specs of all databases before this field
     guidance_mix: float | None = Field(default=None, ge=1, le=100, exclude_if=is_unset)
+    # Of clips, each of which is rendered at `fps` frames a second; omitted for single images
+    fps: float | None = Field(default=None, gt=0, le=10_000, exclude_if=is_unset)
+    intensity: tuple[Intensity, Intensity] | None = Field(default=None, exclude_if=is_unset)
+    per_person: int | None = Field(default=None, ge=1, exclude_if=is_unset)
+
+    @model_validator(mode="after")
+    def _require_clips(self) -> "GenerateSpec":
+        # Options of clips, and of no other images
+        if self.fps is None and (self.intensity or self.per_person):
+            raise ValueError(
+                "intensity and per_person need a generator of movement, which draws clips; remove "
+                "them"
+            )
+        if self.intensity is not None and self.intensity[0] > self.intensity[1]:
+            raise ValueError(
+                "the first limit of intensity must be the lower one; given: "
+                f"{self.intensity[0]:g}..{self.intensity[1]:g}"
+            )
+        if self.fps is not None and self.guidance_mix is not None:
+            raise ValueError("guidance_mix does not apply to clips; remove it")
+        return self
 
     @model_validator(mode="after")
     def _require_two_guidances(self) -> "GenerateSpec":
@@ -503,6 +600,23 @@ def read_steps(fields: Mapping[str, Any], where: str) -> GenerateSpec:
     return name_levels(how)
 
 
+def read_intensity(text: str | None) -> tuple[float, float] | None:
+    """Return the limits of the intensity of clips in a text such as 0.5..1.5, or 1.2 for both.
+
+    Raises UsageError for another text.
+    """
+    if text is None:
+        return None
+    low, _, high = text.replace(" ", "").partition("..")
+    try:
+        return float(low), float(high or low)
+    except ValueError:
+        raise UsageError(
+            "intensity must be a number, or two with .. between them, such as 0.5..1.5; given: "
+            f"'{text}'"
+        ) from None
+
+
 def name_levels(how: GenerateSpec) -> GenerateSpec:
     """Return `how` with the name of the run that finds its levels, if levels are found at all."""
     if not isinstance(how.levels, str):
@@ -528,6 +642,9 @@ class KindFacts:
 
     `approaches` is for a kind whose training brings an image close to every training image. Nothing
     from it is published without an answer of the audit on memorisation.
+
+    `moves` is for a kind that learns from whole clips, and whose images are the moments of a clip,
+    which becomes frames (see mien.generators.clips).
     """
 
     spec: type[GeneratorSpec]
@@ -539,6 +656,7 @@ class KindFacts:
     resamples: str = ""
     approaches: bool = False
     distilled: bool = False
+    moves: bool = False
 
     def can_use(self, sampler: str) -> bool:
         """Return whether a sampler works in steps, as generators of this kind do, or neither.
@@ -570,6 +688,12 @@ KIND_FACTS: Mapping[str, KindFacts] = {
     "vae": KindFacts(VaeSpec),
     "gan": KindFacts(GanSpec),
     "imle": KindFacts(ImleSpec, approaches=True),
+    "motion": KindFacts(
+        MotionSpec,
+        sampler="dpmpp2m",
+        not_exported="draws the movement of clips, with networks that need each other",
+        moves=True,
+    ),
     "gaussian": KindFacts(
         GaussianSpec, not_exported="is a mean and a covariance for each class, and no network"
     ),

@@ -1,9 +1,13 @@
 """Train meets the store: faces become a trained generator."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from mien.errors import UsageError
 from mien.faces import Faces
+from mien.generators.base import SEEN_COLUMNS
 from mien.generators.diffusion import tensorboard
 from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.tensorboard import require_tensorboard
@@ -11,6 +15,7 @@ from mien.generators.generate import assemble, write_sheet
 from mien.generators.kinds import GENERATORS, fit_generator, sample_generator, save_generator
 from mien.generators.orders import plan_images
 from mien.generators.specs import KIND_FACTS, GeneratorSpec, SteppedSpec
+from mien.prepare.views import load_whole_clips
 from mien.runs import devices, progress
 from mien.runs.store import Run, RunSummary, Store
 
@@ -43,7 +48,7 @@ def calibrate(
         )
 
     # Measure the speed, or take the stored number of steps
-    faces = Faces.load(store.run(spec.faces).path)
+    faces = load_training_faces(spec, store)
     device_type = devices.find_device(device).type
 
     def measure() -> float:
@@ -59,6 +64,27 @@ def calibrate(
         f"{progress.quantify(spec.images_seen, 'image')}"
     )
     return spec
+
+
+def load_training_faces(spec: GeneratorSpec, store: Store) -> Faces:
+    """Return the faces that a generator is trained on.
+
+    A generator of movement learns from all frames of the clips that the run `spec.faces` holds.
+    """
+    run = store.run(spec.faces)
+    if KIND_FACTS[spec.kind].moves:
+        return load_whole_clips(run, store)
+    return Faces.load(run.path)
+
+
+def _list_rows(spec: GeneratorSpec, store: Store, seen: pd.DataFrame) -> pd.DataFrame:
+    """Return what a generator of movement has seen, as the rows of its training run.
+
+    Of a run with one row for each clip, this row stands for all frames of the clip.
+    """
+    rows = Faces.load(store.run(spec.faces).path).index
+    clips = set(seen["clip"])
+    return rows.loc[rows["clip"].isin(clips), SEEN_COLUMNS].reset_index(drop=True)
 
 
 def train_generator(
@@ -78,11 +104,13 @@ def train_generator(
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # Train, together with the other processes
-        faces = Faces.load(store.run(spec.faces).path)
+        faces = load_training_faces(spec, store)
         group.broadcast("train")
         generator = fit_generator(
             faces, spec, scratch, device=device, label=f"training {spec.kind}", resources=resources
         )
+        if KIND_FACTS[spec.kind].moves:
+            generator = replace(generator, seen=_list_rows(spec, store, generator.seen))
         save_generator(generator, out)
 
         # Draw some images of each class
@@ -106,6 +134,6 @@ def train_generator(
         return run
     while group.broadcast(None) == "train":
         fit_generator(
-            Faces.load(store.run(spec.faces).path), spec, Path(), device=device, resources=resources
+            load_training_faces(spec, store), spec, Path(), device=device, resources=resources
         )
     return store.run(spec.name)

@@ -78,6 +78,26 @@ def compute_flow(
     return np.ascontiguousarray(np.moveaxis(np.asarray(flow, dtype=np.float32), 2, 0))
 
 
+def warp_image(
+    image: Float[np.ndarray, "h w"], flow: Float[np.ndarray, "2 h w"]
+) -> Float[np.ndarray, "h w"]:
+    """Return the picture whose pixel at each place is that of `image` at the place plus `flow`.
+
+    With the flow from a later picture to an earlier one, it is the earlier picture in the positions
+    of the later. Between pixels it is interpolated bilinearly; outside the border is repeated.
+    """
+    h, w = image.shape
+    right = np.arange(w, dtype=np.float32) + flow[0].astype(np.float32)
+    down = np.arange(h, dtype=np.float32)[:, None] + flow[1].astype(np.float32)
+    return cv2.remap(
+        np.ascontiguousarray(image, dtype=np.float32),
+        right,
+        down,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
 def compute_strain(flow: Float[np.ndarray, "2 h w"]) -> Float[np.ndarray, "h w"]:
     """Return the optical strain: how much the skin at each pixel is stretched or sheared.
 

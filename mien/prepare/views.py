@@ -7,7 +7,7 @@ from mien.errors import DataError, SpecError
 from mien.faces import Faces
 from mien.prepare import joins
 from mien.prepare.preprocess import run_preprocess
-from mien.prepare.specs import JoinSpec, PreprocessSpec
+from mien.prepare.specs import JoinSpec, PreprocessSpec, SplitSpec
 from mien.runs.spec import read_spec
 from mien.runs.store import Run, Store
 
@@ -52,6 +52,44 @@ def make_view(run: Run, shown: Mapping[str, Any], store: Store, where: str = "in
             f"{remedy}"
         )
     return view_run
+
+
+def load_whole_clips(run: Run, store: Store) -> Faces:
+    """Return all frames of the clips of `run`, in grey and at its size.
+
+    `run` may hold a row for each clip, or some of their frames. The selections, sizes, class sets,
+    joins and splits on the way to it are repeated with all frames, in a run that is made if it does
+    not exist. All frames of a clip are cropped in one place.
+
+    Raises DataError if the clips are not known.
+    """
+    own = Faces.load(run.path)
+    clips = set(own.index["clip"]) - {""}
+    if not clips:
+        raise DataError(
+            f"{run.name} must hold clips, and no image of it belongs to one; ingest a set of "
+            "clips, or images with --clip-pattern"
+        )
+    frames = Faces.load(_repeat_frames(run, store).path)
+    return frames.select(frames.index["clip"].isin(clips).to_numpy())
+
+
+def _repeat_frames(run: Run, store: Store) -> Run:
+    """Return the run of all frames of what `run` was made of, in grey."""
+    fields = {name: value for name, value in run.spec.items() if name != "stage"}
+    if run.stage == SplitSpec.stage:
+        return _repeat_frames(store.run(fields["faces"]), store)
+    if run.stage == JoinSpec.stage:
+        parts = [_repeat_frames(store.run(name), store).name for name in fields["faces"]]
+        return joins.run_join(read_spec(JoinSpec, {**fields, "faces": parts}, run.name), store)
+    kept: dict[str, Any] = {"faces": run.name}
+    if run.stage == PreprocessSpec.stage:
+        kept = {name: fields[name] for name in ("faces", "size", "crop", "filter", "classes")}
+        parent = store.run(kept["faces"])
+        if parent.stage in (*REPEATED_STAGES, SplitSpec.stage):
+            kept["faces"] = _repeat_frames(parent, store).name
+    shown = {**kept, "frames": "all", "colour": "grey"}
+    return run_preprocess(read_spec(PreprocessSpec, shown, run.name), store)
 
 
 def _repeat(run: Run, shown: Mapping[str, Any], store: Store) -> Run:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from mien.errors import DataError, TrainingError, UsageError
@@ -95,7 +95,7 @@ class DiffusionTraining:
 
         # The network, its averages and the optimisers
         torch.manual_seed(derive_seed("network", spec.seed))
-        self.network = UNet(channels, spec.net).to(torch_device).train()
+        self.network = self.make_network(channels).to(torch_device).train()
         self.forward_network, self.scaler = (
             precision.lower_precision(self.network, spec),
             precision.make_scaler(spec, torch_device),
@@ -103,6 +103,14 @@ class DiffusionTraining:
         widths = dict.fromkeys([spec.ema, *(heldout.TRACKED_WIDTHS if spec.held_out else ())])
         self.averages = {width: Average(self.network, width) for width in widths}
         self.optimisers = make_optimisers(self.network, spec)
+
+    def make_network(self, channels: int) -> UNet:
+        """Return the untrained network for images of `channels` channels."""
+        return UNet(channels, self.spec.net)
+
+    def take_images(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """Return the training images in `rows`, on the scale of the model."""
+        return scaling.scale_for_model(self.images[rows])
 
     @property
     def average(self) -> dict[str, Tensor]:
@@ -168,7 +176,7 @@ class DiffusionTraining:
         unlabelled = torch.rand(count, device=torch_device, generator=rng) < spec.label_drop
         labels = self.labels[rows].masked_fill(unlabelled, NO_LABEL)
         centres = self.mean + self.offsets[labels]
-        x0 = transforms.apply(scaling.scale_for_model(self.images[rows]) - centres, augmentations)
+        x0 = transforms.apply(self.take_images(rows) - centres, augmentations)
         shares = torch.rand(count, device=torch_device, generator=rng)
         if self.objective.spread:
             shares = (torch.arange(count, device=torch_device) + shares) / count

@@ -23,17 +23,17 @@ NO_LABEL = len(EMOTIONS)  # the row of the class embedding that means "no label"
 class UNet(nn.Module):
     """A U-Net for images of `channels` channels.
 
-    The last layer of each block and of the network start at zero, so an untrained network returns
-    zero.
+    The input has `given` further channels, which are known and not drawn. The last layer of each
+    block and of the network start at zero, so an untrained network returns zero.
     """
 
-    def __init__(self, channels: int, spec: NetSpec) -> None:
+    def __init__(self, channels: int, spec: NetSpec, given: int = 0) -> None:
         super().__init__()
         widths = [spec.width * factor for factor in spec.multipliers]
         condition = 4 * spec.width
         self.embed = Conditions(condition)
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(spec.patch), nn.PixelShuffle(spec.patch)
-        self.stem = nn.Conv2d(channels * spec.patch**2, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d((channels + given) * spec.patch**2, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
 
         # The way down; `skips` are the widths of the features that the way up gets as well
@@ -85,13 +85,13 @@ class UNet(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "n c h w"],
+        x: Float[Tensor, "n c_in h w"],
         noise: Float[Tensor, " n"],
         labels: Int[Tensor, " n"],
         augmentations: Float[Tensor, "n moves"],
         masks: Sequence[Bool[Tensor, "n _ _ _"]] = (),
     ) -> Float[Tensor, "n c h w"]:
-        """Return the output of the network for `x`.
+        """Return the output of the network for `x`, whose last channels are the given ones.
 
         `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are positions in
         EMOTIONS or NO_LABEL, `augmentations` are those of `transforms.MOVES`, all zero for

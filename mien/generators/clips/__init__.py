@@ -1,0 +1,1 @@
+"""Clips: what generators of movement share, from training pairs to frames."""

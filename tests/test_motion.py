@@ -1,0 +1,303 @@
+"""Generators of movement: what they learn from clips, and the clips that they draw."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from worlds import MOVED, films, inside, keep, toy, training_of
+
+from mien.errors import DataError, SpecError, UsageError
+from mien.faces import EMOTIONS, Faces
+from mien.generators.clips.database import CLIPS_FILE
+from mien.generators.clips.pairs import collect_pairs, list_clips
+from mien.generators.clips.rendering import place_in_moments, render_frames
+from mien.generators.clips.seeds import find_person_seeds, plan_clips
+from mien.generators.clips.timing import PARAMETERS, Course, MotionTiming, draw_course, fit_timing
+from mien.generators.generate import generate_database
+from mien.generators.kinds import load_generator, sample_generator
+from mien.generators.motion import Motion, scale_pairs, stack_pairs
+from mien.generators.orders import order_database
+from mien.generators.specs import GenerateSpec, SamplerSpec, read_intensity
+from mien.generators.train import load_training_faces, train_generator
+from mien.prepare.flow import compute_flow, warp_image
+from mien.prepare.preprocess import run_preprocess
+from mien.prepare.specs import PreprocessSpec, SplitSpec
+from mien.prepare.splits import run_split
+from mien.runs.store import Run, Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HAPPY, AFRAID = EMOTIONS.index("happiness"), EMOTIONS.index("fear")
+FPS = 40.0  # of the films: a rise of 8 frames is 0.2 s
+LEARNT = {"images_seen": 960, "batch": 16, "learning_rate": 1e-3, "neutral": 0.5, "fps": FPS}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    home = Store(tmp_path_factory.mktemp("store"))
+    keep(films(), home, "films")
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(store: Store) -> Run:
+    """A generator that has learnt the movements."""
+    spec = training_of("motion", faces="films", **LEARNT)
+    return train_generator(spec, store, alias="motion", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def generator(run: Run) -> Motion:
+    loaded = load_generator(run, "cpu")
+    assert isinstance(loaded, Motion)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def database(store: Store, run: Run) -> Run:
+    spec = order_database(run, "each:4", store, steps=6, fps=50.0, intensity=(0.5, 1.5))
+    return generate_database(spec, store, alias="clips", device="cpu")
+
+
+# What is learnt
+
+
+def test_onset_and_apex_are_means_of_the_frames_around_them():
+    faces = films(subjects=1, clips=1, noise=0.0)
+    pairs = collect_pairs(faces, fps=200.0, where="films")  # two frames on each side
+    clip = next(list_clips(faces))
+    assert (clip.onset, clip.apex, clip.offset) == (0, 8, 24)
+    np.testing.assert_allclose(pairs.onsets[0], faces.images[:3, 0].mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(pairs.apexes[0], faces.images[6:11, 0].mean(axis=0), atol=1e-4)
+    single = collect_pairs(faces, fps=FPS, where="films")
+    np.testing.assert_array_equal(single.apexes[0], faces.images[8, 0])
+
+
+def test_the_gain_makes_movements_as_strong_as_faces():
+    pairs = collect_pairs(films(), FPS, "films")
+    mean, offsets, gain, deviation = scale_pairs(pairs, class_offsets=True)
+    centred = stack_pairs(pairs, gain) - mean - offsets[torch.from_numpy(pairs.number_labels())]
+    assert gain > 2
+    for channel in (0, 1):
+        assert float(centred[:, channel].square().mean() ** 0.5) == pytest.approx(deviation, 1e-3)
+    assert not offsets[:, 1].any()  # the neutral face has no class
+
+
+def test_the_timing_of_clips_is_found_again():
+    faces = films(noise=1.5)
+    clips, pairs = list(list_clips(faces)), collect_pairs(faces, FPS, "films")
+    timing = fit_timing(clips, pairs, FPS)
+    means = dict(zip(PARAMETERS, timing.mean, strict=True))
+    assert np.exp(means["rise"]) == pytest.approx(8 / FPS)
+    assert np.exp(means["decay"]) == pytest.approx(16 / FPS)
+    assert means["rest"] == pytest.approx(0.05, abs=0.1)  # everything returns
+    assert timing.noise == pytest.approx(1.5, rel=0.1)
+    course = draw_course(timing, seed=3, fps=2 * FPS)
+    assert (course.apex, len(course.positions)) == (16, 49)
+    assert course.positions[[0, 16]].tolist() == pytest.approx([0, 1])
+    straight = np.interp(np.arange(49), [0, 16, 48], [0, 1, 0])
+    assert np.abs(course.positions - straight).mean() < 0.12
+    assert MotionTiming.from_json(json.loads(json.dumps(timing.to_json()))) == timing
+
+
+def test_courses_differ_from_clip_to_clip_within_the_limits_of_the_training_clips():
+    timing = MotionTiming(
+        mean=(-1.5, -0.7, 0.5, 0.9, 0.6, 0.9, 0.1),
+        covariance=tuple(tuple(row) for row in (0.2 * np.eye(7)).tolist()),
+        low=(-2.0, -1.0, 0.0, 0.5, 0.2, 0.5, 0.0),
+        high=(-1.0, -0.5, 1.0, 1.2, 1.0, 1.2, 0.3),
+        noise=0.0,
+        clips=9,
+    )
+    courses = [draw_course(timing, seed, fps=200.0) for seed in range(40)]
+    rises = np.array([course.apex for course in courses]) / 200
+    assert len(set(rises)) > 10
+    assert np.exp(-2.0) - 0.01 < rises.min() and rises.max() < np.exp(-1.0) + 0.01
+    for course in courses:
+        assert (np.diff(course.positions[: course.apex + 1]) >= 0).all()
+        assert (np.diff(course.positions[course.apex :]) <= 0).all()
+        assert course.phases[0] == "onset" and course.phases[-1] == "offset"
+        assert course.phases.index("apex") == course.apex
+
+
+def test_sets_that_cannot_teach_movement_are_refused():
+    with pytest.raises(DataError, match="needs 2 clips or more that have an onset"):
+        collect_pairs(toy(), FPS, "toy")
+    faces = films(subjects=1)
+    colours = Faces(np.repeat(faces.images, 3, axis=1), faces.index)
+    with pytest.raises(DataError, match="learnt from grey frames"):
+        collect_pairs(colours, FPS, "colours")
+
+
+def test_whole_clips_are_found_behind_a_run_of_apex_frames_and_its_split(store: Store):
+    apexes = run_preprocess(PreprocessSpec(faces="films", frames="apex", window=0), store)
+    side = SplitSpec(faces=apexes.name, by="subject", folds=2, number=0, side="train")
+    split = run_split(side, store)
+    spec = training_of("motion", faces=split.name)
+    rows, faces = Faces.load(split.path).index, load_training_faces(spec, store)
+    assert set(faces.index["clip"]) == set(rows["clip"]) and len(faces) == 25 * len(rows)
+    assert {"onset", "apex", "offset"} <= set(faces.index["phase"])
+
+
+# Drawing
+
+
+def test_the_mouth_moves_as_the_class_says(generator: Motion):
+    labels, seeds = np.repeat([HAPPY, AFRAID], 8), np.arange(16) << 34
+    made = sample_generator(generator, labels, seeds, sampler=SamplerSpec(steps=8))
+    assert made.shape == (16, 2, 16, 16) and generator.channels == ("onset", "apex")
+    difference = made[:, 1].astype(float) - made[:, 0]
+    mouth = difference[:, 8:15]
+    right = mouth[:, :, 9:].sum(axis=(1, 2)) - mouth[:, :, :8].sum(axis=(1, 2))
+    assert MOVED["happiness"] > 0 > MOVED["fear"]
+    assert right[:8].mean() > 0 > right[8:].mean() and right[:8].min() > right[8:].max()
+
+
+def test_clips_of_one_person_have_one_neutral_face(generator: Motion):
+    person = 5 << 32
+    seeds = np.array([person | 1, person | 2, (6 << 32) | 1])
+    labels = np.array([HAPPY, AFRAID, HAPPY])
+    made = sample_generator(generator, labels, seeds, sampler=SamplerSpec(steps=4))
+    np.testing.assert_array_equal(made[0, 0], made[1, 0])
+    assert (made[0, 0] != made[2, 0]).any() and (made[0, 1] != made[1, 1]).any()
+    assert len(set(find_person_seeds(seeds))) == 2
+
+
+def test_a_frame_on_the_way_is_warped_and_not_faded():
+    rows, columns = np.mgrid[:32, :32]
+    spots = [200 * np.exp(-((rows - 16) ** 2 + (columns - place) ** 2) / 10) for place in (14, 18)]
+    moments = np.stack(spots).round().astype(np.uint8)
+    frames = render_frames(moments, np.array([0.0, 0.5, 1.0]), 0.0, seed=0)
+    np.testing.assert_array_equal(frames[[0, 2]], moments)
+    middle = frames[1].astype(float)
+    assert (middle * columns).sum() / middle.sum() == pytest.approx(16, abs=0.3)
+    assert middle.max() > 180  # two faded spots would have 115 in the middle
+
+
+def test_a_picture_is_warped_by_the_flow_between_two():
+    rows, columns = np.mgrid[:32, :32]
+    first, later = (
+        (200 * np.exp(-((rows - 16) ** 2 + (columns - place) ** 2) / 20)).astype(np.uint8)
+        for place in (15, 17)
+    )
+    flow = compute_flow(later, first)
+    assert np.abs(warp_image(first.astype(np.float32), flow) - later).max() < 30
+    shifted = warp_image(
+        first.astype(np.float32), np.stack([np.ones((32, 32)), np.zeros((32, 32))])
+    )
+    np.testing.assert_array_equal(shifted[:, :-1], first[:, 1:])
+
+
+def test_still_pixels_have_the_sensor_noise_of_the_training_clips():
+    moments = np.full((2, 24, 24), 100, dtype=np.uint8)
+    frames = render_frames(moments, np.linspace(0, 1, 40), 1.5, seed=1).astype(float)
+    assert frames.std(axis=0).mean() == pytest.approx(1.5, rel=0.05)
+    again = render_frames(moments, np.linspace(0, 1, 40)[:7], 1.5, seed=1)
+    np.testing.assert_array_equal(again, frames[:7])  # a frame depends on no other
+
+
+def test_moments_of_longer_clips_lie_between_onset_apex_and_offset():
+    course = Course(np.array([0, 0.5, 1, 0.7, 0.4, 0.1]), apex=2)
+    assert place_in_moments(course, 2).tolist() == course.positions.tolist()
+    assert place_in_moments(course, 8)[[0, 2, 5]].tolist() == [0, 4, 7]
+
+
+# Databases
+
+
+def test_a_database_of_clips_has_whole_clips_of_people_with_names(database: Run):
+    faces, clips = Faces.load(database.path), pd.read_csv(database.path / CLIPS_FILE)
+    assert len(clips) == 8 and len(set(clips["subject"])) == 2  # two of each class each
+    for _, clip in clips.iterrows():
+        frames = faces.index[faces.index["clip"] == clip["clip"]]
+        assert frames["frame"].tolist() == list(range(1, clip["offset"] + 1))
+        assert frames["phase"].iloc[[0, clip["apex"] - 1, -1]].tolist() == [
+            "onset",
+            "apex",
+            "offset",
+        ]
+        assert set(frames["subject"]) == {clip["subject"]}
+        assert set(frames["seed"]) == {clip["seed"]}
+    assert clips["intensity"].between(0.5, 1.5).all() and clips["intensity"].nunique() == 8
+    assert set(faces.index["source"]) == {database.name}
+    names = set(database.manifest["files"])
+    assert {"sheet.png", "motion-happiness.webp", "motion-fear.webp"} <= names
+
+
+def test_each_clip_can_be_made_alone(database: Run, store: Store, run: Run):
+    few = order_database(run, "only,fear=3", store, steps=6, fps=50.0, intensity=(0.5, 1.5))
+    alone = generate_database(few, store, device="cpu")
+    one, all_frames = Faces.load(alone.path), Faces.load(database.path)
+    name = "fear-00002"
+    first = one.select(one.index["clip"].str.endswith(name).to_numpy())
+    again = all_frames.select(all_frames.index["clip"].str.endswith(name).to_numpy())
+    np.testing.assert_array_equal(first.images, again.images)
+    assert first.index["seed"].iloc[0] == again.index["seed"].iloc[0]
+
+
+def test_intensity_multiplies_the_movement(generator: Motion):
+    labels, seeds = np.array([HAPPY] * 4), np.arange(4) << 34
+    made = []
+    for factor in (0.5, 1.0):
+        how = GenerateSpec(
+            generator="g", counts={"happiness": 4}, fps=50, steps=4, intensity=(factor, factor)
+        )
+        made.append(sample_generator(generator, labels, seeds, sampler=how).astype(float))
+    weak, full = (pair[:, 1] - pair[:, 0] for pair in made)
+    np.testing.assert_allclose(weak, full / 2, atol=1.01)
+    np.testing.assert_array_equal(made[0][:, 0], made[1][:, 0])
+
+
+def test_the_frame_rate_changes_the_number_of_frames_and_not_the_movement(store: Store, run: Run):
+    slow, fast = (
+        generate_database(
+            order_database(run, "only,fear=1", store, steps=3, fps=fps), store, device="cpu"
+        )
+        for fps in (25.0, 100.0)
+    )
+    tables = [pd.read_csv(made.path / CLIPS_FILE) for made in (slow, fast)]
+    assert tables[1]["offset"][0] - 1 == pytest.approx(4 * (tables[0]["offset"][0] - 1), abs=4)
+    first, last = (Faces.load(made.path).images[0].astype(float) for made in (slow, fast))
+    assert np.abs(first - last).mean() < 3  # the onset, but for sensor noise
+
+
+@pytest.mark.parametrize(("form", "channels"), [("joint", 2), ("frames", 4)])
+def test_the_other_forms_draw_clips_too(form: str, channels: int, store: Store):
+    moments = {"moments": 4} if form == "frames" else {}
+    spec = training_of("motion", faces="films", form=form, fps=FPS, **moments)
+    run = train_generator(spec, store, device="cpu")
+    generator = load_generator(run, "cpu")
+    made = sample_generator(
+        generator, np.array([HAPPY]), np.array([7]), sampler=SamplerSpec(steps=2)
+    )
+    assert made.shape == (1, channels, 16, 16)
+    clips = generate_database(order_database(run, "each:1", store, steps=2), store, device="cpu")
+    assert set(Faces.load(clips.path).index["phase"]) == {
+        "onset", "rise", "apex", "fall", "offset",
+    }  # fmt: skip
+
+
+def test_options_of_clips_are_for_generators_of_movement(store: Store, run: Run, tmp_path: Path):
+    keep(toy(), store, "toy")
+    still = train_generator(training_of("gaussian", faces="toy"), store, device="cpu")
+    with pytest.raises(UsageError, match="are for generators of movement"):
+        order_database(still, "each:1", store, fps=100.0)
+    with pytest.raises(UsageError, match="omit --steps"):
+        order_database(run, "each:1", store, steps="auto")
+    with pytest.raises(SpecError, match="first limit of intensity must be the lower"):
+        order_database(run, "each:1", store, intensity=(1.5, 0.5))
+    with pytest.raises(UsageError, match=r"such as 0.5..1.5; given: 'strong'"):
+        read_intensity("strong")
+    assert read_intensity("0.5..1.5") == (0.5, 1.5) and read_intensity("2") == (2, 2)
+    text = inside(tmp_path, "generate", "x", "--intensity", "strong", code=2)
+    assert "intensity must be a number" in text or "x" in text
+
+
+def test_the_plan_of_clips_does_not_depend_on_the_counts(run: Run):
+    small = GenerateSpec(generator=run.name, counts={"fear": 3}, fps=50)
+    large = small.model_copy(update={"counts": {"fear": 5, "happiness": 2}})
+    few, many = plan_clips("a", small), plan_clips("a", large)
+    assert few[2].tolist() == many[2][:3].tolist()
