@@ -35,7 +35,6 @@ class AuditSpec(Spec):
     filter: Filter = "bilinear"
     weights: dict[str, str] = Field(default_factory=dict)
     channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
-    by_lists: bool = Field(default=False, exclude_if=is_unset)
 
     @field_validator("spaces")
     @classmethod
@@ -114,6 +113,7 @@ class PartSpec(Spec):
     filter: Filter = "bilinear"
     weights: dict[str, str] = Field(default_factory=dict)
     channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
+    by_lists: bool = Field(default=False, exclude_if=is_unset)
 
 
 Reason = Literal["memorised", "unlike"]
