@@ -24,6 +24,7 @@ from mien.audit.run import choose_worker_count, run_audit
 from mien.audit.specs import OFFLINE_SPACES, AuditSpec, SpaceName
 from mien.errors import UsageError
 from mien.export.album import write_album
+from mien.export.clips import write_clips
 from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.generators import distill as distilling
 from mien.generators import generate, orders, presets, train
@@ -681,13 +682,22 @@ def write_report(
 
 
 def export_faces(
-    faces: FacesLike, out: Path | str, *, real: bool = False, store: StoreLike | None = None
+    faces: FacesLike,
+    out: Path | str,
+    *,
+    layout: str | None = None,
+    real: bool = False,
+    store: StoreLike | None = None,
 ) -> Path:
     """Write faces as PNG files, one folder for each class, with metadata.csv: `mien export`.
 
-    Real faces, and synthetic images that copy them, are written only if `real` is true.
+    With a `layout`, such as casme2, clips are written in the folders of that published set, with
+    its coding sheet. Real faces, and synthetic images that copy them, are written only if `real` is
+    true.
     """
     home = _find_store(store, faces)
+    if layout is not None:
+        return write_clips(_keep(faces, home), home, Path(out), layout, real).folder
     return write_album(_keep(faces, home), home, Path(out), real).folder
 
 

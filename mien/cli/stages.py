@@ -863,14 +863,15 @@ def export(
         Path, typer.Option(help="A folder that does not exist yet or is empty.", metavar="DIR")
     ],
     form: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
-            help="For a generator: program (needs only torch and numpy), or diffusers (the same, "
-            "with a scheduler of diffusers).",
+            help="For a generator: program (needs only torch and numpy; the default), or diffusers "
+            "(the same, with a scheduler of diffusers). For clips: a published layout (casme2, "
+            "casme, casme_cubed, samm, smic, mmew, fourdme).",
             metavar="FORMAT",
         ),
-    ] = "program",
+    ] = None,
     real: Annotated[
         bool,
         typer.Option(
@@ -900,6 +901,10 @@ def export(
     motion/ shows each clip in motion. Synthetic faces are marked as synthetic in their files.
     Original faces, recorded or drawn, and synthetic images that copy them, are exported only with
     --real.
+
+    With --format casme2, clips are written in the folders of CASME II and with its coding sheet, so
+    that its readers read them; other published layouts are available too. The readme says on its
+    first line that the clips are synthetic.
     """
     import json
 
@@ -910,26 +915,29 @@ def export(
     home = open_store(store, name)
     run = home.run(name)
 
-    from mien.export.run import export, list_files
+    from mien.export.run import FORMATS, export, list_files
 
     # Faces become PNG files.
     if "index.parquet" in run.manifest["files"]:
-        if form != "program":
+        if form in FORMATS:
             raise UsageError(
-                f"--format needs a generator, and {run.name} holds faces; omit --format"
+                f"--format {form} needs a generator, and {run.name} holds faces; omit --format"
             )
         if allow_face:
             raise UsageError(
                 f"--allow-face needs a generator, and {run.name} holds faces; see --real"
             )
-        _export_faces(run, home, out, real)
+        if form is None:
+            _export_faces(run, home, out, real)
+        else:
+            _export_clips(run, home, out, form, real)
         return
     if real:
         raise UsageError(f"--real needs a run of faces, and {run.name} holds none; omit --real")
 
     # A generator becomes a program.
 
-    folder = export(run, out, form, allow_face)
+    folder = export(run, out, form or FORMATS[0], allow_face)
     about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     print(f"{folder}: {about['kind']}, {', '.join(about['classes'])}")
     for title, text in list_files(about).items():
@@ -953,3 +961,27 @@ def _export_faces(run: "Run", home: "Store", out: Path, real: bool) -> None:
             f"  {quantify(album.kept_back, 'copy')} of training faces stayed in the store; --real "
             "exports them too"
         )
+
+
+def _export_clips(run: "Run", home: "Store", out: Path, form: str, real: bool) -> None:
+    """Write clips in a published layout; print the counts, and what was left out."""
+    from mien.export.clips import write_clips
+    from mien.runs.progress import quantify
+
+    written = write_clips(run, home, out, form, real)
+    print(
+        f"{written.folder}: {quantify(sum(written.counts.values()), 'clip')} of "
+        f"{quantify(written.subjects, 'subject')}, {quantify(written.frames, 'frame')}"
+    )
+    for name, count in written.counts.items():
+        print(f"  {name}: {count:,}")
+    if written.outside:
+        print(
+            f"  {quantify(written.outside, 'frame')} before the onset or after the offset left out"
+        )
+    if written.kept_back:
+        print(
+            f"  {quantify(written.kept_back, 'clip')} with copies of training faces stayed in the "
+            "store; --real exports them too"
+        )
+    print(f"next: mien ingest {form} {written.folder}   (reads it back)")

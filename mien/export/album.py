@@ -26,6 +26,7 @@ from mien.pages.sheets import find_channels_of_inputs, write_moving_picture
 from mien.publish import marks
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import quantify, say, track
+from mien.runs.spec import list_parents
 from mien.runs.store import Run, Store
 from mien.study.sources import find_ancestors, find_licence
 
@@ -77,7 +78,7 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
     faces = Faces.load(run.path)
     if not real and (faces.index["source"] == "real").any():
         count = quantify(int((faces.index["source"] == "real").sum()), "image")
-        if _are_drawn(run, store):
+        if are_drawn(run, store):
             raise UsageError(
                 f"{run.name} holds {count} of drawn faces, which show nobody and are free; they "
                 "are originals all the same, and leave the store only with --real"
@@ -86,7 +87,7 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
             f"{run.name} holds {count} of real people, which leave the store only with --real; if "
             "you give it, keep to the licence of the dataset and to what the people agreed to"
         )
-    is_shown = np.ones(len(faces), dtype=bool) if real else ~_find_copies(faces, store)
+    is_shown = np.ones(len(faces), dtype=bool) if real else ~find_copied_images(faces, store)
     if not is_shown.any():
         whose = "copies of training faces, which leave the store only with --real"
         raise UsageError(f"all {quantify(len(faces), 'image')} of {run.name} are {whose}")
@@ -100,7 +101,7 @@ def write_album(run: Run, store: Store, out: Path, real: bool = False) -> Writte
     return WrittenAlbum(out, counts, int((~is_shown).sum()))
 
 
-def _are_drawn(run: Run, store: Store) -> bool:
+def are_drawn(run: Run, store: Store) -> bool:
     """Whether all originals behind a run are drawn faces, which show nobody (`mien toy`)."""
     try:
         ingested = [origin for origin in find_ancestors(run, store) if origin.stage == "ingest"]
@@ -113,21 +114,37 @@ def _are_drawn(run: Run, store: Store) -> bool:
     )
 
 
-def _find_copies(faces: Faces, store: Store) -> Bool[np.ndarray, " n"]:
-    """Return which images are copies of what their generators were trained on."""
+def find_copied_images(faces: Faces, store: Store) -> Bool[np.ndarray, " n"]:
+    """Return which images are copies of what the generators behind them were trained on."""
     copied = np.zeros(len(faces), dtype=bool)
     for source in sorted(set(faces.index["source"])):
-        try:
-            database = store.run(str(source))
-            generator = store.run(str(database.spec["generator"]))
-            training_faces = store.run(str(generator.spec["faces"]))
-        except (StoreError, KeyError):
-            continue  # not in this store, so there is nothing to compare with
-        say(f"looking for copies of {training_faces.name}")
         from_source = (faces.index["source"] == source).to_numpy()
-        table = find_copies(faces.select(from_source), Faces.load(training_faces.path))
-        copied |= from_source & faces.index["key"].isin(set(table["image"])).to_numpy()
+        for name in _list_training_sets(str(source), store):
+            say(f"looking for copies of {name}")
+            table = find_copies(faces.select(from_source), Faces.load(store.run(name).path))
+            copied |= from_source & faces.index["key"].isin(set(table["image"])).to_numpy()
     return copied
+
+
+def _list_training_sets(source: str, store: Store) -> list[str]:
+    """Return the runs of faces that the models behind a run of faces were trained on.
+
+    What is no longer in this store cannot be compared with, and is left out.
+    """
+    names, waiting, training_sets = set[str](), [source], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in names:
+            continue
+        names.add(name)
+        try:
+            run = store.run(name)
+        except StoreError:
+            continue
+        if "index.parquet" not in run.manifest["files"] and "faces" in run.spec:
+            training_sets.add(str(run.spec["faces"]))
+        waiting += list_parents(run.spec)
+    return sorted(name for name in training_sets if store.is_done(name))
 
 
 def _write_pictures(faces: Faces, run: Run, folder: Path) -> None:

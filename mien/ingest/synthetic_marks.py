@@ -21,7 +21,8 @@ MARK_SEARCH_BYTES = 8192  # a mark is searched in so many bytes at the beginning
 
 MAX_FOLDERS_ABOVE = 5  # a release is searched in so many folders above the one that is read
 
-_MARK = re.compile(rb"tEXtmien\0(\{[^\0]{0,2000}?\})")
+# the text chunk of a PNG file, or the comment of a JPEG file
+_MARK = re.compile(rb"(?:tEXtmien\0|\xff\xfe[\s\S]{2}synthetic, made by mien )(\{[^\0]{0,2000}?\})")
 
 _SYNTHETIC_DECLARATIONS = (
     b"digitalsourcetype/trainedAlgorithmicMedia",

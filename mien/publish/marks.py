@@ -1,15 +1,16 @@
 """Marks: each picture's file says that a machine made it, and names the image.
 
 A PNG file gets two text chunks: an XMP packet with IPTC's DigitalSourceType, which other programs
-read, and a small JSON, which `mien verify` reads. They do not change the pixels, and are lost when
-a program that drops them saves the picture again.
+read, and a small JSON, which `mien verify` reads. A JPEG file gets the same packet, and the JSON as
+its comment. They do not change the pixels, and are lost when a program that drops them saves the
+picture again.
 """
 
 import hashlib
 import io
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -27,6 +28,10 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmic
 XMP_KEYWORD, MARK_KEYWORD = "XML:com.adobe.xmp", "mien"  # the keywords of the two chunks
 
 MARK_DIGITS = 16  # digits of the pixels' sha256 in a mark
+
+COMMENT_LEAD = "synthetic, made by mien "  # before the JSON in the comment of a JPEG file
+
+JPEG_QUALITY = 100  # movements of one or two grey levels survive
 
 ZLIB_LEVEL = 9  # compression level of zlib: 48x48 faces are small, and are written once
 
@@ -92,6 +97,33 @@ def encode_png(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, versi
     return buffer.getvalue()
 
 
+def encode_jpeg(image: UInt8[np.ndarray, "c h w"], mark: Mark, system: str, version: str) -> bytes:
+    """Return an image as a marked JPEG file; `system` and `version` name what made it.
+
+    JPEG changes pixels by a grey level or two. `pixels` of the mark in the file is therefore the
+    digest of what the file holds, whatever `mark` says. Equal input gives equal bytes.
+    """
+    plain = encode_plain_jpeg(image)
+    with pictures.open_image(plain) as picture:
+        held = np.asarray(picture)
+    pixels = held[None] if held.ndim == 2 else np.ascontiguousarray(np.moveaxis(held, 2, 0))
+    fitting = replace(mark, pixels=hash_pixels(pixels)[:MARK_DIGITS])
+    comment = COMMENT_LEAD + json.dumps(asdict(fitting), separators=(",", ":"))
+    return encode_plain_jpeg(
+        image, comment=comment.encode(), xmp=make_xmp_packet(system, version).encode()
+    )
+
+
+def encode_plain_jpeg(image: UInt8[np.ndarray, "c h w"], **segments: bytes) -> bytes:
+    """Return an image as a JPEG file of the highest quality; `segments` are comment and xmp."""
+    array = image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(
+        buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, **segments
+    )
+    return buffer.getvalue()
+
+
 def make_xmp_packet(system: str, version: str) -> str:
     """Return an XMP packet (ISO 16684-1) with the fields of IPTC 2025.1 for AI images."""
     return (
@@ -119,15 +151,21 @@ def read_picture(data: bytes, name: str) -> MarkedPicture:
         picture.load()
         texts = picture.text if isinstance(picture, PngImageFile) else {}
         packet = picture.info.get("xmp", b"")  # of other formats, such as WebP
+        comment = picture.info.get("comment", b"") if picture.format == "JPEG" else b""
         values = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     image = (
         values[None].copy() if values.ndim == 2 else np.ascontiguousarray(np.moveaxis(values, 2, 0))
     )
     packet_text = packet.decode("utf-8", errors="replace") if isinstance(packet, bytes) else ""
     declared = bool(_DECLARED.search(str(texts.get(XMP_KEYWORD, "")) or packet_text))
-    return MarkedPicture(
-        image, hash_pixels(image), parse_mark(str(texts.get(MARK_KEYWORD, ""))), declared
-    )
+    mark_text = str(texts.get(MARK_KEYWORD, "")) or _read_comment(comment)
+    return MarkedPicture(image, hash_pixels(image), parse_mark(mark_text), declared)
+
+
+def _read_comment(comment: object) -> str:
+    """Return the JSON in the comment of a JPEG file; empty if it has none."""
+    text = comment.decode("utf-8", errors="replace") if isinstance(comment, bytes) else ""
+    return text.removeprefix(COMMENT_LEAD) if text.startswith(COMMENT_LEAD) else ""
 
 
 def parse_mark(text: str) -> Mark | None:

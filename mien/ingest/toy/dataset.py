@@ -5,13 +5,10 @@ known flaws follow the CASME II release (Yan et al. 2014). The pictures are in t
 (CC0): they show no real person.
 """
 
-import io
 import math
 import multiprocessing
 import os
-import re
 import shutil
-import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -25,6 +22,7 @@ import openpyxl
 from mien import seeds
 from mien.errors import UsageError
 from mien.ingest.toy.head import Array, DrawnHead, Number, Pose, apply_pose, invent_identity
+from mien.pages.workbooks import pack_workbook
 
 # The 255 rows of CASME2-coding-20140508.xlsx.
 CLASS_COUNTS = {
@@ -372,23 +370,7 @@ def _make_workbook(clips: list[ToyClip]) -> bytes:
         subject = f"{clip.subject:02d}"
         facts = (clip.action_units, clip.emotion)
         page.append([subject, clip.name, None, *clip.sheet_frames, None, *facts])
-    book.properties.created = datetime(2014, 5, 8)
-    raw = io.BytesIO()
-    book.save(raw)
-
-    # Pack it again with fixed times, so that equal sheets have equal bytes.
-    fixed = io.BytesIO()
-    with zipfile.ZipFile(raw) as old, zipfile.ZipFile(fixed, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            content = old.read(name)
-            if name == "docProps/core.xml":  # openpyxl always writes the time of saving
-                content = re.sub(
-                    rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2014-05-08T00:00:00Z", content
-                )
-            new.writestr(
-                zipfile.ZipInfo(name, (2014, 5, 8, 0, 0, 0)), content, zipfile.ZIP_DEFLATED
-            )
-    return fixed.getvalue()
+    return pack_workbook(book, datetime(2014, 5, 8))
 
 
 def _draw_all(root: Path, clips: list[ToyClip], seed: int, workers: int) -> Iterable[None]:
