@@ -5,7 +5,7 @@ marked as synthetic, where those readers do not look. A clip of a real person, o
 leaves the store only on request.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -319,7 +319,7 @@ def _fit_colours(image: UInt8[np.ndarray, "c h w"], layout: ClipLayout) -> np.nd
 
 
 def _encode_frame(
-    image: UInt8[np.ndarray, "c h w"], row: Mapping[object, object], run: Run
+    image: UInt8[np.ndarray, "c h w"], row: Mapping[Hashable, object], run: Run
 ) -> bytes:
     """Return a frame as a JPEG file, marked unless it is of a real person."""
     if row["source"] == "real":
