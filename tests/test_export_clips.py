@@ -193,7 +193,7 @@ def test_a_clip_whose_apex_is_a_training_face_stays_in_the_store(tmp_path: Path)
 def test_what_a_layout_cannot_hold_is_refused_with_the_formats_that_can(tmp_path: Path):
     store = Store(tmp_path / "store")
     run = keep(draw_clips(("anger", "fear")), store, "clips")
-    with pytest.raises(DataError, match=r"none for anger; these formats have all: .*samm"):
+    with pytest.raises(DataError, match=r"no label for anger; these formats have all: .*samm"):
         write_clips(run, store, tmp_path / "out", "casme2")
     with pytest.raises(UsageError, match="'casme3'"):
         write_clips(run, store, tmp_path / "out", "casme3")

@@ -29,7 +29,7 @@ Cell = str | int | None
 
 
 @dataclass(frozen=True)
-class ClipLayout:
+class PublishedLayout:
     """Where the frames of a clip are, and what its row of the coding sheet holds."""
 
     reader: ModuleType  # the reader that reads the layout
@@ -80,8 +80,8 @@ _SMIC_CODES = {label: code for code, label in smic.LABEL_OF_CODE.items()}
 
 _FOURDME_LABELS = ("Positive", "Negative", "Surprise", "Repression", "Others")
 
-CLIP_LAYOUTS: dict[str, ClipLayout] = {
-    "casme2": ClipLayout(
+CLIP_LAYOUTS: dict[str, PublishedLayout] = {
+    "casme2": PublishedLayout(
         reader=casme2,
         rate=200,
         sheet="CASME2-coding-20140508.xlsx",
@@ -98,7 +98,7 @@ CLIP_LAYOUTS: dict[str, ClipLayout] = {
             *(clip.action_units, clip.label),
         ),
     ),
-    "casme": ClipLayout(
+    "casme": PublishedLayout(
         reader=casme,
         rate=60,
         sheet="casme.xlsx",
@@ -114,7 +114,7 @@ CLIP_LAYOUTS: dict[str, ClipLayout] = {
             *(clip.action_units, clip.label),
         ),
     ),
-    "casme_cubed": ClipLayout(
+    "casme_cubed": PublishedLayout(
         reader=casme_cubed,
         rate=30,
         sheet="cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx",
@@ -128,7 +128,7 @@ CLIP_LAYOUTS: dict[str, ClipLayout] = {
         ),
         max_clips=26,
     ),
-    "samm": ClipLayout(
+    "samm": PublishedLayout(
         reader=samm,
         rate=200,
         sheet="SAMM_Micro_FACS_Codes_v2.xlsx",
@@ -149,7 +149,7 @@ CLIP_LAYOUTS: dict[str, ClipLayout] = {
         is_grey=True,
         max_subject=999,
     ),
-    "smic": ClipLayout(
+    "smic": PublishedLayout(
         reader=smic,
         rate=100,
         sheet="SMIC-HS-E_annotation.xlsx",
@@ -165,7 +165,7 @@ CLIP_LAYOUTS: dict[str, ClipLayout] = {
         ),
         max_subject=999,
     ),
-    "mmew": ClipLayout(
+    "mmew": PublishedLayout(
         reader=mmew,
         rate=90,
         sheet="MMEW_Micro_Exp.xlsx",
@@ -182,7 +182,7 @@ CLIP_LAYOUTS: dict[str, ClipLayout] = {
         ),
         is_counted=True,
     ),
-    "fourdme": ClipLayout(
+    "fourdme": PublishedLayout(
         reader=fourdme,
         rate=60,
         sheet="4DME_Labelling_Micro_release v1.xlsx",

@@ -1,4 +1,4 @@
-"""Clips in the layout of a published set: folders of frames, and a coding sheet.
+"""Clips in the layout of a published set: frames, and a coding sheet.
 
 Readers of that set read them, without a change. The frames of synthetic clips and the sheet are
 marked as synthetic, where those readers do not look. A clip of a real person, or a copy of one,
@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from mien import __version__
 from mien.errors import DataError, UsageError
 from mien.export.album import are_drawn, find_copied_images
-from mien.export.clip_layouts import CLIP_LAYOUTS, ClipLayout, CodedClip
+from mien.export.clip_layouts import CLIP_LAYOUTS, CodedClip, PublishedLayout
 from mien.faces import Faces
 from mien.findings import list_some
 from mien.ingest.readers.casme2 import FREE_LICENCE
@@ -130,7 +130,7 @@ def write_clips(
 # What may be written
 
 
-def _find_layout(name: str) -> ClipLayout:
+def _find_layout(name: str) -> PublishedLayout:
     """Return the layout of a name; raises UsageError if there is none."""
     if name not in CLIP_LAYOUTS:
         raise UsageError(
@@ -188,7 +188,7 @@ def _find_copied_clips(faces: Faces, store: Store) -> set[str]:
 
 
 def _place_clips(
-    faces: Faces, layout: ClipLayout, left_out: set[str]
+    faces: Faces, layout: PublishedLayout, left_out: set[str]
 ) -> tuple[list[_PlacedClip], int]:
     """Return the clips in the order of subject and name, and the number of frames outside them.
 
@@ -202,7 +202,7 @@ def _place_clips(
         ]
         has_them = f"; these formats have all: {', '.join(others)}" if others else ""
         raise DataError(
-            f"{layout.title} must have a label for each emotion, and has none for "
+            f"{layout.title} must have a label for each emotion, and it has no label for "
             f"{', '.join(lacking)}{has_them}"
         )
 
@@ -233,7 +233,9 @@ def _place_clips(
     return placed, outside
 
 
-def _number_people(people: pd.Series, is_real: pd.Series, layout: ClipLayout) -> Mapping[str, int]:
+def _number_people(
+    people: pd.Series, is_real: pd.Series, layout: PublishedLayout
+) -> Mapping[str, int]:
     """Return the number of each person: from 1 for real ones, from 501 for synthetic ones."""
     real_names, synthetic_names = (
         sorted(set(people[chosen]), key=_split_name) for chosen in (is_real, ~is_real)
@@ -257,7 +259,9 @@ def _split_name(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _place_clip(frames: pd.DataFrame, person: int, number: int, layout: ClipLayout) -> _PlacedClip:
+def _place_clip(
+    frames: pd.DataFrame, person: int, number: int, layout: PublishedLayout
+) -> _PlacedClip:
     """Return a clip and its frames from onset to offset; `frames` are in the order of time.
 
     Without a marked onset the first frame is the onset, and without an offset the last frame is.
@@ -292,7 +296,7 @@ def _place_clip(frames: pd.DataFrame, person: int, number: int, layout: ClipLayo
 
 
 def _write_frames(
-    faces: Faces, placed: Sequence[_PlacedClip], layout: ClipLayout, run: Run, folder: Path
+    faces: Faces, placed: Sequence[_PlacedClip], layout: PublishedLayout, run: Run, folder: Path
 ) -> list[str]:
     """Write the frames, one at a time, and return their paths below `folder`, in order."""
     files: list[str] = []
@@ -311,7 +315,7 @@ def _write_frames(
     return files
 
 
-def _fit_colours(image: UInt8[np.ndarray, "c h w"], layout: ClipLayout) -> np.ndarray:
+def _fit_colours(image: UInt8[np.ndarray, "c h w"], layout: PublishedLayout) -> np.ndarray:
     """Return a frame with as many channels as the layout's files; three of a grey one are equal."""
     if len(image) == 1 and not layout.is_grey:
         return np.repeat(image, 3, axis=0)
@@ -335,7 +339,7 @@ def _encode_frame(
     return marks.encode_jpeg(image, mark, "mien", __version__)
 
 
-def _make_sheet(clips: Sequence[CodedClip], layout: ClipLayout, readme: str) -> bytes:
+def _make_sheet(clips: Sequence[CodedClip], layout: PublishedLayout, readme: str) -> bytes:
     """Return the coding sheet: the layout's page first, and the readme as a second page."""
     book = openpyxl.Workbook()
     page = book.worksheets[0]
@@ -359,9 +363,10 @@ def _make_cell(cell: str | int | None) -> str | int | None:
 
 
 def _write_readme_text(
-    faces: Faces, placed: Sequence[_PlacedClip], layout: ClipLayout, run: Run
+    faces: Faces, placed: Sequence[_PlacedClip], layout: PublishedLayout, run: Run
 ) -> str:
     """Return the readme: who is shown, on the first lines, then the licence and the files."""
+    # Who is shown
     real_count = sum(clip.is_real for clip in placed)
     synthetic_count = len(placed) - real_count
     frames = sum(len(clip.rows) for clip in placed)
@@ -378,12 +383,16 @@ def _write_readme_text(
             f"Subjects from {FIRST_SYNTHETIC_SUBJECT} on are synthetic: they do not exist.",
         ]
     )
+
+    # A free licence is named by its own name only where all clips have it, for readers look for it
     licences = sorted(set(faces.index["licence"].iloc[[clip.rows[0] for clip in placed]]))
     stated = (
         licences
         if licences == [FREE_LICENCE]
         else ["free (CC0)" if name == FREE_LICENCE else str(name) for name in licences]
     )
+
+    # The text
     lines = [
         *who,
         f"Only the layout is that of {layout.title}: its folders, file names and coding sheet.",
