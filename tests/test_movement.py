@@ -1,6 +1,7 @@
 """Movement of clips: it is measured, and real movements are put on other faces."""
 
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -48,7 +49,11 @@ def test_clips_are_read_from_frames_and_from_rows_of_moments():
     assert drawn().index["clip"].iloc[clips[0].row] == clips[0].name
 
     # Pairs and moments, whose frames do not follow each other in time
-    for moments, apex, count in ((5, 2, 5), ("onset,apex", 1, 2)):
+    forms: tuple[tuple[int | Literal["onset,apex"], int, int], ...] = (
+        (5, 2, 5),
+        ("onset,apex", 1, 2),
+    )
+    for moments, apex, count in forms:
         rows = preprocess(drawn(), PreprocessSpec(faces="drawn", clips=moments))
         shown = {clip.name: clip for clip in iterate_clips(rows)}
         assert set(shown) == {clip.name for clip in clips}
