@@ -16,7 +16,8 @@ from mien.export.clip_layouts import CLIP_LAYOUTS
 from mien.export.clips import write_clips
 from mien.faces import Faces, make_index
 from mien.generators import presets
-from mien.generators.generate import generate_database, order_database
+from mien.generators.generate import generate_database
+from mien.generators.orders import order_database
 from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest
 from mien.publish import marks, registry
