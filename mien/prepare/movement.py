@@ -21,6 +21,8 @@ from mien.strips import split_channel
 
 MEAN_FRAMES = 2  # frames on either side of the apex, and after the onset, that are averaged
 
+MIN_TIMED_FRAMES = 8  # with fewer, frames were chosen, and do not follow each other in time
+
 MOVED_SHARE = 0.5  # of the pixels, which move less than the others: the still ones
 
 MIN_CHANGE = 1e-6  # grey levels squared below which a clip does not move
@@ -75,6 +77,8 @@ def iterate_clips(faces: Faces) -> Iterator[Clip]:
     if faces.moments:
         yield from _iterate_rows(faces)
         return
+
+    # Frames, clip by clip in the order of names
     index = faces.index.assign(row=np.arange(len(faces)))
     index = index[(index["clip"] != "") & (index["frame"] >= 0)].sort_values(["clip", "frame"])
     for name, frames in index.groupby("clip", sort=True):
@@ -87,6 +91,8 @@ def iterate_clips(faces: Faces) -> Iterator[Clip]:
         last = int(marked["offset"][-1]) if len(marked["offset"]) else len(rows) - 1
         if not first < apex <= last:
             continue
+
+        # What the index says of its apex
         facts = frames.iloc[apex]
         yield Clip(
             name=str(name),
@@ -95,7 +101,7 @@ def iterate_clips(faces: Faces) -> Iterator[Clip]:
             action_units=str(facts["action_units"]),
             frames=_read_grey(faces, rows[first : last + 1]),
             apex=apex - first,
-            is_timed=True,
+            is_timed=last - first + 1 >= MIN_TIMED_FRAMES,
             row=int(rows[apex]),
         )
 
