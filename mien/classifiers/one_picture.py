@@ -13,12 +13,6 @@ from mien.pictures import Colour, decode, open_picture
 from mien.prepare.crops import FaceFinder
 from mien.prepare.specs import CropSpec
 
-CLASSIFIER_NOTICE = (
-    "The answer is the expression that the picture shows, as a classifier sees it, not what the "
-    "person feels. It is not for decisions about people at work, in schools, by the police or in "
-    "medicine."
-)
-
 
 @dataclass(frozen=True)
 class NamedPicture:

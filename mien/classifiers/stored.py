@@ -9,6 +9,12 @@ from mien.pictures import Colour
 from mien.runs.files import read_json
 from mien.runs.store import Run, Store
 
+CLASSIFIER_NOTICE = (
+    "The answer is the expression that the picture shows, as a classifier sees it, not what the "
+    "person feels. It is not for decisions about people at work, in schools, by the police or in "
+    "medicine."
+)
+
 CLASSIFIER_FILE = "classifier.json"  # what a classifier is; its weights are in another file
 
 

@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from mien.errors import DataError, MienError, StoreError
 from mien.runs.store import Store
-from mien.studio import images
+from mien.studio import images, tasks
 from mien.studio.base import Studio, render_page, require_csrf
 from mien.studio.pages import PAGES
 from mien.studio.security import Guard
@@ -38,6 +38,7 @@ def make_app(
     for page in PAGES:
         app.include_router(page.router)
     app.include_router(images.router)
+    app.include_router(tasks.router)
     app.mount("/static", StaticFiles(directory=STATIC_FILES), name="static")
 
     # Faults
