@@ -471,6 +471,7 @@ def generate_faces(
     guidance: float = 1.0,
     guidance_mix: float | None = None,
     guide: str = "label",
+    units: str | None = None,
     seed: int = 0,
     fps: float | None = None,
     intensity: tuple[float, float] | None = None,
@@ -487,7 +488,8 @@ def generate_faces(
     `guidance_mix`, every second image of each class has this guidance in place of `guidance`.
     `steps` "auto" or "auto:N" draws in 6 or N steps, at noise levels that are chosen for this
     generator. `fps`, `intensity` (two limits) and `per_person` are for generators of movement,
-    which draw clips.
+    which draw clips. `units` are action units that all images show, such as
+    12:0.8,6:0.5; the generator must have been trained with condition=["emotion", "action_units"].
     """
     home = _find_store(store, generator)
     trained = home.run(generator.name if isinstance(generator, Run) else generator)
@@ -500,6 +502,7 @@ def generate_faces(
         guidance=guidance,
         guidance_mix=guidance_mix,
         guide=guide,
+        units=units,
         seed=seed,
         fps=fps,
         intensity=intensity,

@@ -13,12 +13,6 @@ from scipy.optimize import minimize
 from sklearn.metrics import f1_score
 from worlds import CLASSES, blobs, inside, keep, modest, show_as, table, written_study
 
-from mien.classifiers.action_units import (
-    describe_clashes,
-    encode_units,
-    name_columns,
-    require_units,
-)
 from mien.classifiers.baselines import UnitsOnly
 from mien.classifiers.fit import fit_network, make_loss
 from mien.classifiers.late_units import HeadWithUnits
@@ -26,6 +20,7 @@ from mien.classifiers.predict import load_network, save_network
 from mien.classifiers.specs import ClassifierSpec
 from mien.errors import DataError, SpecError
 from mien.faces import Faces
+from mien.prepare.action_units import describe_clashes, encode_units, name_columns, require_units
 from mien.prepare.flow import FLOW_CHANNELS
 from mien.report.conclusions import draw_conclusions
 from mien.report.content import collect_content

@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mien.faces import Faces, make_index
-from mien.ingest import facs
-from mien.ingest.facs import ActionUnit
+from mien.prepare import facs
+from mien.prepare.facs import ActionUnit
 
 
 def unit(

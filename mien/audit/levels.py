@@ -103,12 +103,10 @@ def compare_levels(
     schedule = kind.make_noise_schedule(generator)
     fields = spec.model_dump(include=set(SamplerSpec.model_fields) - {"version"})
     how = SamplerSpec.model_validate(fields)
-    early = kind.make_denoiser(generator, generator.early) if generator.early is not None else None
     say(f"choosing {spec.steps} noise levels by {spec.walks} trajectories")
     chosen = levels.find_levels(
         generator,
-        kind.make_denoiser(generator, generator.network),
-        early,
+        kind.make_denoiser,
         (schedule.low, schedule.high, schedule.start),
         *plan_labels(generator, spec.walks, ("levels", "walk", spec.seed)),
         how,

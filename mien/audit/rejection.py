@@ -173,6 +173,7 @@ def draw_until_accepted(
             [index[position] for position in remaining],
             spec.name,
             numbers[remaining],
+            spec,
         )
 
         # Reject
@@ -186,7 +187,7 @@ def draw_until_accepted(
         remaining = remaining[is_rejected]
 
         if not len(remaining):
-            database = assemble(generator, images, index, spec.name, numbers)
+            database = assemble(generator, images, index, spec.name, numbers, spec)
             return database, pd.concat(thrown, ignore_index=True)
 
     # Give up, and say what is wrong with the last ones

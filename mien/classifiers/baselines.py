@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from mien.classifiers.action_units import encode_units, name_columns, require_units
 from mien.classifiers.curves import EpochScores
 from mien.errors import DataError
 from mien.faces import Faces
+from mien.prepare.action_units import encode_units, name_columns, require_units
 
 SVM_SIZE, SVM_C = 28, 28.0  # of the linear SVM: pixels per side, and the weight of errors
 

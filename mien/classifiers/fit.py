@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mien import metrics
-from mien.classifiers.action_units import encode_units, name_columns, require_units
 from mien.classifiers.augment import augment, draw_parameters
 from mien.classifiers.channels import find_flow_pairs, require_input
 from mien.classifiers.curves import CurveRecorder
@@ -40,6 +39,7 @@ from mien.classifiers.strong import (
 from mien.classifiers.tags import add_tag, remove_tag, tell_origin
 from mien.errors import DataError, TrainingError
 from mien.faces import Faces
+from mien.prepare.action_units import encode_units, name_columns, require_units
 from mien.prepare.inputs import find_resting_values
 from mien.runs import checkpoints, devices, stopping
 from mien.runs.progress import track

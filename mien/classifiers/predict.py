@@ -13,7 +13,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mien.classifiers.action_units import encode_units
 from mien.classifiers.channels import PICTURE, name_network_channels, require_input
 from mien.classifiers.curves import EpochScores
 from mien.classifiers.late_units import add_units, give_units
@@ -24,6 +23,7 @@ from mien.classifiers.weight_files import get_display_name, read
 from mien.errors import DataError
 from mien.faces import Faces
 from mien.findings import list_some
+from mien.prepare.action_units import encode_units
 from mien.runs import checkpoints, devices
 from mien.runs.files import hash_file
 from mien.seeds import derive_seed

@@ -456,6 +456,13 @@ def train(
             "(for comparison)."
         ),
     ] = "default",
+    condition: Annotated[
+        str,
+        typer.Option(
+            help="What a diffusion model is conditioned on: emotion, or "
+            "emotion,action_units (needs a dataset whose action units are coded)."
+        ),
+    ] = "emotion",
     minutes: Annotated[
         float | None, typer.Option(help="Train for about so many minutes on this machine.")
     ] = None,
@@ -503,6 +510,7 @@ def train(
             raise UsageError(
                 f"{name} must not be given by --set; use mien train DATASET --seed N instead"
             )
+    set_fields |= presets.read_condition(condition)
     spec = presets.read_preset(preset, home.run(dataset).name, {**set_fields, "seed": seed})
 
     from mien.generators.diffusion import precision, processes, resources
@@ -661,6 +669,15 @@ def generate(
             "without a label) or early (a less trained copy)."
         ),
     ] = "label",
+    units: Annotated[
+        str | None,
+        typer.Option(
+            help="Action units that all images show, with strengths from 0 to 1, such as "
+            "12:0.8,6:0.5; by default those of training images of the same class. Needs a "
+            "generator that was trained with --condition emotion,action_units.",
+            metavar="UNITS",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Random seed; another seed generates other images.")
     ] = 0,
@@ -747,7 +764,7 @@ def generate(
     heldout = None if test is None else home.run(test).name
     require_reasons(reasons)
     spec = order_database(
-        run, counts, home, seed=seed, guidance_mix=guidance_mix, **sampling, **moving
+        run, counts, home, seed=seed, guidance_mix=guidance_mix, units=units, **sampling, **moving
     )
     prepare_levels(spec, home, device)
 

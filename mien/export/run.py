@@ -27,12 +27,13 @@ from mien.faces import EMOTIONS
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.samplers import Denoiser
-from mien.generators.diffusion.unet import NO_LABEL
+from mien.generators.diffusion.unet import NO_LABEL, condition_on_units
 from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.one_pass.model import OnePass
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import KIND_FACTS, OnePassSpec
 from mien.generators.student import Student
+from mien.generators.units import KnownUnits
 from mien.runs.folders import require_free, write_whole_folder
 from mien.runs.progress import say
 from mien.runs.spec import suggest
@@ -46,7 +47,10 @@ EXPORT_FOLDER = Path(__file__).parent
 
 
 class DenoiserProgram(nn.Module):
-    """The denoiser D(x, sigma, labels) -> x0 of a trained generator as one module, on images."""
+    """The denoiser D(x, sigma, labels) -> x0 of a trained generator as one module, on images.
+
+    If the network is conditioned on action units, these are a fourth input (see `describe_units`).
+    """
 
     mean: Tensor
     offsets: Tensor
@@ -58,11 +62,15 @@ class DenoiserProgram(nn.Module):
         self.register_buffer("offsets", generator.offsets)
 
     def forward(
-        self, x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], labels: Int[Tensor, " n"]
+        self,
+        x: Float[Tensor, "n c h w"],
+        sigma: Float[Tensor, " n"],
+        labels: Int[Tensor, " n"],
+        units: Float[Tensor, "n units"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """Return the expected clean images of `x` = x0 + sigma * noise, about in [-1, 1]."""
         generator = replace(self.generator, mean=self.mean, offsets=self.offsets)
-        return get_denoiser(generator, self.network)(x, sigma, labels)
+        return get_denoiser(generator, condition_on_units(self.network, units))(x, sigma, labels)
 
 
 def export(run: Run, out: Path, form: str = "program", allow_face: bool = False) -> Path:
@@ -92,6 +100,11 @@ def export(run: Run, out: Path, form: str = "program", allow_face: bool = False)
         raise UsageError(
             f"the format 'diffusers' needs a scheduler of diffusers, and a {kind} generator has "
             "none; use the format 'program'"
+        )
+    if form == "diffusers" and "action_units" in (run.spec.get("condition") or ()):
+        raise UsageError(
+            f"{run.name} is conditioned on action units, and the scripts of the format "
+            "'diffusers' pass only the emotion; use the format 'program'"
         )
     out = require_free(out)
 
@@ -170,7 +183,31 @@ def write_program(generator: Diffusion, path: Path) -> None:
     """Write the denoiser as a program of torch.export, for any number of images."""
     x = torch.zeros(2, *generator.size)
     labels = torch.full((2,), EMOTIONS.index(generator.classes[0]))
-    save_program(DenoiserProgram(generator), (x, torch.ones(2), labels), path)
+    given_units = () if generator.units is None else (torch.zeros(2, generator.units.width),)
+    save_program(DenoiserProgram(generator), (x, torch.ones(2), labels, *given_units), path)
+
+
+def describe_units(known: KnownUnits) -> dict[str, Any]:
+    """Return the field of export.json on the action units that condition the denoiser.
+
+    Its fourth input has a column for each of `columns`: the first is 1 where units are given, and
+    the others are strengths from 0 to 1. `classes` has the rows that each class was trained with,
+    and the share of each.
+    """
+    return {
+        "columns": ["given", *known.columns],
+        "typical": list(known.typical),
+        "classes": {
+            name: [
+                {
+                    "share": share,
+                    "row": [round(float(value), 4) for value in known.encode([text])[0]],
+                }
+                for text, share in shares.items()
+            ]
+            for name, shares in known.classes.items()
+        },
+    }
 
 
 def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[str, Any]:
@@ -206,6 +243,8 @@ def describe(generator: Diffusion, run: Run, folder: Path, form: str) -> dict[st
     # Whose faces it shows, and where it comes from
     about |= describe_provenance(generator, run, bool(generator.mean.any()))
     about["class_offsets"] = spec.class_offsets
+    if generator.units is not None:
+        about["units"] = describe_units(generator.units)
 
     # The files as they were written
     about["sha256"] = hash_program_files(folder, (PROGRAM_FILE, "mean.npy"))
@@ -227,6 +266,12 @@ def list_files(about: Mapping[str, Any]) -> dict[str, str]:
         "export.json": "classes and their labels, noise levels, licence, provenance",
         "sample.py": "draws images, and needs only torch and numpy",
     }
+
+    if "units" in about:
+        files[PROGRAM_FILE] = files[PROGRAM_FILE].replace(
+            "labels [n])", "labels [n], units [n, u])"
+        )
+        files["export.json"] += ", action units"
 
     # Those with the scheduler of diffusers
     if about["format"] == "diffusers":
@@ -256,6 +301,17 @@ def write_readme(about: Mapping[str, Any]) -> str:
     face = ", and contains the mean face of its training images, as `mean.npy` does"
     face += ", and what each expression changes in it" if about["class_offsets"] else ""
 
+    units = about.get("units", {}).get("columns", [])
+    inputs = ", units" if units else ""
+    given_units = (
+        f"""units is float32 [n, {len(units)}]: 1 if action units are given, then the strength, from
+0 to 1, of {", ".join(units[1:])}; all zero: they are unknown. `export.json` has the rows
+that each class was trained with. `sample.py --units 12:0.8,6:0.5` orders units.
+"""
+        if units
+        else ""
+    )
+
     # The page
     use = f"""\
 ```python
@@ -263,14 +319,14 @@ import torch
 
 denoise = torch.export.load("{PROGRAM_FILE}").module()
 # float32 [n, {", ".join(map(str, about["size"]))}], float32 [n], int64 [n]; any n
-x0 = denoise(x, sigma, labels)
+x0 = denoise(x, sigma, labels{inputs})
 ```
 
 Pixels are between -1 (black) and 1 (white); x = x0 + sigma * noise, for sigma from
 {about["sigma"]["low"]:.4g} to {about["sigma"]["high"]:.4g}.
 The labels are {labels}; there are no others.
 {free}
-"""
+{given_units}"""
     tools = (
         f"`sample.py` draws with the sampler {drawn_by}; the default of mien itself is {default}."
     )

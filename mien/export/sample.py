@@ -1,6 +1,8 @@
 """Draws images from an exported denoiser; needs only torch and numpy.
 
 Usage: python sample.py EMOTION [--count 8] [--seed 0] [--steps 16] [--out images]
+
+For a generator that is conditioned on action units: [--units 12:0.8,6:0.5]
 """
 
 import argparse
@@ -33,6 +35,8 @@ known.add_argument(
     help="writes OUT.npy, and OUT.ppm or OUT.pgm to look at",
 )
 
+known.add_argument("--units", help="action units with strengths, such as 12:0.8,6:0.5")
+
 given = known.parse_args()
 
 denoise = torch.export.load(here / "denoiser.pt2").module()
@@ -56,12 +60,37 @@ if "levels" in about["sampler"]:  # of a student, which draws in few steps that 
         known.error(f"--steps must be 1 to {most}; given: {given.steps}")
     levels = [*about["sampler"]["levels"][: given.steps], 0.0]
 
+given_units: list[torch.Tensor] = []
+
+if given.units and "units" not in about:
+    known.error("--units needs a generator that is conditioned on action units")
+
+if "units" in about:  # those that are ordered, or of a training image of the class for each image
+    columns = about["units"]["columns"]
+    usual = about["units"]["classes"].get(given.emotion, [])
+    rows = torch.zeros(given.count, len(columns))
+    for name, _, strength in (term.partition(":") for term in (given.units or "").split(",")):
+        if given.units and name not in columns[1:]:
+            known.error(f"--units must name units among {', '.join(columns[1:])}; given: {name}")
+        if given.units:
+            place = columns.index(name)
+            rows[:, place] = float(strength or about["units"]["typical"][place - 1])
+            rows[:, 0] = 1
+    if usual and not given.units:
+        shares = torch.tensor([choice["share"] for choice in usual])
+        for k in range(given.count):
+            chosen = torch.multinomial(
+                shares, 1, generator=torch.Generator().manual_seed(given.seed + k)
+            )
+            rows[k] = torch.tensor(usual[int(chosen)]["row"])
+    given_units = [rows]
+
 x = torch.from_numpy(np.load(here / "mean.npy")) + about["sampler"]["start"] * noise
 
 last, last_h = None, 1.0
 
 for sigma, after in pairwise(levels):  # DPM-Solver++(2M): Lu et al. 2022, Algorithm 2
-    now = denoise(x, torch.full((given.count,), sigma), labels).clamp(-1, 1)
+    now = denoise(x, torch.full((given.count,), sigma), labels, *given_units).clamp(-1, 1)
     h = math.log(sigma / after) if after > 0 else 0.0
     first_order = last is None or about["sampler"]["name"] == "euler"
     guess = now if first_order else now + (now - last) * h / (2 * last_h)

@@ -30,12 +30,7 @@ import torch
 from jaxtyping import Float, Float64, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from mien.generators.diffusion.draw import (
-    choose_levels,
-    draw_from_levels,
-    draw_images,
-    guide_denoiser,
-)
+from mien.generators.diffusion.draw import choose_levels, draw_from_levels, draw_images
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.diffusion.noise_schedule import NoiseSchedule
 from mien.generators.diffusion.objective import Batch, Objective
@@ -189,14 +184,11 @@ def sample(
     spec, count = generator.spec, count_steps(generator.spec, how)
     schedule = make_linear_schedule(spec.steps, spec.beta_first, spec.beta_last)
     if how.sampler == "ancestral" and count == schedule.steps:
-        denoise = make_denoiser(generator, generator.network)
-        worse = make_denoiser(generator, generator.early) if generator.early is not None else None
 
         def walk(bound: Bound, noise: Tensor, draw: Draw) -> Tensor:
             return run_chain(schedule, bound, noise, draw, how.variance, generator.mean)
 
-        denoise = guide_denoiser(generator, denoise, worse, how)
-        return draw_images(generator, denoise, walk, labels, seeds)
+        return draw_images(generator, make_denoiser, walk, labels, seeds, how)
 
     # Another walk from the highest noise level down to an image
     levels = (

@@ -7,15 +7,17 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mien.faces import Faces, make_index
+from mien.faces import EMOTIONS, Faces, make_index
 from mien.generators.base import Generator
 from mien.generators.clips.database import assemble_clips, write_clips
 from mien.generators.clips.timing import MovingGenerator
+from mien.generators.diffusion.model import Diffusion
 from mien.generators.kinds import GENERATORS, load_generator
 from mien.generators.orders import plan_database, plan_guidance
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
 from mien.generators.specs import GenerateSpec, SamplerSpec, StudentSpec, count_steps
+from mien.generators.units import describe_order
 from mien.pages.sheets import draw_class_sheet
 from mien.runs import devices, progress, stopping
 from mien.runs.jobs import Job
@@ -56,7 +58,7 @@ def generate_database(
         if isinstance(generator, MovingGenerator):
             faces, clips = assemble_clips(generator, images, index, spec, numbers, scratch)
             return write_clips(faces, clips, out)
-        faces = assemble(generator, images, index, spec.name, numbers)
+        faces = assemble(generator, images, index, spec.name, numbers, spec)
         faces.save(out)
         write_sheet(faces, out, 12)
         counts = faces.count_images().drop(columns=["clips", "subjects"]).to_dict("records")
@@ -143,8 +145,13 @@ def assemble(
     index: Sequence[tuple[str, str]],
     run_name: str,
     numbers: Int64[np.ndarray, " n"],
+    how: SamplerSpec | None = None,
 ) -> Faces:
-    """Return generated images as Faces, with the training images of their generator in `seen`."""
+    """Return generated images as Faces, with the training images of their generator in `seen`.
+
+    `numbers` are their seeds. If the generator takes action units, the table has those of each
+    image, as `how` orders them.
+    """
     emotions = [emotion for _, emotion in index]
     table = make_index(
         images,
@@ -155,8 +162,25 @@ def assemble(
         source=run_name,
         seed=numbers.tolist(),
         licence=generator.licence,
+        action_units=name_units(generator, emotions, numbers, how),
     )
     return Faces(images, table, generator.seen, generator.channels)
+
+
+def name_units(
+    generator: Generator,
+    emotions: Sequence[str],
+    numbers: Int64[np.ndarray, " n"],
+    how: SamplerSpec | None,
+) -> list[str]:
+    """Return the action units that each image was drawn with; empty if the generator takes none."""
+    known = generator.units if isinstance(generator, Diffusion) else None
+    if known is None:
+        return [""] * len(emotions)
+    if how is not None and how.units:
+        return [describe_order(how.units)] * len(emotions)
+    labels = np.array([EMOTIONS.index(emotion) for emotion in emotions], dtype=np.int64)
+    return known.choose_texts(labels, numbers)
 
 
 def describe_sampling(generator: Generator, how: SamplerSpec) -> str:

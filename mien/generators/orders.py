@@ -17,6 +17,7 @@ from mien.generators.specs import (
     find_guidance,
     read_steps,
 )
+from mien.generators.units import parse_order, read_units, require_known_units
 from mien.runs import progress
 from mien.runs.store import Run, Store
 from mien.seeds import derive_seed
@@ -32,6 +33,7 @@ def order_database(
     guidance: float = 1.0,
     guidance_mix: float | None = None,
     guide: str = "label",
+    units: str | None = None,
     seed: int = 0,
     fps: float | None = None,
     intensity: tuple[float, float] | None = None,
@@ -43,9 +45,10 @@ def order_database(
     `sampler` None is the default sampler of the generator's kind: for a ddpm ancestral, as in the
     preprint. `steps` may be "auto" or "auto:N" (see `read_steps`); the run of its levels, which
     `mien.audit.levels.prepare_levels` makes, must be there when images are drawn. `fps`,
-    `intensity` and `per_person` are for generators of movement (see GenerateSpec). Raises
-    UsageError for a run that is not a generator, a sampler that its kind cannot use and counts that
-    are not valid, and SpecError for other settings that are not valid.
+    `intensity` and `per_person` are for generators of movement (see GenerateSpec), and `units` are
+    action units (see `parse_order`). Raises UsageError for a run that is not a generator, a sampler
+    that its kind cannot use, and for counts and units that are not valid, and SpecError for other
+    settings that are not valid.
     """
     # A generator, and a sampler for its kind
     if "generator.json" not in generator.manifest["files"]:
@@ -77,7 +80,8 @@ def order_database(
         emotions = Faces.load(store.run(name or generator.spec["faces"]).path).index["emotion"]
         return {str(emotion): int(count) for emotion, count in emotions.value_counts().items()}
 
-    classes = generator.read_json("generator.json")["classes"]
+    about = generator.read_json("generator.json")
+    classes = about["classes"]
     wanted = parse_counts(counts, count_faces, classes)
     fields = {
         "generator": generator.name,
@@ -91,8 +95,10 @@ def order_database(
         "fps": fps or get_usual_fps(kind),
         "intensity": intensity,
         "per_person": per_person,
+        "units": None if units is None else parse_order(units),
     }
     spec = read_steps(fields, "generate")
+    require_known_units(read_units(about), spec)
 
     # What is wrong is refused before anything is printed
     noun = "clips" if facts.moves else "images"

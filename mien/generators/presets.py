@@ -22,6 +22,7 @@ def read_preset(name: str, faces: str, settings: Mapping[str, Any] | None = None
     `settings` replace single fields, also nested ones. Raises SpecError for an unknown preset and
     for a setting that is not valid.
     """
+    # What no preset can do
     if not isinstance(name, str) or name not in PRESETS:  # a study file may hold anything
         raise SpecError(
             f"there is no preset '{name}'.{suggest(str(name), list(PRESETS))} The presets are "
@@ -33,6 +34,15 @@ def read_preset(name: str, faces: str, settings: Mapping[str, Any] | None = None
         raise SpecError(
             "a student is made from a trained generator; use `mien distill GENERATOR` instead"
         )
+    kind = (settings or {}).get("kind", PRESETS[name]["kind"])
+    if (settings or {}).get("condition") and not _is_diffusion(kind):
+        raise SpecError(
+            "condition applies to diffusion models, which the presets "
+            f"{', '.join(name for name in PRESETS if _is_diffusion(PRESETS[name]['kind']))} train; "
+            f"a {kind} generator is conditioned on the emotion only. Omit action_units"
+        )
+
+    # The preset, with the settings in it
     fields = dict(PRESETS[name]) | {"faces": faces}
     for key, value in (settings or {}).items():
         old = fields.get(key)
@@ -40,6 +50,25 @@ def read_preset(name: str, faces: str, settings: Mapping[str, Any] | None = None
             {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         )
     return read_training(fields, f"preset {name}")
+
+
+def _is_diffusion(kind: object) -> bool:
+    """Return whether a kind of generator is a diffusion model, which is trained on noisy images."""
+    facts = KIND_FACTS.get(kind) if isinstance(kind, str) else None
+    return facts is not None and issubclass(facts.spec, TrainSpec)
+
+
+def read_condition(text: str) -> dict[str, Any]:
+    """Return the setting that a text such as `emotion,action_units` asks for; it may be empty.
+
+    Raises SpecError for another text.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if "emotion" not in names or set(names) - {"emotion", "action_units"}:
+        raise SpecError(
+            f"--condition must be emotion or emotion,action_units; given: '{text[:100]}'"
+        )
+    return {"condition": names} if len(names) > 1 else {}
 
 
 # 0.99 M weights. Levels of 24x24, 12x12 and 6x6 for faces of 48x48: the coarse third level costs

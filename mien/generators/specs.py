@@ -22,6 +22,7 @@ Intensity = Annotated[float, Field(ge=0, le=10)]
 DEFAULT_FPS = 200.0  # frames a second of generated clips, those of CASME II
 
 PER_PERSON = 2  # clips of each emotion that a synthetic person shows by default
+Condition = Literal["emotion", "action_units"]
 
 AUTO_STEPS = 6  # of `--steps auto`
 
@@ -121,10 +122,14 @@ class SteppedSpec(GeneratorSpec):
 
 
 class TrainSpec(SteppedSpec):
-    """The training of a diffusion model."""
+    """The training of a diffusion model.
+
+    `condition` is what the network is conditioned on beside the noise: None means the emotion.
+    """
 
     kind: str = "edm"
     net: NetSpec = NetSpec()
+    condition: tuple[Condition, ...] | None = Field(default=None, exclude_if=is_unset)
     learning_rate: float = Field(default=3e-4, gt=0)
     # Learning rate of Muon, for the weights of 3x3 convolutions; None means Adam for all weights
     muon: float | None = Field(default=None, gt=0, le=1, exclude_if=is_unset)
@@ -159,6 +164,22 @@ class TrainSpec(SteppedSpec):
     steps: int = Field(default=1000, ge=2)  # ddpm: T
     beta_first: float = Field(default=1e-4, gt=0, lt=1)
     beta_last: float = Field(default=0.02, gt=0, lt=1)
+
+    @field_validator("condition")
+    @classmethod
+    def _require_emotion(
+        cls, condition: tuple[Condition, ...] | None
+    ) -> tuple[Condition, ...] | None:
+        if condition is None or set(condition) == {"emotion"}:
+            return None
+        if "emotion" not in condition:
+            raise ValueError("condition must name emotion, which every image of a database has")
+        return ("emotion", "action_units")
+
+    @property
+    def takes_units(self) -> bool:
+        """Whether the network is conditioned on action units."""
+        return "action_units" in (self.condition or ())
 
     @model_validator(mode="after")
     def _refuse_unused_fields(self) -> "TrainSpec":
@@ -413,6 +434,14 @@ def read_training(fields: Mapping[str, Any], where: str) -> GeneratorSpec:
     return read_spec(KIND_FACTS[kind].spec, dict(fields), where)
 
 
+class OrderedUnit(Strict):
+    """An action unit that images are to show, from 0 (not at all) to 1; None: as in training."""
+
+    number: int = Field(ge=1, le=99)
+    side: Literal["", "left", "right", "asymmetric", "top", "bottom"] = ""
+    strength: float | None = Field(default=None, ge=0, le=1)
+
+
 class SamplerSpec(Spec):
     """How images are drawn from a trained generator.
 
@@ -424,7 +453,8 @@ class SamplerSpec(Spec):
     off. The worse prediction is that without a label (`guide` label), or that of the same network
     early in its training (`guide` early). `clip_x0` clips every prediction to the range of images.
     `variance` is that of the noise which a step adds: posterior or beta. The sampler `direct` is
-    for generators that draw an image in one step, and the other fields do not apply to it.
+    for generators that draw an image in one step, and the other fields do not apply to it. `units`
+    are the action units that all images show; None are those of training images of their class.
     """
 
     stage: ClassVar[str] = "sampler"
@@ -440,6 +470,7 @@ class SamplerSpec(Spec):
     levels: str | tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         default=None, exclude_if=is_unset
     )
+    units: tuple[OrderedUnit, ...] | None = Field(default=None, exclude_if=is_unset)
 
     @model_validator(mode="after")
     def _require_falling_levels(self) -> "SamplerSpec":

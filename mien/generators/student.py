@@ -36,6 +36,7 @@ from mien.generators.diffusion.heldout import ChosenWeights
 from mien.generators.diffusion.model import (
     Diffusion,
     count_parameters,
+    describe_units,
     load_centres,
     prepare_for_inference,
     save_centres,
@@ -45,7 +46,7 @@ from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.processes import SINGLE, ProcessGroup
 from mien.generators.diffusion.samplers import Denoiser, repeat_level
 from mien.generators.diffusion.transforms import MOVES
-from mien.generators.diffusion.unet import UNet
+from mien.generators.diffusion.unet import ConditionedOnUnits, UNet
 from mien.generators.specs import (
     KIND_FACTS,
     MAX_STUDENT_STEPS,
@@ -54,6 +55,7 @@ from mien.generators.specs import (
     TrainSpec,
     count_steps,
 )
+from mien.generators.units import KnownUnits, read_units
 from mien.runs import checkpoints, devices
 from mien.runs.progress import quantify
 from mien.runs.store import Run
@@ -127,7 +129,10 @@ def compute_losses(
         for step in range(int(batch.levels.max())):
             rows = batch.levels > step
             early = x[rows]
-            clean = denoise(early, repeat_level(levels[step], early), batch.labels[rows])
+            conditioned = isinstance(network, ConditionedOnUnits)
+            some = network.select(rows) if conditioned else network
+            denoise_some = TEACHERS[teacher.spec.kind].make_denoiser(teacher, some)
+            clean = denoise_some(early, repeat_level(levels[step], early), batch.labels[rows])
             clean = clean.clamp(-1, 1)
             x = x.clone()
             x[rows] = clean + levels[step + 1] / levels[step] * (early - clean)
@@ -153,6 +158,7 @@ class StudentTraining(DiffusionTraining):
         torch_device: torch.device,
         group: ProcessGroup = SINGLE,
     ) -> None:
+        self.teacher = teacher
         super().__init__(faces, spec, objective, torch_device, group)
         self.mean, self.offsets = teacher.mean, teacher.offsets
         self.sigma_data = teacher.sigma_data
@@ -162,6 +168,13 @@ class StudentTraining(DiffusionTraining):
                 name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()
             }
         self.seeds = faces.index["seed"].to_numpy(dtype=np.int64)
+        if self.known_units is not None:
+            numbers = self.known_units.encode_images(faces.number_labels(), self.seeds)
+            self.units = torch.from_numpy(numbers).to(torch_device)
+
+    def learn_units(self, faces: Faces) -> KnownUnits | None:
+        """Return the action units that condition the teacher."""
+        return self.teacher.units
 
     def make_batch(self, number: int) -> Batch:
         """Return batch `number`: images of the teacher, the noise of each, and the step to learn.
@@ -179,7 +192,8 @@ class StudentTraining(DiffusionTraining):
         x0 = scaling.scale_for_model(self.images[rows]) - self.mean
         no_moves = x0.new_zeros(count, len(MOVES))
         levels = self.objective.compute_levels(shares)
-        return Batch(x0, self.labels[rows], no_moves, levels, noise)
+        units = None if self.units is None else self.units[rows]
+        return Batch(x0, self.labels[rows], no_moves, levels, noise, units)
 
 
 def fit(
@@ -287,6 +301,7 @@ def save(generator: Student, out: Path) -> None:
         "parameters": count_parameters(generator),
         "teacher": generator.spec.teacher,
         "network": generator.network_spec.model_dump(mode="json"),
+        **describe_units(generator),
     }
     write_generator(generator, out, content)
     save_centres(generator, out)
@@ -296,8 +311,8 @@ def load(run: Run, spec: StudentSpec, device: str = "auto") -> Student:
     """Return the student of a run, on `device`."""
     torch_device = devices.find_device(device)
     content, about = read_generator(run)
-    network_spec = TrainSpec.model_validate(about["network"])
-    network = UNet(about["size"][0], network_spec.net)
+    network_spec, units = TrainSpec.model_validate(about["network"]), read_units(about)
+    network = UNet(about["size"][0], network_spec.net, units=units.width if units else 0)
     checkpoints.load_weights(run.find_file("generator.safetensors"), network)
 
     mean, offsets = load_centres(run, torch_device)
@@ -312,6 +327,7 @@ def load(run: Run, spec: StudentSpec, device: str = "auto") -> Student:
         levels=heldout.make_empty_table(),
         chosen=ChosenWeights(updates, spec.ema, None),
         network_spec=network_spec,
+        units=units,
         **content,
     )
 

@@ -13,7 +13,7 @@ import pandas as pd
 from mien.errors import DataError, SpecError
 from mien.faces import EMOTIONS, Faces
 from mien.findings import Finding, list_some
-from mien.ingest import accounting, depths, facs, subject_names, synthetic_marks
+from mien.ingest import accounting, depths, subject_names, synthetic_marks
 from mien.ingest.accounting import Ledger
 from mien.ingest.decoding import choose_thread_count, find_faces, read_listing
 from mien.ingest.emotions import ALIASES
@@ -24,6 +24,7 @@ from mien.ingest.specs import IngestSpec
 from mien.ingest.terms import make_terms_json
 from mien.outside import expand_home
 from mien.pages.escape import write_csv
+from mien.prepare import facs
 from mien.prepare.preprocess import summarise_faces, write_with_sheet
 from mien.runs.files import hash_file
 from mien.runs.progress import say, track

@@ -21,7 +21,7 @@ STATED_SPEC_FIELDS = frozenset(
         "multipliers", "blocks", "patch", "attention", "dropout", "images_seen", "batch",
         "learning_rate", "warmup", "decay", "ema", "mirror", "moves", "balance",
         "clip_first", "label_drop",
-        "residual", "class_offsets", "muon",
+        "residual", "class_offsets", "muon", "condition", "units",
         "held_out", "early", "precision", "deterministic", "p_mean", "p_std",
         "latent", "beta", "free_bits", "edges", "components", "least_clips", "prior", "temperature",
         "gamma", "gamma_last", "classes_from", "classes_until",

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mien.classifiers.action_units import describe_clashes, has_units
 from mien.faces import Faces
+from mien.prepare.action_units import describe_clashes, has_units
 from mien.report.words import get_faces_name
 from mien.runs.progress import quantify
 from mien.study.results import StudyResults

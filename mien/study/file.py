@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mien.classifiers import pretrained, weight_files
-from mien.classifiers.action_units import require_units
 from mien.classifiers.baselines import BASELINES
 from mien.classifiers.late_units import add_units
 from mien.classifiers.networks import build_outline
@@ -25,6 +24,7 @@ from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsErr
 from mien.faces import CLASS_SETS, Faces
 from mien.generators import presets
 from mien.prepare import splits, views
+from mien.prepare.action_units import require_units
 from mien.prepare.inputs import expand_groups
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, Unit

@@ -7,11 +7,11 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from mien import metrics
-from mien.classifiers.action_units import encode_units
 from mien.classifiers.curves import CURVE_FILE, write_curve
 from mien.classifiers.kinds import FittedClassifier, fit_classifier
 from mien.faces import Faces, concatenate
 from mien.prepare import splits
+from mien.prepare.action_units import encode_units
 from mien.runs.store import Run, RunSummary, Store
 from mien.study.controls import permute_labels
 from mien.study.inflation import EPOCHS_FILE

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mien import metrics, stats
 from mien.errors import DataError
 from mien.faces import OWNER_COLUMNS, Faces, find_known_unit
-from mien.ingest.facs import SIDES, tabulate_units
+from mien.prepare.facs import SIDES, tabulate_units
 from mien.seeds import derive_seed
 from mien.stats import Interval
 

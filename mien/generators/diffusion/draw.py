@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mien.errors import UsageError
 from mien.generators import scaling
@@ -21,27 +22,38 @@ from mien.generators.diffusion.samplers import (
     clip,
     guide,
 )
-from mien.generators.diffusion.unet import NO_LABEL
+from mien.generators.diffusion.unet import NO_LABEL, condition_on_units
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import SamplerSpec
+from mien.generators.units import require_known_units
 from mien.runs import devices
 
 # Sampling batches always have this size, the last one is padded: the arithmetic of an image must
 # not depend on the number of images.
 SAMPLING_BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 
+MakeDenoiser = Callable[[Diffusion, nn.Module], Denoiser]
+"""Returns the denoiser of a trained network; each kind has its own."""
+
 Walk = Callable[[Bound, Tensor, Draw], Tensor]
 """(denoiser with its labels, unit noise [n, c, h, w], draw) -> images in [-1, 1]."""
 
 
 def guide_denoiser(
-    generator: Diffusion, denoise: Denoiser, worse: Denoiser | None, how: SamplerSpec
+    generator: Diffusion,
+    make_denoiser: MakeDenoiser,
+    how: SamplerSpec,
+    units: Float[Tensor, "n units"] | None = None,
 ) -> Denoiser:
-    """Return `denoise` with the guidance and the clipping that a sampler asks for.
+    """Return the denoiser of a generator with the guidance and clipping that a sampler asks for.
 
-    `worse` is the denoiser of the early copy of the network. Raises UsageError for guide 'early' if
-    there is none.
+    `units` are the numbers for the action units of the images. Raises UsageError for
+    guide 'early' if the generator has no copy from early in its training.
     """
+    denoise = make_denoiser(generator, condition_on_units(generator.network, units))
+    early = generator.early
+    worse = None if early is None else make_denoiser(generator, condition_on_units(early, units))
+
     # Guidance within an interval of noise levels
     if how.guidance > 1:
         low, high = (
@@ -78,7 +90,7 @@ def choose_levels(how: SamplerSpec, usual: list[float]) -> list[float]:
 
 def draw_from_levels(
     generator: Diffusion,
-    make_denoiser: Callable[[Diffusion, nn.Module], Denoiser],
+    make_denoiser: MakeDenoiser,
     levels: Sequence[float],
     start: float,
     labels: Int64[np.ndarray, " n"],
@@ -90,11 +102,6 @@ def draw_from_levels(
     The solver of `how` walks down the noise levels, from the mean face plus `start` times unit
     noise. `make_denoiser` is that of the generator's kind.
     """
-    # The denoiser, guided
-    denoise = make_denoiser(generator, generator.network)
-    worse = make_denoiser(generator, generator.early) if generator.early is not None else None
-    denoise = guide_denoiser(generator, denoise, worse, how)
-
     # From the highest noise level down to an image
     solve = SOLVERS[how.sampler]
     if SAMPLERS[how.sampler].adds_noise:
@@ -103,23 +110,26 @@ def draw_from_levels(
     def walk(bound: Bound, noise: Tensor, draw: Draw) -> Tensor:
         return solve(bound, generator.mean + start * noise, levels, draw)
 
-    return draw_images(generator, denoise, walk, labels, seeds)
+    return draw_images(generator, make_denoiser, walk, labels, seeds, how)
 
 
 def draw_images(
     generator: Diffusion,
-    denoise: Denoiser,
+    make_denoiser: MakeDenoiser,
     walk: Walk,
     labels: Int64[np.ndarray, " n"],
     seeds: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
 ) -> UInt8[np.ndarray, "n c h w"]:
     """Return an image for each label (a position in EMOTIONS) and seed.
 
     All noise of an image comes from its own seed, so the image is bit for bit the same whatever
-    other images are drawn with it. Raises UsageError for a class that the generator was not trained
-    on.
+    other images are drawn with it. `how` has the guidance, and the action units if they are
+    ordered; else they follow from label and seed (see `KnownUnits.choose_texts`). Raises UsageError
+    for a class that the generator was not trained on, and for units that it does not know.
     """
     generator.require_known(labels)
+    units = encode_image_units(generator, labels, seeds, how)
 
     # Batches of a fixed size, the last one padded
     torch_device, size = generator.device, SAMPLING_BATCH[generator.device.type]
@@ -129,6 +139,10 @@ def draw_images(
     def draw_batch(first: int) -> UInt8[np.ndarray, "n c h w"]:
         streams = NoiseStreams(seeds[first : first + size], size, generator.size, torch_device)
         conditions = torch.from_numpy(padded[first : first + size]).to(torch_device)
+        conditioned = None if units is None else units[first : first + size]
+        if conditioned is not None:
+            conditioned = F.pad(conditioned, (0, 0, 0, size - len(conditioned))).to(torch_device)
+        denoise = guide_denoiser(generator, make_denoiser, how, conditioned)
         with torch.inference_mode():
             bound = partial(bind, denoise, conditions)
             return scaling.scale_to_bytes(walk(bound, streams.draw(), streams.draw))
@@ -138,6 +152,22 @@ def draw_images(
         batches = list(pool.map(draw_batch, firsts))
     empty = np.empty((0, *generator.size), dtype=np.uint8)
     return np.concatenate([empty, *batches])[: len(labels)]
+
+
+def encode_image_units(
+    generator: Diffusion,
+    labels: Int64[np.ndarray, " n"],
+    seeds: Int64[np.ndarray, " n"],
+    how: SamplerSpec,
+) -> Float[Tensor, "n units"] | None:
+    """Return the numbers for the action units of images; None if the generator takes none.
+
+    Raises UsageError for ordered units that it does not know.
+    """
+    require_known_units(generator.units, how)
+    if generator.units is None:
+        return None
+    return torch.from_numpy(generator.units.encode_images(labels, seeds, how))
 
 
 class NoiseStreams:

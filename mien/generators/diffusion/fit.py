@@ -28,8 +28,9 @@ from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.processes import SINGLE, ProcessGroup
 from mien.generators.diffusion.resources import DEFAULT, Resources, format_bytes
 from mien.generators.diffusion.tensorboard import open_log
-from mien.generators.diffusion.unet import NO_LABEL, UNet
+from mien.generators.diffusion.unet import NO_LABEL, UNet, condition_on_units
 from mien.generators.specs import SteppedSpec, TrainSpec
+from mien.generators.units import KnownUnits, learn_units
 from mien.runs import checkpoints, devices, progress, stopping
 from mien.runs.files import hash_file
 from mien.runs.workload import StepTimes, Workload, count_work, time_steps
@@ -52,6 +53,10 @@ PIECE_IMAGES = {"cpu": 8, "cuda": 1 << 20, "mps": 1 << 20}
 
 # Images whose dropout masks are drawn together, whatever piece they are in
 DROPOUT_GROUP = {"cpu": 8, "cuda": 16, "mps": 16}
+
+# The share of images that are shown without their action units, with and without their label. Both
+# are dropped together often enough for guidance, which leads away from images without either.
+UNITS_DROP, UNITS_DROP_UNLABELLED = 0.2, 0.5
 
 # Training
 
@@ -87,6 +92,12 @@ class DiffusionTraining:
             PIECE_IMAGES[torch_device.type],
             -(-spec.batch // (1 if torch_device.type == "cpu" else group.size)),
         )
+        self.known_units = self.learn_units(faces)
+        self.units = (
+            torch.from_numpy(self.known_units.encode_faces(faces)).to(torch_device)
+            if self.known_units
+            else None
+        )
         self.images = torch.from_numpy(np.array(faces.images)).to(torch_device)
         self.labels = torch.from_numpy(faces.number_labels()).to(torch_device)
         self.chances = compute_chances(faces.index, spec.balance, spec.clip_first)
@@ -104,9 +115,18 @@ class DiffusionTraining:
         self.averages = {width: Average(self.network, width) for width in widths}
         self.optimisers = make_optimisers(self.network, spec)
 
+    def learn_units(self, faces: Faces) -> KnownUnits | None:
+        """Return the action units that condition the network, or None.
+
+        Raises DataError if they have to, and none is coded.
+        """
+        spec = self.spec
+        return learn_units(faces, spec.balance, spec.clip_first) if spec.takes_units else None
+
     def make_network(self, channels: int) -> UNet:
-        """Return the untrained network for images of `channels` channels."""
-        return UNet(channels, self.spec.net)
+        """Return a network for images of so many channels, with random weights."""
+        units = self.known_units.width if self.known_units else 0
+        return UNet(channels, self.spec.net, units=units)
 
     def take_images(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Return the training images in `rows`, on the scale of the model."""
@@ -182,7 +202,15 @@ class DiffusionTraining:
             shares = (torch.arange(count, device=torch_device) + shares) / count
             shares = shares[torch.randperm(count, device=torch_device, generator=rng)]
         noise = torch.randn(x0.shape, device=torch_device, generator=rng)
-        return Batch(x0, labels, augmentations, self.objective.compute_levels(shares), noise)
+        levels = self.objective.compute_levels(shares)
+
+        # Units are dropped as well, and more often where the label is
+        units = None
+        if self.units is not None:
+            chance = torch.where(unlabelled, UNITS_DROP_UNLABELLED, UNITS_DROP)
+            kept = torch.rand(count, device=torch_device, generator=rng) >= chance
+            units = self.units[rows] * kept[:, None]
+        return Batch(x0, labels, augmentations, levels, noise, units)
 
     def compute_gradient(self, batch: Batch, number: int, rows: slice) -> tuple[Tensor, ...]:
         """Return the loss of `rows` of batch `number`, and its gradient for each parameter.
@@ -190,11 +218,10 @@ class DiffusionTraining:
         Both are contributions to a mean over the batch; the gradient has the scale of
         `make_scaler`.
         """
-        masks = self.draw_dropout_masks(number, rows)
+        masks, piece = self.draw_dropout_masks(number, rows), batch.select(rows)
+        network = condition_on_units(self.forward_network, piece.units)
         loss = (
-            self.objective.compute_losses(
-                self.forward_network, batch.select(rows), self.sigma_data, masks
-            ).sum()
+            self.objective.compute_losses(network, piece, self.sigma_data, masks).sum()
             / self.spec.batch
         )
         return loss.detach(), *torch.autograd.grad(
@@ -315,7 +342,9 @@ def fit_diffusion(
         progress.say(describe_repeats(shown_faces, shown, training.chances))
 
         # Resume from the last checkpoint, if there is one
-        origin = derive_seed(spec.digest(), *faces.index["sha256"], *faces.index["emotion"])
+        labels = faces.index["emotion"]
+        coding = faces.index["action_units"] if training.known_units else ()
+        origin = derive_seed(spec.digest(), *faces.index["sha256"], *labels, *coding)
         state = _resume(training, scratch, origin, label)
         start = state.get("step", 0)
         digests: dict[str, str] = state.get("beside", {})  # of the weights next to the checkpoint
@@ -406,7 +435,7 @@ def fit_diffusion(
     # The generator, with the copy for autoguidance
     early_network = None
     if early_step and group.is_first:
-        early_network = UNet(faces.size[0], spec.net)
+        early_network = training.make_network(faces.size[0])
         checkpoints.load_weights(scratch / EARLY_WEIGHTS, early_network)
     return Diffusion(
         spec=spec,
@@ -418,6 +447,7 @@ def fit_diffusion(
         losses=loss_watch.make_table(),
         levels=held_out_watch.make_table() if held_out_watch else heldout.make_empty_table(),
         chosen=chosen,
+        units=training.known_units,
         run="",
         **describe_origins(faces),
     )

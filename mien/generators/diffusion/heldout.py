@@ -24,8 +24,9 @@ from mien.generators import scaling
 from mien.generators.diffusion.averages import Average, blend
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.transforms import MOVES
-from mien.generators.diffusion.unet import UNet
+from mien.generators.diffusion.unet import UNet, condition_on_units
 from mien.generators.specs import TrainSpec
+from mien.generators.units import KnownUnits
 from mien.pages import charts
 from mien.runs import checkpoints
 from mien.runs.progress import quantify
@@ -79,6 +80,11 @@ class MeasuredTraining(Protocol):
     offsets: Tensor
     objective: Objective
     averages: dict[float, Average]
+    known_units: KnownUnits | None
+
+    def make_network(self, channels: int) -> UNet:
+        """Return a network for images of so many channels, with random weights."""
+        ...
 
     @property
     def average(self) -> dict[str, Tensor]:
@@ -141,7 +147,7 @@ class HeldOutWatch:
         self.rows: list[list[float]] = [
             row for row in state.get("levels", []) if row[0] <= state["step"]
         ]
-        self.network = UNet(shown.size[0], spec.net).to(training.torch_device).eval()
+        self.network = training.make_network(shown.size[0]).to(training.torch_device).eval()
         self.shares = (torch.arange(NOISE_LEVELS, dtype=torch.float32) + 0.5) / NOISE_LEVELS
         self.levels = training.objective.compute_levels(self.shares)
         self.probes = {
@@ -149,8 +155,8 @@ class HeldOutWatch:
             "held_out": self._make_probe(held, "held out"),
         }
 
-    def _make_probe(self, faces: Faces, name: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images minus their centres, their labels, and a noise for each image.
+    def _make_probe(self, faces: Faces, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return images minus their centres, their labels, noise and action units of each image.
 
         The noise is the same at every noise level.
         """
@@ -163,7 +169,11 @@ class HeldOutWatch:
             - self.training.mean
             - self.training.offsets[labels]
         )
-        return x0, labels, torch.from_numpy(noise).to(self.training.torch_device)
+        known, units = self.training.known_units, None
+        if known is not None:
+            numbers = known.encode_faces(faces)[rows]
+            units = torch.from_numpy(numbers).to(self.training.torch_device)
+        return x0, labels, torch.from_numpy(noise).to(self.training.torch_device), units
 
     @property
     def state(self) -> dict[str, Any]:
@@ -195,20 +205,25 @@ class HeldOutWatch:
         network: nn.Module = self.network
         jobs = [
             (name, number, first)
-            for name, (x0, _, _) in self.probes.items()
+            for name, (x0, *_) in self.probes.items()
             for number in range(NOISE_LEVELS)
             for first in range(0, len(x0), PROBE_BATCH)
         ]
 
         def compute_loss(job: tuple[str, int, int]) -> float:
             name, number, first = job
-            x0, labels, noise = (probe[first : first + PROBE_BATCH] for probe in self.probes[name])
+            x0, labels, noise, units = (
+                None if probe is None else probe[first : first + PROBE_BATCH]
+                for probe in self.probes[name]
+            )
+            assert x0 is not None and labels is not None and noise is not None
             levels = self.levels[number].to(x0).expand(len(x0))
             with torch.inference_mode():
-                batch = Batch(x0, labels, x0.new_zeros(len(x0), len(MOVES)), levels, noise)
+                no_moves = x0.new_zeros(len(x0), len(MOVES))
+                batch = Batch(x0, labels, no_moves, levels, noise, units)
                 return float(
                     self.training.objective.compute_losses(
-                        network, batch, self.training.sigma_data, ()
+                        condition_on_units(network, units), batch, self.training.sigma_data, ()
                     ).sum()
                 )
 

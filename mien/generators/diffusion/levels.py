@@ -13,9 +13,14 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from mien.generators.diffusion.draw import NoiseStreams, guide_denoiser
+from mien.generators.diffusion.draw import (
+    MakeDenoiser,
+    NoiseStreams,
+    encode_image_units,
+    guide_denoiser,
+)
 from mien.generators.diffusion.model import Diffusion
-from mien.generators.diffusion.samplers import Bound, Denoiser, bind, dpmpp2m, make_karras_levels
+from mien.generators.diffusion.samplers import Bound, bind, dpmpp2m, make_karras_levels
 from mien.generators.specs import SamplerSpec
 
 # Each step starts where the errors of the earlier ones have led, so a step counts this many times
@@ -27,8 +32,7 @@ BATCH_IMAGES = 8  # trajectories that are in memory at once
 
 def find_levels(
     generator: Diffusion,
-    denoise: Denoiser,
-    worse: Denoiser | None,
+    make_denoiser: MakeDenoiser,
     noise_range: tuple[float, float, float],
     labels: Int64[np.ndarray, " n"],
     seeds: Int64[np.ndarray, " n"],
@@ -40,15 +44,17 @@ def find_levels(
 
     The fine trajectories are those of DPM-Solver++(2M) with `fine` levels of Karras et al. 2022
     within `noise_range`, which is the lowest level, the highest, and the factor of the noise in
-    which images start. `worse` is the denoiser of an early copy of the network, for guidance.
+    which images start.
     """
     low, high, start = noise_range
     grid = make_karras_levels(fine, low, high)
-    guided = guide_denoiser(generator, denoise, worse, how)
     costs = np.zeros((fine + 1, fine + 1))
     for first in range(0, len(labels), BATCH_IMAGES):
         rows = slice(first, first + BATCH_IMAGES)
         streams = NoiseStreams(seeds[rows], len(labels[rows]), generator.size, generator.device)
+        units = encode_image_units(generator, labels[rows], seeds[rows], how)
+        conditioned = None if units is None else units.to(generator.device)
+        guided = guide_denoiser(generator, make_denoiser, how, conditioned)
         bound = partial(bind, guided, torch.from_numpy(labels[rows]).to(generator.device))
         with torch.inference_mode():
             x = generator.mean + start * streams.draw()

@@ -1,7 +1,8 @@
 """A trained diffusion model: its networks, saved and loaded."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from mien.generators.diffusion.centre import make_zero_offsets
 from mien.generators.diffusion.heldout import ChosenWeights
 from mien.generators.diffusion.unet import UNet
 from mien.generators.specs import TrainSpec
+from mien.generators.units import KnownUnits, read_units
 from mien.runs import checkpoints, devices, progress
 from mien.runs.store import Run
 
@@ -30,7 +32,7 @@ class Diffusion(Generator):
     subtracted for each label as well, and `sigma_data` is the standard deviation of the difference.
     `levels` has the loss at each noise level during training
     (see `heldout.LEVEL_COLUMNS`), and `chosen` the step and the width of the average of the
-    weights.
+    weights. `units` are the action units that condition the network, or None.
     """
 
     spec: TrainSpec
@@ -41,6 +43,7 @@ class Diffusion(Generator):
     offsets: Tensor
     levels: pd.DataFrame
     chosen: ChosenWeights
+    units: KnownUnits | None = field(default=None, kw_only=True)
 
     def find_centres(self, labels: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Return what the network learnt the difference from, for each label."""
@@ -69,6 +72,7 @@ def save_diffusion(generator: Diffusion, out: Path) -> None:
         "sigma_data": generator.sigma_data,
         "parameters": count_parameters(generator),
         "chosen": asdict(generator.chosen),
+        **describe_units(generator),
     }
     write_generator(generator, out, fields)
     save_centres(generator, out)
@@ -77,6 +81,11 @@ def save_diffusion(generator: Diffusion, out: Path) -> None:
         (out / "levels.svg").write_text(
             heldout.draw_chart(generator.levels, generator.chosen), encoding="utf-8"
         )
+
+
+def describe_units(generator: Diffusion) -> dict[str, Any]:
+    """Return the entry of generator.json on action units; none if it takes no units."""
+    return {} if generator.units is None else {"units": asdict(generator.units)}
 
 
 def count_parameters(generator: Diffusion) -> int:
@@ -101,10 +110,10 @@ def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion
     """Return the generator of a run, on `device`."""
     torch_device = devices.find_device(device)
     fields, about = read_generator(run)
-    files = run.manifest["files"]
+    files, units = run.manifest["files"], read_units(about)
 
     def load_network(name: str) -> nn.Module:
-        unet = UNet(about["size"][0], spec.net)
+        unet = UNet(about["size"][0], spec.net, units=units.width if units else 0)
         checkpoints.load_weights(run.find_file(name), unet)
         return prepare_for_inference(unet.to(torch_device))
 
@@ -120,6 +129,7 @@ def load_diffusion(run: Run, spec: TrainSpec, device: str = "auto") -> Diffusion
         if "levels.csv" in files
         else heldout.make_empty_table(),
         chosen=ChosenWeights(**about["chosen"]),
+        units=units,
         **fields,
     )
 

@@ -12,7 +12,8 @@ class Batch:
 
     `x0` has n images [n, c, h, w] minus the mean face. `labels` are positions in EMOTIONS or
     NO_LABEL, `moves` has the columns of `transforms.MOVES`, `levels` is t (ddpm) or sigma
-    (the other kinds), and `noise` has unit variance.
+    (the other kinds), and `noise` has unit variance. `units` are the numbers for the
+    action units of each image (see `mien.generators.units`), None for a network that takes none.
     """
 
     x0: Tensor
@@ -20,11 +21,17 @@ class Batch:
     moves: Tensor
     levels: Tensor
     noise: Tensor
+    units: Tensor | None = None
 
     def select(self, rows: slice) -> "Batch":
         """Return the batch of the images in `rows`."""
         return Batch(
-            self.x0[rows], self.labels[rows], self.moves[rows], self.levels[rows], self.noise[rows]
+            self.x0[rows],
+            self.labels[rows],
+            self.moves[rows],
+            self.levels[rows],
+            self.noise[rows],
+            None if self.units is None else self.units[rows],
         )
 
 

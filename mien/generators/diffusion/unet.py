@@ -1,6 +1,7 @@
 """The network of all diffusion generators: a conditional residual U-Net.
 
-Its conditions are the noise level, the class and the augmentation. It follows the DDPM++ network of
+Its conditions are the noise level, the class, the augmentation, and action units if it takes
+them. It follows the DDPM++ network of
 Song et al. 2021 (arXiv:2011.13456) as used by Karras et al. 2022 (arXiv:2206.00364), with scale and
 shift conditioning (Dhariwal & Nichol 2021, arXiv:2105.05233) and a space-to-depth stem.
 """
@@ -21,13 +22,13 @@ NO_LABEL = len(EMOTIONS)  # the row of the class embedding that means "no label"
 
 
 class UNet(nn.Module):
-    """A U-Net for images of `channels` channels.
+    """A U-Net for images of `channels` channels, which takes `units` numbers for action units.
 
     The input has `given` further channels, which are known and not drawn. The last layer of each
     block and of the network start at zero, so an untrained network returns zero.
     """
 
-    def __init__(self, channels: int, spec: NetSpec, given: int = 0) -> None:
+    def __init__(self, channels: int, spec: NetSpec, given: int = 0, units: int = 0) -> None:
         super().__init__()
         widths = [spec.width * factor for factor in spec.multipliers]
         condition = 4 * spec.width
@@ -66,6 +67,9 @@ class UNet(nn.Module):
         self.last = set_to_zero(nn.Conv2d(width, channels * spec.patch**2, 3, padding=1))
         self.dropout, self.patch = spec.dropout, spec.patch
 
+        # Last, so that all other weights begin as in a network without units
+        self.embed.add_units(units)
+
     def draw_dropout_masks(
         self, count: int, height: int, width: int, rng: torch.Generator
     ) -> list[Bool[Tensor, "n c _ _"]]:
@@ -90,16 +94,17 @@ class UNet(nn.Module):
         labels: Int[Tensor, " n"],
         augmentations: Float[Tensor, "n moves"],
         masks: Sequence[Bool[Tensor, "n _ _ _"]] = (),
+        units: Float[Tensor, "n units"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """Return the output of the network for `x`, whose last channels are the given ones.
 
         `noise` is the noise level on a scale of about -1.5 to 1.5, `labels` are positions in
         EMOTIONS or NO_LABEL, `augmentations` are those of `transforms.MOVES`, all zero for
         unchanged images. `masks`, in training only, are the masks that `draw_dropout_masks`
-        returns.
+        returns. `units`, for a network that takes them, has zeros where they are unknown.
         """
         remaining = iter(masks)
-        condition = self.embed(noise, labels, augmentations)
+        condition = self.embed(noise, labels, augmentations, units)
         x = self.stem(self.unshuffle(x))
 
         # Down to the coarsest level, keeping the features of every block
@@ -122,10 +127,47 @@ class UNet(nn.Module):
         return self.shuffle(self.last(F.silu(self.norm(x))))
 
 
+class ConditionedOnUnits(nn.Module):
+    """A network with the action units of the images that it is going to see.
+
+    `units` has a row for each image, zeros where they are unknown. The images that follow these
+    in a longer batch are shown without units: in guidance, these are the images without a label.
+    """
+
+    def __init__(self, network: nn.Module, units: Float[Tensor, "n units"]) -> None:
+        super().__init__()
+        self.network, self.units = network, units
+
+    def select(self, rows: Bool[Tensor, " n"]) -> "ConditionedOnUnits":
+        """Return the same network with the units of some of the images."""
+        return ConditionedOnUnits(self.network, self.units[rows])
+
+    def forward(
+        self,
+        x: Float[Tensor, "m c h w"],
+        noise: Float[Tensor, " m"],
+        labels: Int[Tensor, " m"],
+        augmentations: Float[Tensor, "m moves"],
+        masks: Sequence[Bool[Tensor, "m _ _ _"]] = (),
+    ) -> Float[Tensor, "m c h w"]:
+        """Return the output of the network for `x`, as UNet does."""
+        units = F.pad(self.units, (0, 0, 0, x.shape[0] - self.units.shape[0]))
+        return self.network(x, noise, labels, augmentations, masks, units)
+
+
+def condition_on_units(network: nn.Module, units: Float[Tensor, "n units"] | None) -> nn.Module:
+    """Return `network` with the action units of the images that it is going to see, if any."""
+    return network if units is None else ConditionedOnUnits(network, units)
+
+
 class Conditions(nn.Module):
-    """The embedding of noise level, class and augmentation in one vector of `width` numbers."""
+    """The embedding of noise level, class and augmentation in one vector of `width` numbers.
+
+    With `add_units` it has that of action units as well.
+    """
 
     frequencies: Tensor
+    units: nn.Linear | None
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -137,17 +179,27 @@ class Conditions(nn.Module):
         self.label = nn.Embedding(len(EMOTIONS) + 1, width)
         self.moves = nn.Linear(len(MOVES), width, bias=False)
         self.mix = nn.Linear(width, width)
+        self.units = None
+
+    def add_units(self, count: int) -> None:
+        """Add an embedding of `count` numbers that describe action units, if there are any."""
+        if count:
+            self.units = nn.Linear(count, self.mix.in_features, bias=False)
+            nn.init.normal_(self.units.weight)  # as the embedding of a class
 
     def forward(
         self,
         noise: Float[Tensor, " n"],
         labels: Int[Tensor, " n"],
         augmentations: Float[Tensor, "n moves"],
+        units: Float[Tensor, "n units"] | None = None,
     ) -> Float[Tensor, "n width"]:
         """Return the condition of each image."""
         waves = noise[:, None] * self.frequencies
         condition = self.noise(torch.cat([waves.cos(), waves.sin()], dim=1))
         condition = condition + self.label(labels) + self.moves(augmentations)
+        if self.units is not None and units is not None:
+            condition = condition + self.units(units)
         return F.silu(self.mix(F.silu(condition)))
 
 

@@ -15,7 +15,6 @@ import pandas as pd
 
 from mien.errors import DataError
 from mien.findings import Finding, find_consecutive_runs, list_some
-from mien.ingest import facs
 from mien.ingest.copied_files import find_copies
 from mien.ingest.emotions import label_rows
 from mien.ingest.folders import find_last_number, walk
@@ -31,6 +30,7 @@ from mien.ingest.readers.sheets import (
     read_sheet_table,
 )
 from mien.ingest.specs import IngestSpec
+from mien.prepare import facs
 from mien.runs.progress import quantify
 
 RECORDINGS_RANK = 3  # the rank (see `_rank_folder`) of whole recordings

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mien.errors import DataError
 from mien.faces import Faces
 from mien.findings import list_some
-from mien.ingest.facs import SIDES, ActionUnit, parse_units
+from mien.prepare.facs import SIDES, ActionUnit, parse_units
 
 INTENSITIES = "ABCDE"
 """Intensities in FACS, from a trace to the maximum; as numbers 0.2, 0.4, 0.6, 0.8 and 1."""
@@ -35,6 +35,15 @@ def has_units(faces: Faces) -> bool:
     """Whether an image has an action unit."""
     texts = faces.index["action_units"].unique()
     return any(parse_units(text).units for text in texts)
+
+
+def find_coded(faces: Faces) -> Bool[np.ndarray, " n"]:
+    """Return which images belong to a dataset of which some image has coded action units.
+
+    In such a dataset, an image without units shows none.
+    """
+    shown = faces.index["action_units"].map(lambda text: bool(parse_units(str(text)).units))
+    return faces.index["dataset"].isin(set(faces.index["dataset"][shown])).to_numpy(dtype=bool)
 
 
 def name_columns(texts: Sequence[str]) -> tuple[str, ...]:

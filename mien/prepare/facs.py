@@ -4,6 +4,7 @@ Every dataset writes them in its own way; `parse` reads all of these.
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
@@ -67,6 +68,17 @@ def parse_units(text: str) -> ParsedUnits:
                 )
             )
     return ParsedUnits(tuple(units), tuple(unread))
+
+
+def format_units(units: Iterable[ActionUnit]) -> str:
+    """Return units as one text, such as `6B+L12C`, in the order of their numbers.
+
+    Whether a unit moves, and whether the coder was sure of it, is left out.
+    """
+    texts = {(unit.number, unit.side): unit.intensity for unit in units}
+    return "+".join(
+        f"{side}{number}{intensity}" for (number, side), intensity in sorted(texts.items())
+    )
 
 
 def tabulate_units(faces: Faces) -> pd.DataFrame:
