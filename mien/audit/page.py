@@ -8,6 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from mien.audit.parts import PARTS
+from mien.audit.variety.table import draw_tables, say_what_is_not_measured
 from mien.audit.verdict import ORDER, QUESTIONS
 from mien.faces import Faces
 from mien.pages import charts
@@ -55,6 +56,8 @@ def render(
         "records": [_describe_record(record) for record in records if not record.part],
         "sources": _list_sources(records),
         "worst": _list_worst(rows),
+        "variety": draw_tables(records, format_number),
+        "not_measured": say_what_is_not_measured(records, format_number),
         "meanings": {name: text for part in PARTS.values() for name, text in part.meanings.items()},
         "number": format_number,
     }

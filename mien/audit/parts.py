@@ -26,6 +26,7 @@ from mien.audit.memorisation import matches
 from mien.audit.memorisation import part as memorisation
 from mien.audit.part import Part, PartInput, PartResult, make_empty_side
 from mien.audit.specs import FeaturesSpec, JudgeSpec, MatchesSpec, PartName, PartSpec, SpaceName
+from mien.audit.variety import part as variety
 from mien.errors import DataError, SpecError
 from mien.faces import Faces
 from mien.pictures import Filter
@@ -41,6 +42,7 @@ PARTS: Mapping[PartName, Part] = {
     "memorisation": memorisation.PART,
     "labels": labels.PART,
     "leakage": leakage.PART,
+    "variety": variety.PART,
 }
 """The parts of an audit, by the names that their specs have."""
 

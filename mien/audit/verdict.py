@@ -56,6 +56,7 @@ class Threshold(Strict):
     each: bool = False
     wide: Literal["cannot tell", "warn", "pass"] = "cannot tell"
     least: int = Field(default=20, ge=1)
+    needed: bool = True
     reason: str = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -310,8 +311,8 @@ def judge(
 
     `held_out` is the number of people that the numbers rest on; None if that plays no part.
     `missing` says by family why some of its numbers could not be measured. A threshold
-    under whose name nothing was measured cannot tell: a gate without evidence must not pass in
-    silence.
+    under whose name nothing was measured cannot tell, unless it is not `needed`: a gate without
+    evidence must not pass in silence.
     """
     by_name = {(record.metric, record.part): record for record in records}
     checks = []
@@ -323,6 +324,8 @@ def judge(
             if record.metric == metric and (limit.each or not record.part)
         ]
         reason = (missing or {}).get(metric.partition(".")[0], "")
+        if not own_records and not limit.needed:
+            continue
         judged = [_judge_record(record, by_name, limit) for record in own_records] or [
             _make_absent_check(metric, limit, reason)
         ]
