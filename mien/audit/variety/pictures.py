@@ -193,16 +193,19 @@ class _Labelled:
 
     @classmethod
     def of(cls, one: MeasuredSide, people: np.ndarray, draw: str) -> "_Labelled":
+        """Return the numbers of a side, and the person of each image, in bins."""
         bins = {name: divide_into_bins(values) for name, values in one.values.items()}
         bins["person"] = np.unique(people.astype(str), return_inverse=True)[1].astype(np.int64)
         labels = np.unique(one.side.emotions.astype(str), return_inverse=True)[1]
         return cls(bins, labels.astype(np.int64), draw)
 
     def select(self, places: Int[np.ndarray, " m"]) -> "_Labelled":
+        """Return the same of some of the images."""
         bins = {name: values[places] for name, values in self.bins.items()}
         return _Labelled(bins, self.labels[places], self.draw)
 
     def associate(self) -> dict[str, tuple[float, float]]:
+        """Return the association of each number with the class, and its floor."""
         return associate(self.bins, self.labels, self.draw)
 
 
