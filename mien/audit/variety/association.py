@@ -15,9 +15,9 @@ from mien.seeds import make_rng
 
 BINS = 5  # bins of a number, of as many images each
 
-PERMUTATIONS = 100  # permutations of the labels
+LABEL_PERMUTATIONS = 100  # permutations of the labels
 
-FLOOR_PERCENT = 95  # percentile of the permutations that is the floor
+CHANCE_PERCENT = 95  # percentile of the permutations that is the floor
 
 
 def divide_into_bins(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -44,7 +44,7 @@ def associate(
     # The labels as they are, and permuted
     generator = make_rng("variety", "association", draw, len(labels))
     orders = [np.arange(len(labels))]
-    orders += [generator.permutation(len(labels)) for _ in range(PERMUTATIONS)]
+    orders += [generator.permutation(len(labels)) for _ in range(LABEL_PERMUTATIONS)]
     dealt = labels[np.stack(orders)]
     is_class = np.stack([dealt == name for name in classes]).astype(np.float32)
 
@@ -54,7 +54,7 @@ def associate(
         in_bin = (bin_of[:, None] == np.unique(bin_of)).astype(np.float32)
         told = _measure_information(is_class @ in_bin / len(labels)) / entropy
         chance = told[1:].mean()
-        floor = np.percentile(told[1:], FLOOR_PERCENT) - chance
+        floor = np.percentile(told[1:], CHANCE_PERCENT) - chance
         found[name] = (float(told[0] - chance), float(floor))
     return found
 

@@ -36,7 +36,7 @@ LIGHT_BINS = ("dark", "middle", "bright")  # thirds of the held-out images by br
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestRows:
     """The nearest row of each of some rows: its place, and its distance."""
 
     place: Int[np.ndarray, " n"]
@@ -45,11 +45,11 @@ class Nearest:
 
 def find_nearest(
     queries: Float32[np.ndarray, "n d"], references: Float32[np.ndarray, "m d"]
-) -> Nearest:
+) -> NearestRows:
     """Return the nearest of `references` to each of `queries`, by Euclidean distance."""
     distances = cdist(queries, references)
     place = distances.argmin(axis=1)
-    return Nearest(place, distances[np.arange(len(place)), place])
+    return NearestRows(place, distances[np.arange(len(place)), place])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from mien.stats import Interval, Record, make_interval
 
 SIDE_SUFFIXES = ("_train", "_heldout", "")  # of the real, held-out and synthetic side
 
-FLOOR_PERCENT = 95  # percentile of the differences of halves that is the floor of `shortcut`
+EXCESS_PERCENT = 95  # percentile of the differences of halves that is the floor of `shortcut`
 
 Values = Mapping[str, Float[np.ndarray, " n"]]
 
@@ -174,7 +174,7 @@ def measure_associations(
         for half in halves
         for pair in ((half.one, half.other),)
     ]
-    floor = float(np.percentile(between_halves, FLOOR_PERCENT))
+    floor = float(np.percentile(between_halves, EXCESS_PERCENT))
     for suffix, value in (("", excess), ("_floor", floor)):
         interval = Interval(value, np.nan, np.nan)
         records.append(

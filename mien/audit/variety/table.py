@@ -6,7 +6,7 @@ from mien.audit.variety.measures import COLOUR_MEASURES, MEASURES
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, TableRow, make_row
 from mien.stats import Record
 
-COLUMNS = ("real", "held-out", "synthetic", "floor")
+SIDE_COLUMNS = ("real", "held-out", "synthetic", "floor")
 
 SUFFIXES = ("_train", "_heldout", "", "_floor")  # of the columns, in the names of numbers
 
@@ -82,7 +82,7 @@ def _draw_people(by_name: ByName, format_number: Format) -> ReportTable:
             lines.append(make_row(title, *(_write(record, format_number) for record in records)))
     return ReportTable(
         "The people behind the images",
-        ("number", *COLUMNS),
+        ("number", *SIDE_COLUMNS),
         tuple(lines),
         "The floor is one half of the real people against the other half.",
     )
@@ -109,6 +109,7 @@ def _draw_classes(by_name: ByName, format_number: Format) -> ReportTable:
 
 
 def _draw_pictures(by_name: ByName) -> ReportTable:
+    # A row for each measure, with the mean, spread and distance of each side
     lines: list[TableRow] = []
     for name, measure in MEASURES.items():
         cells = []
@@ -127,9 +128,11 @@ def _draw_pictures(by_name: ByName) -> ReportTable:
         if any(not cell.hole for cell in cells):
             term = measure.term if measure.term != name.replace("_", "-") else ""
             lines.append(make_row(TableCell(name.replace("_", " "), term), *cells))
+
+    # The table, with what its numbers mean
     return ReportTable(
         "What the pictures look like: mean ± standard deviation over images (distance)",
-        ("measure", *COLUMNS),
+        ("measure", *SIDE_COLUMNS),
         tuple(lines),
         "The distance is that of the distribution from one half of the real people, in standard "
         "deviations of real images; the floor is the distance of the other half. In small print: "
@@ -146,7 +149,7 @@ def _draw_associations(by_name: ByName, format_number: Format) -> ReportTable:
             lines.append(make_row(name.replace("_", " "), *cells))
     return ReportTable(
         "How much each measure tells of the class, from 0 (nothing) to 1",
-        ("measure", *COLUMNS),
+        ("measure", *SIDE_COLUMNS),
         tuple(lines),
         "The floor is what 95 of 100 permutations of the synthetic labels stay below.",
     )
