@@ -6,7 +6,7 @@ from mien.audit.variety.measures import COLOUR_MEASURES, MEASURES
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, TableRow, make_row
 from mien.stats import Record
 
-SIDE_COLUMNS = ("real", "held-out", "synthetic", "floor")
+COMPARED_SETS = ("real", "held-out", "synthetic", "floor")
 
 SUFFIXES = ("_train", "_heldout", "", "_floor")  # of the columns, in the names of numbers
 
@@ -82,7 +82,7 @@ def _draw_people(by_name: ByName, format_number: Format) -> ReportTable:
             lines.append(make_row(title, *(_write(record, format_number) for record in records)))
     return ReportTable(
         "The people behind the images",
-        ("number", *SIDE_COLUMNS),
+        ("number", *COMPARED_SETS),
         tuple(lines),
         "The floor is one half of the real people against the other half.",
     )
@@ -132,7 +132,7 @@ def _draw_pictures(by_name: ByName) -> ReportTable:
     # The table, with what its numbers mean
     return ReportTable(
         "What the pictures look like: mean ± standard deviation over images (distance)",
-        ("measure", *SIDE_COLUMNS),
+        ("measure", *COMPARED_SETS),
         tuple(lines),
         "The distance is that of the distribution from one half of the real people, in standard "
         "deviations of real images; the floor is the distance of the other half. In small print: "
@@ -149,7 +149,7 @@ def _draw_associations(by_name: ByName, format_number: Format) -> ReportTable:
             lines.append(make_row(name.replace("_", " "), *cells))
     return ReportTable(
         "How much each measure tells of the class, from 0 (nothing) to 1",
-        ("measure", *SIDE_COLUMNS),
+        ("measure", *COMPARED_SETS),
         tuple(lines),
         "The floor is what 95 of 100 permutations of the synthetic labels stay below.",
     )
