@@ -1,4 +1,4 @@
-"""Association of the class with what should not tell it: a happy face must not be a bright face.
+"""Association of the class with brightness, light, pose and person.
 
 The measure is the share of the entropy of the class that a number explains: mutual information over
 the entropy (Theil's uncertainty coefficient), with the number in five bins of equal size. From

@@ -1,4 +1,4 @@
-"""MEASURES of a picture: light, contrast, sharpness, pose, border, and skin tone in colour.
+"""MEASURES of a picture: light, sharpness, pose, border and skin tone.
 
 The words are those of ISO/IEC 29794-5 (face image quality) where they fit grey pictures of 48
 pixels; the numbers are mien's own, and are read beside those of real faces of the same source.

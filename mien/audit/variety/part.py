@@ -1,4 +1,4 @@
-"""Variety as a part of an audit: the people behind the images, and what the images look like."""
+"""Variety as a part of an audit: the people behind it, and its pictures.
 
 import numpy as np
 

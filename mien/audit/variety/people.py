@@ -1,4 +1,4 @@
-"""The people behind synthetic faces: how many in effect, how evenly, and whom they cover.
+"""The people behind synthetic faces: how many, and whom they cover.
 
     people.effective   effective number of training people behind the images: the exponential of
                        the entropy of the nearest person (also per class); `_train` is that of the

@@ -1,4 +1,4 @@
-"""What pictures look like: each measure of MEASURES on real, held-out and synthetic faces.
+"""What pictures look like: each measure on real and synthetic faces.
 
 For each measure M there are
 

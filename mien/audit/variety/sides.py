@@ -1,4 +1,4 @@
-"""The sides of a comparison of variety, and the halves of real people that give its floor."""
+"""The sides that variety compares, and halves of the real people.
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Skin tone in colour pictures, with the error that a change of the light makes in it.
+"""Skin tone in colour pictures, with its error under another light.
 
 The individual typology angle (ITA) is atan((L* - 50) / b*) in degrees (Chardon et al. 1991), and
 the hue angle is atan(b* / a*): tone alone says too little (Thong et al. 2023, arXiv:2309.05148).
