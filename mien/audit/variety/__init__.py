@@ -1,1 +1,1 @@
-"""Variety: whom and what synthetic faces show, beside the real faces they come from."""
+"""Variety: whom and what synthetic faces show, beside real faces."""

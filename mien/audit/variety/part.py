@@ -1,4 +1,4 @@
-"""Variety as a part of an audit: the people behind it, and its pictures.
+"""Variety as a part of an audit: the people behind it, and its pictures."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Pose of a face in its picture, by proxies that need no detector: yaw, roll, pitch.
+"""Pose of a face by proxies that need no detector: yaw, roll, pitch.
 
 A face is nearly symmetric, so the angle at which a picture is most like its mirror image is that of
 the head (roll), and the place of the axis of symmetry follows the turn of the head (yaw). Eyes and

@@ -1,4 +1,4 @@
-"""The sides that variety compares, and halves of the real people.
+"""The sides that variety compares, and halves of the real people."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The tables of variety: real, held-out, synthetic, and the floor.
+"""The tables of variety: real, held-out, synthetic, and the floor."""
 
 from collections.abc import Callable, Mapping, Sequence
 
