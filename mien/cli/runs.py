@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,9 +37,6 @@ VIEWABLE_FILES = ("index.html", "report.html", "sheet.png")
 
 VIEWER_START_S = 2.0  # how long to wait whether a viewer fails to start
 
-# Runs of these stages are made for other runs, and a command never prints their names
-INTERNAL_STAGES = ("features", "judge", "matches", "measures", "trial", "weights", "sampler")
-
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -61,6 +57,7 @@ def list_runs(
     from rich.table import Table
 
     from mien.runs.store import Run
+    from mien.study.made_for_others import find_made_for_others
 
     if as_json:
         _list_as_json(open_store(store), stage)
@@ -78,7 +75,7 @@ def list_runs(
     for alias, name in home.read_aliases().items():
         aliases_of.setdefault(name, []).append(alias)
     separator = "\n" if sys.stdout.isatty() else " "
-    hidden = set() if everything or stage else _find_made_on_the_way(home) - set(aliases_of)
+    hidden = set() if everything or stage else find_made_for_others(home) - set(aliases_of)
     for name in home.list_names():
         if name in hidden:
             continue
@@ -106,38 +103,6 @@ def list_runs(
             f"{others if home.root.is_dir() else ', which does not exist'}",
             file=sys.stderr,
         )
-
-
-def _find_made_on_the_way(home: "Store") -> set[str]:
-    """Return the runs that mien made for others: parts of audits, and what studies planned."""
-    from mien.errors import StoreError
-    from mien.runs.store import Run
-
-    names = home.list_names()
-    made = {name for name in names if Run(name, home.root).stage in INTERNAL_STAGES}
-    for name in names:
-        run = Run(name, home.root / "runs" / name)
-        if run.stage == "study":
-            made |= _list_planned(run)
-
-    # The generators of databases that a study planned, which are not all in its plan
-    for name in made & set(names):
-        run = Run(name, home.root / "runs" / name)
-        with suppress(StoreError):  # `mien verify` reports what cannot be read
-            made |= {str(run.spec.get("generator", ""))} if run.stage == "generate" else set()
-    return made & set(names)
-
-
-def _list_planned(study: "Run") -> set[str]:
-    """Return the splits, generators and databases in the plan of a study."""
-    from mien.errors import StoreError
-    from mien.study.plan_file import read_record
-
-    try:
-        databases = read_record(study).databases
-    except StoreError:
-        return set()
-    return {name for record in databases for name in (record.split, *record.runs)}
 
 
 def _list_as_json(home: "Store", stage: str | None) -> None:

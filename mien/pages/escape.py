@@ -94,6 +94,11 @@ def unescape_cell(text: str) -> str:
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table for people as CSV, with no cell that a spreadsheet would run as a formula."""
+    path.write_text(format_csv(table), encoding="utf-8", newline="")
+
+
+def format_csv(table: pd.DataFrame) -> str:
+    """Return a table for people as CSV, with no cell that a spreadsheet would run as a formula."""
     safe = table.rename(columns=escape_cell)
     text_columns = [
         column
@@ -103,4 +108,4 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     for column in text_columns:
         cells = [escape_cell(value) for value in safe.iloc[:, column]]
         safe.isetitem(column, np.array(cells, dtype="object"))
-    safe.to_csv(path, index=False, lineterminator="\n")
+    return safe.to_csv(index=False, lineterminator="\n")

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from mien.runs.progress import quantify
+from mien.runs.progress import format_duration, quantify
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 
@@ -38,6 +38,7 @@ def load_templates(folder: Path) -> Environment:
     )
     environment.globals["many"] = quantify
     environment.filters["code"] = mark_code
+    environment.filters["duration"] = format_duration
     return environment
 
 

@@ -14,8 +14,10 @@ from starlette.responses import HTMLResponse
 
 from mien import __version__
 from mien.pages.html import load_templates
-from mien.runs.store import Store
+from mien.runs.contents import describe_content
+from mien.runs.store import Run, Store
 from mien.studio.sets import Library
+from mien.studio.tags import Tags
 
 STUDIO_TEMPLATES = Path(__file__).parent / "templates"
 
@@ -48,8 +50,10 @@ class Studio:
     real_faces: bool | None = None
     navigation: Sequence[StudioPage] = ()
     library: Library = field(init=False)
+    tags: Tags = field(init=False)
 
     def __post_init__(self) -> None:
+        self.tags = Tags(self.store)
         self.library = Library(self.store, self.real_faces)
 
     def derive_secret(self, purpose: str) -> str:
@@ -119,6 +123,18 @@ def render_page(
     }
     page = load_templates(STUDIO_TEMPLATES).get_template(template)
     return HTMLResponse(page.render({**common, **content}), status_code=status)
+
+
+def list_set_choices(studio: Studio) -> list[dict[str, str]]:
+    """Return the name of each run of faces with a title: its alias, or its own name, and what it
+    holds.
+    """
+    alias_of = {run: alias for alias, run in studio.store.read_aliases().items()}
+    choices = []
+    for name in studio.library.list_sets():
+        holds = describe_content(Run(name, studio.store.root / "runs" / name))
+        choices.append({"name": name, "title": f"{alias_of.get(name, name)}: {holds}"})
+    return choices
 
 
 def is_partial(request: Request) -> bool:

@@ -2,20 +2,42 @@
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from mien.errors import StoreError
-from mien.faces import Faces
+from mien.faces import EMOTIONS, Faces
 from mien.generators.specs import KIND_FACTS
 from mien.runs.progress import quantify
 from mien.runs.store import Run, Store
 from mien.strips import split_channel
-from mien.study.sources import INDEX_FILE, find_ancestors, find_withheld_sources
+from mien.study.sources import INDEX_FILE, find_withheld_sources
 
 OPEN_SETS = 12  # sets that stay open; their images stay on the disk until they are used
+
+
+@dataclass
+class ImageTables:
+    """What is known of each image of a set, in the order of the set.
+
+    `numbers` are NaN where nothing is known. `texts` has keys such as `nearest` and `copy_of`, and
+    `moves` how each image is mirrored and moved to fit its nearest training image.
+    `splits` says which images are on a side, by the name of the side. `train` and `test` are the
+    runs that the newest audit compared the set with, "" without one, and `origins` the runs whose
+    tables were read.
+    """
+
+    numbers: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    flags: dict[str, Bool[np.ndarray, " n"]] = field(default_factory=dict)
+    texts: dict[str, np.ndarray] = field(default_factory=dict)
+    splits: dict[str, Bool[np.ndarray, " n"]] = field(default_factory=dict)
+    moves: dict[str, Int[np.ndarray, " n"]] = field(default_factory=dict)
+    train: str = ""
+    test: str = ""
+    origins: tuple[str, ...] = ()
 
 
 class FaceSet:
@@ -30,6 +52,7 @@ class FaceSet:
         self.faces = Faces.load(run.path)
         self.withheld = find_withheld_sources(run, store)
         self.hides_real = real_faces is False or (real_faces is None and bool(self.withheld))
+        self.tables: ImageTables | None = None  # mien.studio.numbers fills them
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -45,6 +68,23 @@ class FaceSet:
         return not self.withheld
 
     @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of the table as arrays, which are read faster than the table."""
+        index = self.faces.index
+        return {name: index[name].to_numpy(dtype=object) for name in index.columns}
+
+    @cached_property
+    def choices(self) -> dict[str, list[tuple[str, int]]]:
+        """The values of the columns that people filter by, with the number of images of each."""
+        known = {emotion: place for place, emotion in enumerate(EMOTIONS)}
+        choices: dict[str, list[tuple[str, int]]] = {}
+        for name in ("emotion", "subject", "clip", "phase"):
+            counts = self.faces.index[name].value_counts()
+            pairs = [(str(value), int(count)) for value, count in counts.items() if value]
+            choices[name] = sorted(pairs, key=lambda pair: (known.get(pair[0], 0), pair[0]))
+        return choices
+
+    @cached_property
     def is_real(self) -> Bool[np.ndarray, " n"]:
         """Which images are real faces."""
         return (self.faces.index["source"] == "real").to_numpy()
@@ -54,16 +94,19 @@ class FaceSet:
         """Which images are not shown: real ones, and resampled ones, unless they may be shown."""
         if not self.hides_real:
             return np.zeros(len(self), dtype=bool)
-        return np.ones(len(self), dtype=bool) if self._is_resampled() else self.is_real
+        sources = self.columns["source"]
+        resampled = [name for name in set(sources) if self._is_resampled(str(name))]
+        return self.is_real | np.isin(sources, resampled)
 
-    def _is_resampled(self) -> bool:
-        """Whether the images were made of single training images, as by the copycat."""
+    def _is_resampled(self, source: str) -> bool:
+        """Whether the images of a database were made of single images, as by the copycat."""
         try:
-            ancestors = find_ancestors(self.run, self.store)
-        except StoreError:
+            database = self.store.run(source)
+            generator = self.store.run(str(database.spec["generator"]))
+        except (StoreError, KeyError):
             return False
-        kinds = [str(run.spec.get("kind")) for run in ancestors if run.stage == "generator"]
-        return any(kind in KIND_FACTS and KIND_FACTS[kind].resamples for kind in kinds)
+        facts = KIND_FACTS.get(str(generator.spec.get("kind")))
+        return facts is not None and bool(facts.resamples)
 
     @property
     def hidden_reason(self) -> str:
@@ -106,7 +149,7 @@ class FaceSet:
         """Return the number of pictures of a clip: the moments of a row, or frames of its clip."""
         if self.faces.moments:
             return len(self.faces.moments)
-        clip = str(self.faces.index["clip"].iloc[position])
+        clip = str(self.columns["clip"][position])
         return len(self.clip_members.get(clip, ())) if clip else 1
 
     def show_thumbnails(self, positions: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k c h w"]:

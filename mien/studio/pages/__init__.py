@@ -1,10 +1,23 @@
 """PAGES: the pages of the studio, one file each."""
 
 from mien.studio.base import StudioPage
-from mien.studio.pages import audit, generate, map, overview, release, review, study, try_picture
+from mien.studio.pages import (
+    audit,
+    compare,
+    gallery,
+    generate,
+    map,
+    overview,
+    release,
+    review,
+    study,
+    try_picture,
+)
 
 PAGES: tuple[StudioPage, ...] = (
     StudioPage("Overview", "/", 10, overview.router),
+    StudioPage("Gallery", "/gallery", 20, gallery.router),
+    StudioPage("Compare", "/compare", 30, compare.router),
     StudioPage("Map", "/map", 40, map.router),
     StudioPage("Generate", "/generate", 50, generate.router),
     StudioPage("Review", "/review", 60, review.router),
