@@ -22,7 +22,7 @@ from mien.study.sources import INDEX_FILE
 
 router = APIRouter()
 
-PREVIEW_IMAGES, PREVIEW_PIXELS = 8, 64
+STRIP_IMAGES, STRIP_PIXELS = 8, 64
 
 PIPELINE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("real", "Real faces", ("ingest", "arrays", "folder", "join", "faces")),
@@ -150,13 +150,13 @@ def answer_preview(studio: Here, run: str) -> Response:
     """Answer with some faces of a run side by side, from every class in turn."""
     face_set = open_shown(studio, run)
     classes = face_set.faces.classes
-    each = -(-PREVIEW_IMAGES // max(1, len(classes)))
+    each = -(-STRIP_IMAGES // max(1, len(classes)))
     picked = [pick_positions(face_set.faces, emotion, each) for emotion in classes]
     positions = [
         int(places[turn]) for turn in range(each) for places in picked if turn < len(places)
-    ][:PREVIEW_IMAGES]
+    ][:STRIP_IMAGES]
     pictures = face_set.show_thumbnails(np.array(positions, dtype=np.int64))
-    return make_answer(encode_png(draw_sheet(pictures, PREVIEW_IMAGES, PREVIEW_PIXELS)), face_set)
+    return make_answer(encode_png(draw_sheet(pictures, STRIP_IMAGES, STRIP_PIXELS)), face_set)
 
 
 # What runs now
