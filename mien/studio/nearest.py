@@ -1,4 +1,4 @@
-"""The nearest real faces of single synthetic ones, and what differs between two images."""
+"""The nearest real faces of single synthetic ones, and the difference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Numbers of single images: what audits, filters and splits say about the images of a set."""
+"""Numbers of single images, from audits, filters and splits."""
 
 from collections.abc import Iterator, Mapping
 

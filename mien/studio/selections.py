@@ -1,4 +1,4 @@
-"""Selections: which images of a set a page shows, in which order, and where they go."""
+"""Selections: which images a page shows, in which order; exports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Tags: words that people give to images, kept in a small file of the store, with undo."""
+"""Tags of images, kept in a small file of the store, with undo."""
 
 import threading
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Gallery: the images of a set, filtered, sorted by any number, tagged and exported."""
+"""Gallery: images filtered, sorted by any number, tagged, exported."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""Overview: what is in the store, in the order of the pipeline, and what runs now."""
+"""Overview: the runs of the store by stage, and what runs now."""
 
 import json
 from collections.abc import Mapping
