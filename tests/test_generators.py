@@ -756,7 +756,7 @@ def test_each_kind_says_what_it_is_and_which_samplers_it_can_use(member: Run):
         (2 if facts.moves else 1, 16, 16),
         "CC0",
     )
-    assert len(generator.seen) == (150 if facts.moves else 24)
+    assert len(generator.seen) == (150 if facts.moves else 24)  # of films and toy
     assert generator.run == member.name
     line = kind.summarise(generator)
     assert line and "\n" not in line

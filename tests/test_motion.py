@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from worlds import MOVED, films, inside, keep, toy, training_of
+from worlds import MOVED, SMALL_NET, films, inside, keep, table, toy, training_of
 
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces
@@ -20,13 +20,19 @@ from mien.generators.generate import generate_database
 from mien.generators.kinds import load_generator, sample_generator
 from mien.generators.motion import Motion, scale_pairs, stack_pairs
 from mien.generators.orders import order_database
+from mien.generators.pasted import Pasted
 from mien.generators.specs import GenerateSpec, SamplerSpec, read_intensity
 from mien.generators.train import load_training_faces, train_generator
 from mien.prepare.flow import compute_flow, warp_image
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.prepare.splits import run_split
+from mien.prepare.views import load_like
+from mien.report.conclusions import draw_conclusions
 from mien.runs.store import Run, Store
+from mien.study.file import resolve
+from mien.study.results import StudyResults
+from mien.study.run import run_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -278,6 +284,83 @@ def test_the_other_forms_draw_clips_too(form: str, channels: int, store: Store):
     assert set(Faces.load(clips.path).index["phase"]) == {
         "onset", "rise", "apex", "fall", "offset",
     }  # fmt: skip
+
+
+# Pasted movements
+
+
+def fit_pasted(store: Store, of: str = "same") -> Pasted:
+    run = train_generator(training_of("pasted", faces="films", of=of, fps=FPS), store)
+    loaded = load_generator(run, "cpu")
+    assert isinstance(loaded, Pasted)
+    return loaded
+
+
+def test_pasted_movements_are_those_of_the_class_on_other_people(store: Store):
+    labels, seeds = np.repeat([HAPPY, AFRAID], 10), np.arange(20) << 33
+    right = {}
+    for of in ("same", "other"):
+        generator = fit_pasted(store, of)
+        made = sample_generator(generator, labels, seeds)
+        onsets = [image.tobytes() for image in generator.pairs[:, 0]]
+        assert all(image.tobytes() in onsets for image in made[:, 0])
+        assert not any((image == generator.pairs[:, 1]).all((1, 2)).any() for image in made[:, 1])
+        mouth = made[:, 1, 8:15].astype(float) - made[:, 0, 8:15]
+        right[of] = mouth[:, :, 9:].sum(axis=(1, 2)) - mouth[:, :, :8].sum(axis=(1, 2))
+    assert (right["same"][:10] > 0).all() and (right["same"][10:] < 0).all()
+    assert (right["other"][:10] < 0).all() and (right["other"][10:] > 0).all()
+
+
+def test_movements_are_pasted_only_on_other_people(tmp_path: Path):
+    alone = Store(tmp_path / "store")
+    keep(films(subjects=1, clips=2), alone, "films")
+    with pytest.raises(DataError, match=r"faces of other people.*1 subject"):
+        fit_pasted(alone)
+
+
+# Studies
+
+
+def test_clips_are_shown_to_classifiers_as_real_ones_are(store: Store, database: Run):
+    real = {
+        "flow": {"input": ("flow",), "window": 0},
+        "moments": {"clips": 4, "input": ("onset-difference",)},
+        "apexes": {"window": 1, "size": 8},
+    }
+    for fields in real.values():
+        model = run_preprocess(PreprocessSpec(faces="films", **fields), store)
+        side = SplitSpec(faces=model.name, by="subject", folds=2, number=0, side="train")
+        for like in (model, run_split(side, store)):
+            shown = load_like(database, like, store)
+            faces = Faces.load(like.path)
+            assert (shown.size, shown.channels) == (faces.size, faces.channels)
+            per_clip = len(faces) / faces.index["clip"].nunique()
+            assert len(shown) == 8 * per_clip
+
+
+def test_a_study_trains_networks_of_movement_on_generated_clips(store: Store):
+    fields = PreprocessSpec(faces="films", input=("flow-right", "flow-down"), window=0)
+    run_preprocess(fields, store, alias="flow")
+    own = {"preset": "motion", "images_seen": 64, "batch": 16, "net": SMALL_NET, "fps": FPS}
+    file = table(
+        faces="flow",
+        settings=["real_to_real", "synthetic_to_real", "both_to_real"],
+        classifiers=["svm"],
+        classifier={},
+        controls=["pasted", "copycat"],
+        generator=own,
+        generate={"steps": 2, "intensity": (0.8, 1.2), "fps": 50.0},
+        counts="each:5",
+        trials=1,
+        only_folds=[0],
+    )
+    study = resolve(file, store)
+    results = StudyResults(run_study(study, store, device="cpu").name, store)
+    cells = {(cell.setting, cell.control) for cell in [*results.cells, *results.controls]}
+    for setting in ("synthetic_to_real", "both_to_real"):
+        assert {(setting, ""), (setting, "pasted"), (setting, "copycat")} <= cells
+    told = " ".join(conclusion.sentence for conclusion in draw_conclusions([results]))
+    assert "pasted on the faces of other training people" in told
 
 
 def test_options_of_clips_are_for_generators_of_movement(store: Store, run: Run, tmp_path: Path):

@@ -452,8 +452,8 @@ def train(
             help="nano (minutes on a CPU), tiny (a night on a CPU), base (a GPU with 6 GB; also "
             "called default), large (a GPU of a data centre), paper (the equations of the "
             "preprint), rectified (nano as a rectified flow), smoke (for tests), motion (clips of "
-            "movement), vae, gan or imle (make an image in one pass), or gaussian and copycat "
-            "(for comparison)."
+            "movement), vae, gan or imle (make an image in one pass), or gaussian, copycat and "
+            "pasted (for comparison)."
         ),
     ] = "default",
     condition: Annotated[

@@ -77,9 +77,9 @@ def _make_kind(name: str, facts: KindFacts) -> GeneratorKind:
         return _make_one_pass_kind(module)
     if facts.distilled:
         return _make_distilled_kind(module)
-    if facts.moves:
+    if facts.moves and facts.sampler != "direct":
         return _make_moving_kind(module)
-    if facts.resamples:
+    if facts.resamples and not facts.moves:
         return _make_direct_kind(resampling, resampling.make_sample(module.make_image))
     return _make_direct_kind(module, module.sample)
 

@@ -387,6 +387,19 @@ class MotionSpec(SteppedSpec):
         }
 
 
+class PastedSpec(GeneratorSpec):
+    """A generator that pastes real movements on the faces of other training people.
+
+    `of` says whether they are of the class that is asked for (same), or of other classes (other),
+    whose clips then have a wrong label. `fps` are the frames a second of the training clips. Its
+    training is not random, so `seed` stays 0.
+    """
+
+    kind: str = "pasted"
+    of: Literal["same", "other"] = "same"
+    fps: float = Field(default=200.0, gt=0, le=10_000)
+
+
 class StudentSpec(GeneratorSpec):
     """The distillation of a generator, the teacher, into a student that draws in 1 to 4 steps.
 
@@ -699,10 +712,12 @@ class KindFacts:
         return (sampler == "direct") == (self.sampler == "direct")
 
 
-def make_resampling(images: str, spec: type[GeneratorSpec] = GeneratorSpec) -> KindFacts:
-    """Return what is known of a kind that makes each image of training images."""
+def make_resampling(
+    images: str, spec: type[GeneratorSpec] = GeneratorSpec, moves: bool = False
+) -> KindFacts:
+    """Return what is known of a kind that makes each image, or clip, of training images."""
     reason = "holds the real images themselves, which stay in the store"
-    return KindFacts(spec, not_exported=reason, resamples=images)
+    return KindFacts(spec, not_exported=reason, resamples=images, moves=moves)
 
 
 KIND_FACTS: Mapping[str, KindFacts] = {
@@ -729,6 +744,9 @@ KIND_FACTS: Mapping[str, KindFacts] = {
         GaussianSpec, not_exported="is a mean and a covariance for each class, and no network"
     ),
     "copycat": make_resampling("copies of the real images", CopycatSpec),
+    "pasted": make_resampling(
+        "real movements, pasted on the faces of other training people", PastedSpec, moves=True
+    ),
 }
 """The kinds of generator. A new one is an entry here, and the module of the same name."""
 

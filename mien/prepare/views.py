@@ -74,6 +74,40 @@ def load_whole_clips(run: Run, store: Store) -> Faces:
     return frames.select(frames.index["clip"].isin(clips).to_numpy())
 
 
+def show_like(run: Run, model: Run, store: Store) -> Run:
+    """Return the run that shows the clips of `run`, which holds all their frames, as `model` does.
+
+    The same frames are chosen, with the same input, clips and size, and the run is made if it does
+    not exist. So generated clips become what a classifier of real ones takes.
+
+    Raises DataError if the clips cannot be shown so.
+    """
+    # The selections on the way to the model, from the last to the first
+    chain, ancestor = [], model
+    while ancestor.stage in (*REPEATED_STAGES, SplitSpec.stage):
+        if ancestor.stage == PreprocessSpec.stage:
+            chain.append(ancestor.spec)
+        parent = ancestor.spec["faces"]
+        ancestor = store.run(parent if isinstance(parent, str) else parent[0])
+
+    # What each row shows, which frames there are, and how large they are
+    fields: dict[str, Any] = {"faces": run.name, "size": Faces.load(model.path).size[1]}
+    shown = next((spec for spec in chain if spec.get("clips") or spec.get("input")), {})
+    fields |= {name: shown[name] for name in VIEW_FIELDS if shown.get(name)}
+    if not fields.get("clips"):
+        chosen = next((spec for spec in chain if spec["frames"] != "all"), {"frames": "all"})
+        names = ["frames", "every", *(["window"] if chosen["frames"] == "apex" else [])]
+        fields |= {name: chosen[name] for name in names if name in chosen}
+    if not fields.get("input") and not fields.get("clips"):
+        fields["colour"] = "grey"
+    return run_preprocess(read_spec(PreprocessSpec, fields, run.name), store)
+
+
+def load_like(run: Run, model: Run, store: Store) -> Faces:
+    """Return the faces of a generated database; clips with all frames are shown as in `model`."""
+    return Faces.load((show_like(run, model, store) if run.spec.get("fps") else run).path)
+
+
 def _repeat_frames(run: Run, store: Store) -> Run:
     """Return the run of all frames of what `run` was made of, in grey."""
     fields = {name: value for name, value in run.spec.items() if name != "stage"}

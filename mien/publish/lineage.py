@@ -30,7 +30,7 @@ STATED_SPEC_FIELDS = frozenset(
         "guidance_mix",
         "guidance_high", "clip_x0", "variance", "counts", "levels", "fine", "walks",
         "images", "teacher", "teacher_steps",
-        "form", "moments", "fps", "neutral", "intensity", "per_person",
+        "form", "of", "moments", "fps", "neutral", "intensity", "per_person",
         "database", "training", "agreement", "band", "share", "spread", "views",
     }
 )  # fmt: skip

@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from mien.errors import SpecError, UsageError
 from mien.faces import EMOTIONS, Faces
 from mien.generators.counts import parse_counts
+from mien.generators.orders import get_usual_fps
 from mien.generators.specs import KIND_FACTS, name_levels, read_steps, read_training
 from mien.prepare import splits
 from mien.prepare.specs import SplitSpec
@@ -149,6 +150,7 @@ def _plan_generation(
     fields = {
         "sampler": KIND_FACTS[train.kind].sampler,
         "seed": study.seed,
+        **({"fps": fps} if (fps := get_usual_fps(train.kind)) else {}),
         **(study.generate if generate is None else generate),
         "generator": train.name,
         "counts": counts,

@@ -23,6 +23,7 @@ from mien.classifiers.strong import require_labels
 from mien.errors import DataError, SpecError, StoreError, UsageError, WeightsError
 from mien.faces import CLASS_SETS, Faces
 from mien.generators import presets
+from mien.generators.specs import KIND_FACTS
 from mien.prepare import splits, views
 from mien.prepare.action_units import require_units
 from mien.prepare.inputs import expand_groups
@@ -278,7 +279,9 @@ class StudyFile(Strict):
 
     @model_validator(mode="after")
     def _require_one_input_of_synthetic_faces(self) -> "StudyFile":
-        # Synthetic faces exist only in the input of `faces`
+        # Synthetic faces exist only in the input of `faces`; clips can be shown in any
+        if _draws_clips(self.generator):
+            return self
         with_input = [
             *(
                 f"ablation {name}"
@@ -798,6 +801,13 @@ def _require_free_name(name: str, store: Store, where: str) -> None:
             f"{where}: name must not be an alias of another stage's run; '{name}' names "
             f"{named_run}. Choose another name"
         )
+
+
+def _draws_clips(generator: Mapping[str, Any]) -> bool:
+    """Return whether the generator of a study file draws clips with all their frames."""
+    preset = presets.PRESETS.get(str(generator.get("preset")), {})
+    kind = generator.get("kind", preset.get("kind"))
+    return kind in KIND_FACTS and KIND_FACTS[str(kind)].moves
 
 
 def _resolve_faces(study: StudyFile, store: Store, where: str) -> tuple[Run, Faces]:

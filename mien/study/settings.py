@@ -284,6 +284,12 @@ CONTROLS: dict[str, Control] = {
         for kind, facts in KIND_FACTS.items()
         if facts.resamples
     },
+    "pasted_at_random": replace_generator(
+        "pasted, of other classes",
+        "real movements of other classes, pasted on the faces of other training people",
+        kind="pasted",
+        of="other",
+    ),
 }
 """The controls of studies, in the order of the tables; one more control is one more entry.
 

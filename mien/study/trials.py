@@ -12,6 +12,7 @@ from mien.classifiers.kinds import FittedClassifier, fit_classifier
 from mien.faces import Faces, concatenate
 from mien.prepare import splits
 from mien.prepare.action_units import encode_units
+from mien.prepare.views import load_like
 from mien.runs.store import Run, RunSummary, Store
 from mien.study.controls import permute_labels
 from mien.study.inflation import EPOCHS_FILE
@@ -125,7 +126,7 @@ def load_train_and_tests(spec: TrialSpec, store: Store) -> tuple[Faces, dict[str
 
     # One in five images of each database is kept for tests, unless its use is another one
     for name, run in spec.databases.items():
-        faces = Faces.load(store.run(run).path)
+        faces = load_like(store.run(run), store.run(spec.faces), store)
         if spec.has_own_use:
             sources[name] = (_choose_images(faces, real.select(train_side), spec), faces[:0])
             continue

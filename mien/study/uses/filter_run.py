@@ -13,6 +13,7 @@ from mien.findings import list_some
 from mien.generators import copycat
 from mien.generators.specs import CopycatSpec
 from mien.prepare.preprocess import summarise_faces, write_with_sheet
+from mien.prepare.views import load_like
 from mien.runs.progress import quantify, say
 from mien.runs.store import Run, RunSummary, Store
 from mien.seeds import make_rng
@@ -36,7 +37,8 @@ def filter_database(spec: FilterSpec, store: Store, *, alias: str | None = None)
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # The judges learn from the training people alone
-        database, training = Faces.load(database_run.path), Faces.load(training_run.path)
+        training = Faces.load(training_run.path)
+        database = load_like(database_run, training_run, store)
         _require_fitting(database, training, database_run.name)
         panel = train_judges(add_views(training, spec))
         _report_classes(database, panel.classes)
