@@ -21,8 +21,9 @@ from mien.generators.kinds import load_generator, sample_generator
 from mien.generators.motion import Motion, scale_pairs, stack_pairs
 from mien.generators.orders import order_database
 from mien.generators.pasted import Pasted
-from mien.generators.specs import GenerateSpec, SamplerSpec, read_intensity
+from mien.generators.specs import GenerateSpec, SamplerSpec, read_intensity, read_steps
 from mien.generators.train import load_training_faces, train_generator
+from mien.generators.units import parse_order
 from mien.prepare.flow import compute_flow, warp_image
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
@@ -268,6 +269,48 @@ def test_the_frame_rate_changes_the_number_of_frames_and_not_the_movement(store:
     assert tables[1]["offset"][0] - 1 == pytest.approx(4 * (tables[0]["offset"][0] - 1), abs=4)
     first, last = (Faces.load(made.path).images[0].astype(float) for made in (slow, fast))
     assert np.abs(first - last).mean() < 3  # the onset, but for sensor noise
+
+
+def test_action_units_condition_the_movement_and_are_in_the_table(store: Store):
+    condition = ("emotion", "action_units")
+    spec = training_of("motion", faces="films", fps=FPS, condition=condition)
+    run = train_generator(spec, store, device="cpu")
+    generator = load_generator(run, "cpu")
+    assert isinstance(generator, Motion) and generator.units is not None
+    assert generator.units.columns == ("12", "20")
+    with torch.no_grad():  # an untrained network says nothing
+        for parameter in generator.movement.network.parameters():
+            parameter += 0.1 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(0)
+            )
+    labels, seeds = np.array([HAPPY]), np.array([7])
+    pairs = [
+        sample_generator(
+            generator,
+            labels,
+            seeds,
+            sampler=read_steps(
+                {
+                    "generator": "g",
+                    "counts": {"fear": 1},
+                    "steps": 3,
+                    "fps": 50.0,
+                    "units": parse_order(units),
+                },
+                "test",
+            ),
+        )
+        for units in ("12", "20")
+    ]
+    np.testing.assert_array_equal(pairs[0][0, 0], pairs[1][0, 0])  # the neutral face
+    assert (pairs[0][0, 1] != pairs[1][0, 1]).any()
+
+    # The units of a clip are those of training clips of its class, or those that were ordered
+    for units, expected in ((None, ["20", "12"]), ("12:0.8", ["12D", "12D"])):
+        order = order_database(run, "each:1", store, steps=2, units=units)
+        made = generate_database(order, store, device="cpu")
+        assert pd.read_csv(made.path / CLIPS_FILE, dtype=str)["action_units"].tolist() == expected
+        assert set(Faces.load(made.path).index["action_units"]) == set(expected)
 
 
 @pytest.mark.parametrize(("form", "channels"), [("joint", 2), ("frames", 4)])

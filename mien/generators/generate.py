@@ -13,6 +13,7 @@ from mien.generators.clips.database import assemble_clips, write_clips
 from mien.generators.clips.timing import MovingGenerator
 from mien.generators.diffusion.model import Diffusion
 from mien.generators.kinds import GENERATORS, load_generator
+from mien.generators.motion import Motion
 from mien.generators.orders import plan_database, plan_guidance
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.shards import SHARD_IMAGES, get_shard_path, make_shard, make_shards
@@ -56,7 +57,8 @@ def generate_database(
 
         # Write them, or the frames of clips
         if isinstance(generator, MovingGenerator):
-            faces, clips = assemble_clips(generator, images, index, spec, numbers, scratch)
+            units = name_units(generator, [emotion for _, emotion in index], numbers, spec)
+            faces, clips = assemble_clips(generator, images, index, spec, numbers, units, scratch)
             return write_clips(faces, clips, out)
         faces = assemble(generator, images, index, spec.name, numbers, spec)
         faces.save(out)
@@ -174,7 +176,7 @@ def name_units(
     how: SamplerSpec | None,
 ) -> list[str]:
     """Return the action units that each image was drawn with; empty if the generator takes none."""
-    known = generator.units if isinstance(generator, Diffusion) else None
+    known = generator.units if isinstance(generator, Diffusion | Motion) else None
     if known is None:
         return [""] * len(emotions)
     if how is not None and how.units:

@@ -31,16 +31,27 @@ from mien.generators.clips.timing import MotionTiming, MovingGenerator, fit_timi
 from mien.generators.diffusion import fit as loop
 from mien.generators.diffusion import heldout
 from mien.generators.diffusion.centre import MIN_OFFSET_SUBJECTS
-from mien.generators.diffusion.draw import SAMPLING_BATCH, NoiseStreams, choose_levels
+from mien.generators.diffusion.draw import (
+    SAMPLING_BATCH,
+    NoiseStreams,
+    choose_levels,
+    encode_image_units,
+)
 from mien.generators.diffusion.heldout import ChosenWeights
-from mien.generators.diffusion.model import Diffusion, count_parameters, prepare_for_inference
+from mien.generators.diffusion.model import (
+    Diffusion,
+    count_parameters,
+    describe_units,
+    prepare_for_inference,
+)
 from mien.generators.diffusion.objective import Batch, Objective
 from mien.generators.diffusion.processes import SINGLE, ProcessGroup
 from mien.generators.diffusion.resources import DEFAULT, Resources
 from mien.generators.diffusion.samplers import SOLVERS, Denoiser, bind, guide, make_karras_levels
-from mien.generators.diffusion.unet import NO_LABEL, UNet
+from mien.generators.diffusion.unet import NO_LABEL, UNet, condition_on_units
 from mien.generators.sampler_table import SAMPLERS
 from mien.generators.specs import MotionSpec, SamplerSpec, TrainSpec, count_steps
+from mien.generators.units import KnownUnits, read_units
 from mien.prepare.clips import PAIR, name_moments
 from mien.prepare.preprocess import preprocess
 from mien.prepare.specs import PreprocessSpec
@@ -70,6 +81,11 @@ class Motion(MovingGenerator):
     neutral: Diffusion | None
     movement: Diffusion
     gain: float
+
+    @property
+    def units(self) -> KnownUnits | None:
+        """The action units that condition the movement, or None."""
+        return self.movement.units
 
 
 class GivenNetwork(nn.Module):
@@ -126,16 +142,17 @@ class MotionTraining(loop.DiffusionTraining):
 
     def make_network(self, channels: int) -> UNet:
         """Return the untrained network: of two channels, or of one with another one given."""
-        return make_network(self.spec, self.joint)
+        return make_network(self.spec, self.joint, self.known_units)
 
     def take_images(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Return differences, times the gain, and onsets."""
         return self.values[rows]
 
 
-def make_network(spec: TrainSpec, joint: bool) -> UNet:
-    """Return an untrained network of movement."""
-    return UNet(2, spec.net) if joint else UNet(1, spec.net, given=1)
+def make_network(spec: TrainSpec, joint: bool, units: KnownUnits | None) -> UNet:
+    """Return an untrained network of movement, which `units` condition if there are any."""
+    channels, given = (2, 0) if joint else (1, 1)
+    return UNet(channels, spec.net, given=given, units=units.width if units else 0)
 
 
 def stack_pairs(pairs: Pairs, gain: float) -> Float[Tensor, "n 2 h w"]:
@@ -281,7 +298,7 @@ def sample(
         return _round(moments[:, :1] + intensities * (moments - moments[:, :1]))
 
     # The neutral faces, each once
-    plain = how.model_copy(update={"guidance": 1.0, "guide": "label"})
+    plain = how.model_copy(update={"guidance": 1.0, "guide": "label", "units": None})
     onsets = None
     if generator.neutral is not None:
         people, whose = np.unique(find_person_seeds(seeds), return_inverse=True)
@@ -319,6 +336,9 @@ def draw_movements(
     # Batches of a fixed size, the last one padded
     padding = -len(labels) % size
     padded = np.pad(labels, (0, padding), constant_values=NO_LABEL)
+    units = encode_image_units(model, labels, seeds, how)
+    if units is not None:
+        units = torch.cat([units, units.new_zeros(padding, units.shape[1])]).to(model.device)
     given = None
     if onsets is not None:
         centred = scaling.scale_for_model(onsets).to(model.device) - model.mean[1:]
@@ -326,7 +346,8 @@ def draw_movements(
 
     def draw_batch(first: int) -> Float[np.ndarray, "n c h w"]:
         rows = slice(first, first + size)
-        network = model.network if given is None else GivenNetwork(model.network, given[rows])
+        network = condition_on_units(model.network, None if units is None else units[rows])
+        network = network if given is None else GivenNetwork(network, given[rows])
         denoise = _guide(model, _make_denoiser(model, network, channels), how)
         streams = NoiseStreams(seeds[rows], size, shape, model.device)
         conditions = torch.from_numpy(padded[rows]).to(model.device)
@@ -388,7 +409,7 @@ def save(generator: Motion, out: Path) -> None:
             "loss": float(model.losses["loss"].iloc[-1]),
         }
     content = {"networks": about, "gain": generator.gain, "timing": generator.timing.to_json()}
-    write_generator(generator, out, content)
+    write_generator(generator, out, {**content, **describe_units(generator.movement)})
 
 
 def load(run: Run, spec: MotionSpec, device: str = "auto") -> Motion:
@@ -417,8 +438,11 @@ def _load_model(run: Run, spec: MotionSpec, name: str, torch_device: torch.devic
 
     # A network of the form that was trained
     is_paired = name == "movement" and spec.form != "frames"
+    units = read_units(about) if name == "movement" else None
     network = (
-        make_network(training, spec.form == "joint") if is_paired else UNet(size[0], training.net)
+        make_network(training, spec.form == "joint", units)
+        if is_paired
+        else UNet(size[0], training.net, units=units.width if units else 0)
     )
     checkpoints.load_weights(run.find_file(f"{name}.safetensors"), network)
     mean, offsets = (
@@ -435,6 +459,7 @@ def _load_model(run: Run, spec: MotionSpec, name: str, torch_device: torch.devic
         offsets=offsets.to(torch_device),
         levels=heldout.make_empty_table(),
         chosen=ChosenWeights(training.updates, training.ema, None),
+        units=units,
         **{**fields, **own},
     )
 

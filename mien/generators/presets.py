@@ -35,10 +35,10 @@ def read_preset(name: str, faces: str, settings: Mapping[str, Any] | None = None
             "a student is made from a trained generator; use `mien distill GENERATOR` instead"
         )
     kind = (settings or {}).get("kind", PRESETS[name]["kind"])
-    if (settings or {}).get("condition") and not _is_diffusion(kind):
+    if (settings or {}).get("condition") and not _takes_units(kind):
         raise SpecError(
             "condition applies to diffusion models, which the presets "
-            f"{', '.join(name for name in PRESETS if _is_diffusion(PRESETS[name]['kind']))} train; "
+            f"{', '.join(name for name in PRESETS if _takes_units(PRESETS[name]['kind']))} train; "
             f"a {kind} generator is conditioned on the emotion only. Omit action_units"
         )
 
@@ -52,10 +52,10 @@ def read_preset(name: str, faces: str, settings: Mapping[str, Any] | None = None
     return read_training(fields, f"preset {name}")
 
 
-def _is_diffusion(kind: object) -> bool:
-    """Return whether a kind of generator is a diffusion model, which is trained on noisy images."""
+def _takes_units(kind: object) -> bool:
+    """Return whether a kind of generator is a diffusion model, which action units can condition."""
     facts = KIND_FACTS.get(kind) if isinstance(kind, str) else None
-    return facts is not None and issubclass(facts.spec, TrainSpec)
+    return facts is not None and issubclass(facts.spec, TrainSpec | MotionSpec)
 
 
 def read_condition(text: str) -> dict[str, Any]:

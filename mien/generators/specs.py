@@ -121,6 +121,18 @@ class SteppedSpec(GeneratorSpec):
         return max(1, round(self.images_seen / self.batch))
 
 
+def _require_emotion(condition: tuple[Condition, ...] | None) -> tuple[Condition, ...] | None:
+    """Return a condition in its usual order, None if it is the emotion alone.
+
+    Raises ValueError if it lacks the emotion.
+    """
+    if condition is None or set(condition) == {"emotion"}:
+        return None
+    if "emotion" not in condition:
+        raise ValueError("condition must name emotion, which every image of a database has")
+    return ("emotion", "action_units")
+
+
 class TrainSpec(SteppedSpec):
     """The training of a diffusion model.
 
@@ -167,14 +179,10 @@ class TrainSpec(SteppedSpec):
 
     @field_validator("condition")
     @classmethod
-    def _require_emotion(
+    def _order_condition(
         cls, condition: tuple[Condition, ...] | None
     ) -> tuple[Condition, ...] | None:
-        if condition is None or set(condition) == {"emotion"}:
-            return None
-        if "emotion" not in condition:
-            raise ValueError("condition must name emotion, which every image of a database has")
-        return ("emotion", "action_units")
+        return _require_emotion(condition)
 
     @property
     def takes_units(self) -> bool:
@@ -336,6 +344,7 @@ class MotionSpec(SteppedSpec):
     # Share of the images seen that the network of neutral faces sees, with the form difference
     neutral: float = Field(default=0.4, gt=0, lt=1)
     net: NetSpec = NetSpec()
+    condition: tuple[Condition, ...] | None = Field(default=None, exclude_if=is_unset)
     learning_rate: float = Field(default=3e-4, gt=0)
     muon: float | None = Field(default=None, gt=0, le=1, exclude_if=is_unset)
     warmup: Share = 0.02
@@ -349,6 +358,13 @@ class MotionSpec(SteppedSpec):
     p_std: float = Field(default=1.2, gt=0)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     deterministic: bool = True
+
+    @field_validator("condition")
+    @classmethod
+    def _order_condition(
+        cls, condition: tuple[Condition, ...] | None
+    ) -> tuple[Condition, ...] | None:
+        return _require_emotion(condition)
 
     @model_validator(mode="before")
     @classmethod
@@ -380,7 +396,7 @@ class MotionSpec(SteppedSpec):
             return {"movement": TrainSpec(**plain)}
         still = max(self.batch, round(self.neutral * self.images_seen))
         moving = max(self.batch, self.images_seen - still)
-        neutral = {**plain, "images_seen": still, "class_offsets": False}
+        neutral = {**plain, "images_seen": still, "class_offsets": False, "condition": None}
         return {
             "neutral": TrainSpec(**neutral),
             "movement": TrainSpec(**{**plain, "images_seen": moving}),

@@ -30,11 +30,13 @@ def assemble_clips(
     index: Sequence[tuple[str, str]],
     how: GenerateSpec,
     numbers: Int64[np.ndarray, " n"],
+    units: Sequence[str],
     scratch: Path,
 ) -> tuple[Faces, pd.DataFrame]:
     """Return the frames of clips as faces, and a table with a row for each clip.
 
-    `moments` are what the generator drew for each clip: onset and apex, or several moments. Frames
+    `moments` are what the generator drew for each clip: onset and apex, or several moments;
+    `numbers` are the seeds, and `units` the action units. Frames
     are written to a file in `scratch` as they are rendered, and mapped into memory at the end. The
     columns of the table: clip, subject, emotion, action_units, intensity, seed, fps, and the
     numbers of the frames onset, apex and offset, from 1.
@@ -84,6 +86,7 @@ def assemble_clips(
         phase=[phase for course in courses for phase in course.phases],
         emotion=emotions,
         raw_label=emotions,
+        action_units=[units[row] for row in owner],
         source=run_name,
         seed=numbers[owner].tolist(),
         licence=generator.licence,
@@ -93,7 +96,7 @@ def assemble_clips(
             "clip": names,
             "subject": subjects,
             "emotion": [emotion for _, emotion in index],
-            "action_units": "",
+            "action_units": list(units),
             "intensity": draw_intensities(numbers, how).round(4),
             "seed": numbers,
             "fps": how.fps,

@@ -144,7 +144,7 @@ class ConditionedOnUnits(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "m c h w"],
+        x: Float[Tensor, "m c_in h w"],
         noise: Float[Tensor, " m"],
         labels: Int[Tensor, " m"],
         augmentations: Float[Tensor, "m moves"],
