@@ -119,7 +119,21 @@ def generate(request: Request, studio: Here, form: Annotated[GenerateForm, Form(
     return go_back(f"/generate?{urlencode(form.model_dump())}")
 
 
-def _render(request: Request, studio: Studio, form: GenerateForm, fault: str = "") -> HTMLResponse:
+@router.get("/generate/state")
+def show_state(
+    request: Request, studio: Here, form: Annotated[GenerateForm, Query()]
+) -> HTMLResponse:
+    """Show the part of the page that says how far the database of a form is."""
+    return _render(request, studio, form, template="generate_state.html")
+
+
+def _render(
+    request: Request,
+    studio: Studio,
+    form: GenerateForm,
+    fault: str = "",
+    template: str = "generate.html",
+) -> HTMLResponse:
     """Return the page; `fault` says why the form cannot be carried out."""
     generators = list_choices(studio.store, is_generator)
     if not form.generator and generators:
@@ -138,10 +152,10 @@ def _render(request: Request, studio: Studio, form: GenerateForm, fault: str = "
     # How far it is
     drawing = None if order is None else read_drawing(order.spec, studio.store)
     task = None if order is None else read_task(order.spec.name, studio.store)
-    shown = _choose_shown(drawing)
+    shown, query = _choose_shown(drawing), urlencode(form.model_dump())
     return render_page(
         request,
-        "generate.html",
+        template,
         status=400 if fault else 200,
         form=form,
         fault=fault,
@@ -151,7 +165,8 @@ def _render(request: Request, studio: Studio, form: GenerateForm, fault: str = "
         command="" if order is None else shlex.join(write_command(order.arguments, studio.store)),
         drawing=drawing,
         task=task,
-        back=f"/generate?{urlencode(form.model_dump())}",
+        back=f"/generate?{query}",
+        query=query,
         shown=shown,
         hides=order is not None and hides_drawings(studio, order.spec),
     )

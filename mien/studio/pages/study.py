@@ -11,6 +11,7 @@ from mien.errors import MienError
 from mien.pages.charts import Dot, draw_intervals
 from mien.pages.tables import ReportTable
 from mien.report.comparison import make_result_tables, make_table_note
+from mien.report.conclusions import draw_conclusions
 from mien.report.plots import plot_accuracies, plot_learning_curves
 from mien.report.sentences import describe_findings
 from mien.runs.progress import format_duration
@@ -117,6 +118,7 @@ def _describe_results(study: StudyResults) -> dict[str, Any]:
         charts = [_draw_accuracies(study)] if any(cell.whole for cell in study.cells) else []
     charts += plot_learning_curves(study)
     return {
+        "conclusions": draw_conclusions([study]),
         "sentences": describe_findings(study),
         "tables": tables,
         "table_note": make_table_note(study, study.levels[0]) if tables else "",
