@@ -5,11 +5,12 @@ strictly.
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mien.audit import verdict
+from mien.audit import multiplicity, verdict
 from mien.audit.parts import PARTS
 from mien.audit.verdict import ORDER, group_families
 from mien.errors import SpecError
@@ -48,7 +49,7 @@ def test_the_whole_interval_must_lie_beyond_the_limit_to_fail(one: Record, expec
     assert outcome(one) == expected
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     numbers=st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted),
     limits=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
@@ -56,6 +57,7 @@ def test_the_whole_interval_must_lie_beyond_the_limit_to_fail(one: Record, expec
     n=st.sampled_from([5, 100]),
     wide=st.sampled_from(["cannot tell", "warn", "pass"]),
     side=st.sampled_from(["above", "below"]),
+    tested=st.booleans(),
 )
 def test_a_looser_limit_never_makes_a_check_worse(
     numbers: list[float],
@@ -64,6 +66,7 @@ def test_a_looser_limit_never_makes_a_check_worse(
     n: int,
     wide: str,
     side: str,
+    tested: bool,
 ):
     # Below is the mirror of above: all numbers change their sign
     low, value, high = numbers
@@ -75,12 +78,115 @@ def test_a_looser_limit_never_makes_a_check_worse(
 
     def judge_with(warn: float, fail: float) -> int:
         fields = {"side": side, "warn": sign * warn, "fail": sign * fail, "wide": wide}
+        fields["tested"] = tested
         return ORDER.index(outcome(record(sign * value, low, high, n), **fields))
 
     strict = judge_with(warn, fail)
     assert judge_with(looser_warn, fail) <= strict
     assert judge_with(warn, looser_fail) <= strict
     assert judge_with(looser_warn, looser_fail) <= strict
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    numbers=st.lists(
+        st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted), min_size=3, max_size=3
+    ),
+    warn=st.floats(0, 1),
+    fail_beyond=st.floats(0, 1),
+    looser_by=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    wide=st.sampled_from(["cannot tell", "warn", "pass"]),
+)
+def test_a_looser_limit_makes_neither_another_test_nor_the_answer_worse(
+    numbers: list[list[float]],
+    warn: float,
+    fail_beyond: float,
+    looser_by: tuple[float, float],
+    wide: str,
+):
+    records = [
+        record(value, low, high, part=part)
+        for part, (low, value, high) in zip(("", "fear", "disgust"), numbers, strict=True)
+    ]
+    other = replace(record(0.4, 0.3, 0.5), metric="labels.other")
+
+    def judge_with(warn: float, fail: float) -> list[int]:
+        fields = {**LIMIT, "warn": warn, "fail": fail, "wide": wide, "tested": True, "each": True}
+        fixed = {**LIMIT, "warn": 0.32, "fail": 0.9, "tested": True}
+        checks = verdict.judge([*records, other], {"labels.odd": fields, "labels.other": fixed})
+        outcomes = {(check.name, check.part): check.verdict for check in checks}
+        answer = next(
+            question.verdict
+            for question in verdict.answer_questions(checks)
+            if "label" in question.title
+        )
+        return [ORDER.index(name) for name in (answer, outcomes["labels.other", ""])]
+
+    fail = warn + fail_beyond
+    strict = judge_with(warn, fail)
+    for looser in (
+        (min(warn + looser_by[0], fail), fail),
+        (warn, fail + looser_by[1]),
+        (warn + looser_by[0], fail + looser_by[0] + looser_by[1]),
+    ):
+        assert all(
+            one <= before for one, before in zip(judge_with(*looser), strict, strict=True)
+        ), looser
+
+
+def test_p_values_are_adjusted_for_their_number():
+    adjusted = multiplicity.adjust_p_values([0.01, 0.04, 0.03, 0.005])
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm's own steps
+    assert multiplicity.adjust_p_values([]) == []
+    p_value = multiplicity.measure_p_value(0.3, 0.1, 0.1, 1)
+    assert p_value == pytest.approx(0.025, abs=1e-4)  # the interval ends at the limit
+    assert multiplicity.measure_p_value(-0.3, -0.1, -0.1, -1) == pytest.approx(p_value)
+    assert multiplicity.measure_p_value(0.3, None, 0.1, 1) == 0
+    assert multiplicity.measure_p_value(0.1, None, 0.1, 1) == 1
+
+
+def test_a_dozen_tests_warn_together_for_one_in_twenty_sets_without_faults():
+    """The numbers are 0 in truth and depend on each other; one of them is 0.6 in the last sets."""
+    rng, metrics = np.random.default_rng(0), [f"labels.n{number}" for number in range(12)]
+
+    def share_with_warning(fault: float, **fields) -> float:
+        limit = {"side": "above", "warn": 0.0, "fail": 5.0, "reason": "a test", **fields}
+        warned = []
+        for _ in range(200):
+            drawn = 0.1 * (0.6 * rng.normal() + 0.8 * rng.normal(size=12)) + fault * (
+                np.arange(12) == 3
+            )
+            records = [
+                Record(metric, value, 100, low=value - 0.196, high=value + 0.196)
+                for metric, value in zip(metrics, drawn, strict=True)
+            ]
+            checks = verdict.judge(records, dict.fromkeys(metrics, limit))
+            warned.append(any(check.verdict == "warn" for check in checks))
+        return float(np.mean(warned))
+
+    assert share_with_warning(0.0) > 0.9
+    assert share_with_warning(0.0, tested=True) < 0.08
+    assert share_with_warning(0.6, tested=True) > 0.95
+
+
+def test_a_class_that_cannot_tell_warns_in_a_test_only_on_evidence():
+    limits = {"labels.odd": {**LIMIT, "tested": True, "each": True}}
+    whole, unclear, clear = (
+        record(0.05, 0.02, 0.08),
+        record(0.12, 0.02, 0.25, part="fear"),
+        record(0.2, 0.18, 0.22, part="fear"),
+    )
+    for of_class, expected in ((unclear, "pass"), (clear, "warn")):
+        checks = verdict.judge([whole, of_class], limits)
+        assert {check.part: check.verdict for check in checks}["fear"] == "cannot tell"
+        answers = {one.title: one.verdict for one in verdict.answer_questions(checks)}
+        assert answers["Does it show what its label says?"] == expected
+    assert verdict.count_tests(checks).convert_to_json()["tests"] == 2
+
+
+def test_a_test_needs_the_value_that_it_tests_against():
+    with pytest.raises(SpecError, match="tested needs warn"):
+        verdict.judge([], {"labels.odd": {**LIMIT, "warn": None, "tested": True}})
 
 
 def test_below_is_the_mirror_of_above():

@@ -240,6 +240,7 @@ def write_audit(
         "test": spec.test,
         "images": {name: len(faces) for name, faces in sides.items()},
         "spaces": dict(about),
+        "tests": verdict.count_tests(measurements.checks).convert_to_json(),
         "checks": [check.convert_to_json() for check in measurements.checks],
         "notes": measurements.notes,
     }

@@ -1,9 +1,10 @@
 """Verdict: pass, warn, cannot tell or fail, by the limits of thresholds.toml.
 
 A check fails if the whole interval of its number is beyond the limit, so that no lack of images
-fails a set; it warns if the number itself is. It cannot tell if the evidence is missing: nothing
-was measured, too few people were held out, or part of the interval is beyond the failing limit. A
-pass is never the absence of evidence.
+fails a set. It warns if the number itself is; a check that is a test warns only on evidence that is
+strong for so many tests (`mien.audit.multiplicity`). It cannot tell if the evidence is missing:
+nothing was measured, too few people were held out, or part of the interval is beyond the failing
+limit. A pass is never the absence of evidence.
 """
 
 import math
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from mien.audit.multiplicity import FALSE_WARNING_RATE, JointTests, adjust_p_values, measure_p_value
 from mien.audit.part import Part
 from mien.audit.parts import PARTS
 from mien.errors import SpecError
@@ -55,6 +57,7 @@ class Threshold(Strict):
     by: Literal["ratio", "difference"] = "ratio"
     each: bool = False
     wide: Literal["cannot tell", "warn", "pass"] = "cannot tell"
+    tested: bool = False
     least: int = Field(default=20, ge=1)
     needed: bool = True
     reason: str = Field(min_length=1)
@@ -71,6 +74,8 @@ class Threshold(Strict):
             and (self.fail - self.warn) * self.sign < 0
         ):
             raise ValueError(f"fail must be {self.side} warn, or equal to it")
+        if self.tested and self.warn is None:
+            raise ValueError("tested needs warn: the value that the number is tested against")
         if not self.against and self.by != "ratio":
             raise ValueError("by needs against: remove by, or say what the number is compared with")
         return self
@@ -95,7 +100,8 @@ class Threshold(Strict):
             if self.by == "ratio"
             else f" more than {references[self.against]}"
         )
-        verbs = {"fails": self.fail, "cannot tell": self.cannot_tell, "warns": self.warn}
+        warns = "warns on evidence" if self.tested else "warns"
+        verbs = {"fails": self.fail, "cannot tell": self.cannot_tell, warns: self.warn}
         limits = [
             f"{verb} {self.side} {limit:g}" for verb, limit in verbs.items() if limit is not None
         ]
@@ -109,7 +115,8 @@ class Check:
     `value`, `low` and `high` are as measured; `relative` is the value compared
     with `reference`, if the threshold names one. `value` is None if nothing was measured under that
     name. `note` says what is missing if the check cannot tell, and `enough` what would suffice;
-    `people` is the number of held-out people that are needed, if there are fewer.
+    `people` is the number of held-out people that are needed, if there are fewer. `adjusted_p` is
+    the p-value of a test, adjusted for the number of tests; None for other checks.
     """
 
     name: str
@@ -128,6 +135,12 @@ class Check:
     note: str = ""
     enough: str = ""
     people: int = 0
+    adjusted_p: float | None = None
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the check is a test with strong evidence for a number beyond its limit."""
+        return self.adjusted_p is not None and self.adjusted_p < FALSE_WARNING_RATE
 
     def convert_to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -236,6 +249,8 @@ def _is_looser(field: str, old: Any, new: Any, default: Mapping[str, Any]) -> bo
         return (new or 0) < (old or 0)
     if field == "each":
         return not new
+    if field == "tested":
+        return bool(new)
     if field == "wide":
         return ORDER.index(new or "cannot tell") < ORDER.index(old or "cannot tell")
     return True
@@ -315,29 +330,68 @@ def judge(
     evidence must not pass in silence.
     """
     by_name = {(record.metric, record.part): record for record in records}
-    checks = []
-    for metric, fields in limits.items():
-        limit = read_spec(Threshold, dict(fields), metric)
-        own_records = [
+    all_limits = {
+        metric: read_spec(Threshold, dict(fields), metric) for metric, fields in limits.items()
+    }
+    judged_records = {
+        metric: [
             record
             for record in records
             if record.metric == metric and (limit.each or not record.part)
         ]
+        for metric, limit in all_limits.items()
+    }
+
+    # All tests together, then each check
+    adjusted = _adjust_tests(judged_records, all_limits, by_name)
+    checks = []
+    for metric, limit in all_limits.items():
         reason = (missing or {}).get(metric.partition(".")[0], "")
-        if not own_records and not limit.needed:
+        if not judged_records[metric] and not limit.needed:
             continue
-        judged = [_judge_record(record, by_name, limit) for record in own_records] or [
-            _make_absent_check(metric, limit, reason)
-        ]
+        judged = [
+            _judge_record(record, by_name, limit, adjusted.get((metric, record.part)))
+            for record in judged_records[metric]
+        ] or [_make_absent_check(metric, limit, reason)]
         checks += [_require_people(check, limit, held_out) for check in judged]
     return sorted(checks, key=lambda check: -ORDER.index(check.verdict))
+
+
+def _adjust_tests(
+    judged_records: Mapping[str, Sequence[Record]],
+    limits: Mapping[str, Threshold],
+    by_name: Mapping[tuple[str, str], Record],
+) -> dict[tuple[str, str], float]:
+    """Return the adjusted p-value of each number that is tested, by its metric and part."""
+    p_values = {}
+    for metric, limit in limits.items():
+        for record in judged_records[metric] if limit.tested else ():
+            reference = _find_reference(record, by_name, limit)
+            if math.isfinite(record.value) and (reference is not None or not limit.against):
+                value, end = (
+                    _compare_with(number, reference, limit)
+                    for number in (
+                        record.value,
+                        record.low if limit.side == "above" else record.high,
+                    )
+                )
+                if value is not None and limit.warn is not None:
+                    p_value = measure_p_value(value, end, limit.warn, limit.sign)
+                    p_values[metric, record.part] = p_value
+    return dict(zip(p_values, adjust_p_values([*p_values.values()]), strict=True))
+
+
+def count_tests(checks: Iterable[Check]) -> JointTests:
+    """Return the tests among the checks, which were judged together."""
+    return JointTests(sum(check.adjusted_p is not None for check in checks))
 
 
 def answer_questions(checks: Sequence[Check]) -> list[Question]:
     """Return the outcome of each question of QUESTIONS, with the reason and what would suffice.
 
     A question without checks cannot be answered. A single class that cannot be judged counts as a
-    warning, since the check over all classes uses the same images.
+    warning, since the check over all classes uses the same images; in a test it does so only on
+    evidence.
     """
     return [
         _answer_question(title, [check for check in checks if check.family in families])
@@ -385,20 +439,24 @@ def _answer_question(title: str, checks: Sequence[Check]) -> Question:
 
 
 def _weigh_check(check: Check) -> Outcome:
-    return "warn" if check.part and check.verdict == "cannot tell" else check.verdict
+    if check.part and check.verdict == "cannot tell":
+        return "pass" if check.adjusted_p is not None and not check.is_significant else "warn"
+    return check.verdict
 
 
 def _judge_record(
-    record: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold
+    record: Record,
+    by_name: Mapping[tuple[str, str], Record],
+    limit: Threshold,
+    adjusted_p: float | None,
 ) -> Check:
     if not math.isfinite(record.value):
         return replace(_make_absent_check(record.metric, limit), part=record.part, n=record.n)
 
     # The number that it is compared with
-    name = _name_reference(record.metric, limit.against)
-    part = "" if limit.against == "chance" else record.part
-    reference = by_name.get((name, part)) if limit.against else None
+    reference = _find_reference(record, by_name, limit)
     if limit.against and reference is None:
+        name = _name_reference(record.metric, limit.against)
         note = f"it has nothing to be compared with: no {name}"
         return _make_check(
             record, limit, "cannot tell", note=note, enough="a larger set of real images"
@@ -411,8 +469,10 @@ def _judge_record(
     )
     ends = (low, high) if limit.side == "above" else (high, low)
     least_beyond, most_beyond = (value, value) if record.low is None else ends
-    outcome, note, enough = _find_outcome(record, value, least_beyond, most_beyond, limit)
-    return _make_check(
+    outcome, note, enough = _find_outcome(
+        record, value, least_beyond, most_beyond, limit, adjusted_p
+    )
+    check = _make_check(
         record,
         limit,
         outcome,
@@ -421,6 +481,7 @@ def _judge_record(
         note,
         enough,
     )
+    return replace(check, adjusted_p=adjusted_p)
 
 
 def _find_outcome(
@@ -429,16 +490,19 @@ def _find_outcome(
     least_beyond: float | None,
     most_beyond: float | None,
     limit: Threshold,
+    adjusted_p: float | None,
 ) -> tuple[Outcome, str, str]:
     """Return the outcome of a check, what is missing, and what would suffice.
 
     `value` is the number as it is compared with the limits. `least_beyond` and `most_beyond` are
     the ends of its interval that are least and most beyond them.
     """
-    # Fail by the whole interval, warn by the number itself
+    # Fail by the whole interval, warn by the number itself or on evidence
     outcome: Outcome = "pass"
     if limit.fail is not None and _is_beyond(least_beyond, limit.fail, limit):
         outcome = "fail"
+    elif limit.tested:
+        outcome = "warn" if (adjusted_p or 0.0) < FALSE_WARNING_RATE else "pass"
     elif any(
         _is_beyond(value, number, limit)
         for number in (limit.warn, limit.fail)
@@ -464,6 +528,8 @@ def _find_outcome(
         note = "the interval reaches from values that do not fail to values that fail"
         enough = "more images and held-out people, so that the interval is narrower"
         return limit.wide, note, enough
+    if limit.tested and _spans_failing_limit(least_beyond, most_beyond, limit):
+        return outcome, "alone, it cannot exclude values that fail", ""
     return outcome, "", ""
 
 
@@ -500,6 +566,16 @@ def say_how_to_hold_out(people: int) -> str:
 
 def _is_beyond(value: float | None, number: float, limit: Threshold) -> bool:
     return value is not None and (value - number) * limit.sign > 0
+
+
+def _find_reference(
+    record: Record, by_name: Mapping[tuple[str, str], Record], limit: Threshold
+) -> Record | None:
+    """Return the number that a number is compared with; None if there is none."""
+    if not limit.against:
+        return None
+    part = "" if limit.against == "chance" else record.part
+    return by_name.get((_name_reference(record.metric, limit.against), part))
 
 
 def _name_reference(metric: str, against: str) -> str:
