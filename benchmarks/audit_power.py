@@ -17,12 +17,14 @@ seen. Into a clean set go copies of training images, of one kind at a time:
 
 A test fires where the 95 % interval is beyond what is expected of held-out people: shares of
 alarms above the record `chance`, shares of extreme images above 0.001, gaps and C_T on their side
-of 0, the AUC above 0.5. One exact copy is enough, and one subject that is named. What was finished
+of 0, the AUC above 0.5. Beside the tests stands the answer of an audit to "Is it new?" by the
+default thresholds. One exact copy is enough, and one subject that is named. What was finished
 lies in the folder, and is not done again.
 """
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import lru_cache
@@ -34,6 +36,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mien import seeds
+from mien.audit import verdict
 from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation.measure import measure_memorisation
 from mien.audit.memorisation.people import EXTREME_CHANCE
@@ -231,6 +234,8 @@ def main() -> None:
     )
     for test in free[0]:
         print(f"| {test} | {_count(free, test)} | {_count(gaussian, test)} |")
+    print(f"answers, clean: {bench.answers('clean', 0, given.clean)}")
+    print(f"answers, Gaussian: {bench.answers('gaussian', 0, given.sets)}")
     for kind in given.kinds:
         counts = [max(1, round(share * given.images)) for share in SHARES]
         rows = [[bench.told(kind, count, seed) for seed in range(given.sets)] for count in counts]
@@ -238,6 +243,8 @@ def main() -> None:
         print(f"| --- {'| --: ' * len(SHARES)}|", flush=True)
         for test in free[0]:
             print(f"| {test} | {' | '.join(str(_count(row, test)) for row in rows)} |")
+        for count in counts:
+            print(f"answers, {count} copies: {bench.answers(kind, count, given.sets)}")
 
 
 def _count(found: list[dict[str, bool]], test: str) -> int:
@@ -268,15 +275,36 @@ class _Bench:
             save_network(fit_network(self.train, spec, self.train.classes, 0, device="cpu"), kept)
         return load_network(kept, "cpu")
 
+    def answers(self, kind: str, count: int, sets: int) -> dict[str, int]:
+        """Return how often an audit of so many sets gives each answer to "Is it new?"."""
+        limits = {
+            metric: fields
+            for metric, fields in verdict.read_thresholds().items()
+            if metric.startswith("memorisation.")
+        }
+        held_out = verdict.HeldOut(len(self.test.subjects))
+        return Counter(
+            question.verdict
+            for seed in range(sets)
+            for question in verdict.answer_questions(
+                verdict.judge(self.records(kind, count, seed), limits, held_out)
+            )
+            if "memorisation" in verdict.QUESTIONS[question.title]
+        )
+
     def told(self, kind: str, count: int, seed: int) -> dict[str, bool]:
-        """Return which tests fire on a set; it is kept."""
+        """Return which tests fire on a set."""
+        return fired(self.records(kind, count, seed))
+
+    def records(self, kind: str, count: int, seed: int) -> list[Record]:
+        """Return what was measured on a set; it is kept."""
         kept = self.folder / f"{self.name}-{kind}-{count}-{seed}.json"
         if not kept.exists():
             made = self.made(kind, count, seed)
             sides = SpaceFeatures(self.seen[0], self.seen[1], extract_features(self.judge, made))
             found = measure_memorisation(self.train, self.test, made, {"judge": sides})
             kept.write_text(json.dumps([asdict(record) for record in found.records]))
-        return fired(Record(**fields) for fields in json.loads(kept.read_text()))
+        return [Record(**fields) for fields in json.loads(kept.read_text())]
 
     def made(self, kind: str, count: int, seed: int) -> Faces:
         """Return a synthetic set: other people with so many copies, or what a Gaussian draws."""
