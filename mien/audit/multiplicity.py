@@ -15,6 +15,8 @@ from scipy.stats import norm
 # databases without copies that may get a warning from any of the tests: at most this share
 FALSE_WARNING_RATE = 0.05
 
+MIN_DEVIATION = 1e-12  # smaller deviations are rounding errors
+
 END_QUANTILE = 0.975  # of the normal distribution: the upper end of a 95 % interval
 
 
@@ -48,7 +50,7 @@ def measure_p_value(value: float, end: float | None, limit: float, sign: int) ->
     beyond = (value - limit) * sign
     if end is None or not math.isfinite(end) or (value - end) * sign <= 0:
         return 0.0 if beyond > 0 else 1.0
-    deviation = (value - end) * sign / norm.ppf(END_QUANTILE)
+    deviation = max((value - end) * sign / norm.ppf(END_QUANTILE), MIN_DEVIATION)
     return float(norm.sf(beyond / deviation))
 
 
