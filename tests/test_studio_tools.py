@@ -405,3 +405,21 @@ def test_the_table_of_a_review_is_not_changed_by_looking(client: TestClient, sto
     client.get(f"/review/{queue.name}?reviewer=looker&at=3")
     assert not (store.root / "reviews" / queue.name / "looker.csv").exists()
     assert len(pd.read_csv(queue.find_file("queue.csv"))) == 12
+
+
+# Chosen faces in the gallery
+
+
+def test_the_gallery_shows_the_faces_that_were_chosen_on_a_map(client: TestClient, store: Store):
+    made = name_run(store, "made")
+    answer = client.get("/gallery/order", params={"set": made, "only": f"{made}:1-3,7"}).json()
+    assert answer["positions"] == [1, 2, 3, 7]
+    page = client.get("/gallery", params={"set": made, "only": f"{made}:1-3,7"}).text
+    assert "Show all, not only the chosen ones" in page and f'value="{made}:1-3,7"' in page
+
+    # Positions of another set choose nothing here; what is no position has a message
+    other = client.get("/gallery/order", params={"set": made, "only": "train:1"}).json()
+    assert len(other["positions"]) == 12
+    for text in ("x", "3-1", "1,", "12", "1-12", "-1", ""):
+        answer = client.get("/gallery", params={"set": made, "only": f"{made}:{text}"})
+        assert answer.status_code == 400 and "must be positions" in answer.text

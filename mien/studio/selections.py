@@ -1,5 +1,6 @@
 """Selections: which images a page shows, in which order; exports."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mien.errors import UsageError
 from mien.export.album import write_album
@@ -20,6 +21,8 @@ from mien.studio.sets import FaceSet, ImageTables
 
 KEPT_ORDER = "position"
 
+POSITIONS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")  # 9, or 3-7
+
 LISTED_COLUMNS = ("key", "emotion", "subject", "clip", "frame", "phase", "source", "licence")
 
 
@@ -28,6 +31,7 @@ class ImageQuery:
     """What a gallery shows: the filters, the column that sorts, and the direction.
 
     An empty filter passes all images. Several filters pass the images that pass each of them.
+    `only` names positions of one set, as RUN:3-7,9.
     """
 
     emotion: str = ""
@@ -38,6 +42,7 @@ class ImageQuery:
     split: str = ""
     tag: str = ""
     key: str = ""
+    only: str = ""
     sort: str = KEPT_ORDER
     descending: bool = False
 
@@ -82,6 +87,8 @@ def find_images(
         passes &= _look_up(tables.splits, query.split, "split")
     if query.tag:
         passes &= np.isin(columns["key"], list(_look_up(tags, query.tag, "tag")))
+    if query.only:
+        passes &= _find_named(query.only, face_set)
     if query.key:
         text = query.key.lower()
         passes &= np.array([text in key.lower() for key in columns["key"]], dtype=bool)
@@ -102,6 +109,29 @@ def find_images(
     order = np.argsort(keys, kind="stable")  # NaN comes last
     shown = None if query.sort == "emotion" else values[order]
     return FoundImages(positions[order], shown)
+
+
+def _find_named(only: str, face_set: FaceSet) -> Bool[np.ndarray, " n"]:
+    """Return which images `only` names, as RUN:3-7,9; all if they are of another set.
+
+    Raises UsageError for anything else, and for positions that the set does not have.
+    """
+    run, _, text = only.partition(":")
+    named = np.zeros(len(face_set), dtype=bool)
+    if run != face_set.name:
+        return ~named
+    for part in text.split(","):
+        if not (match := POSITIONS.fullmatch(part)):
+            raise UsageError(
+                f"only must be positions, such as {face_set.name}:3-7,9; given: '{part[:40]}'"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < len(face_set):
+            raise UsageError(
+                f"only must be positions from 0 to {len(face_set) - 1:,}; given: '{part}'"
+            )
+        named[first : last + 1] = True
+    return named
 
 
 def _look_up(known: Mapping[str, object], name: str, noun: str) -> np.ndarray:

@@ -39,12 +39,13 @@ def read_query(
     split: str = "",
     tag: str = "",
     key: str = "",
+    only: str = "",
     sort: str = KEPT_ORDER,
     descending: bool = False,
 ) -> ImageQuery:
     """Return the query of an address."""
     return ImageQuery(
-        emotion, subject, clip, phase, flag, split, tag, key, sort or KEPT_ORDER, descending
+        emotion, subject, clip, phase, flag, split, tag, key, only, sort or KEPT_ORDER, descending
     )
 
 

@@ -122,7 +122,7 @@ function showResult() {
     for (let n = 0; n < count; n++) if (chosen[n] && data.run[n] === run && data.side[n] === side) own.push(data.position[n]);
     link.parentElement.hidden = !own.length;
     link.querySelector("span").textContent = own.length.toLocaleString("en");
-    link.href = `/gallery?set=${link.dataset.run}${own.length < sizes[side] ? `&at=${joinRanges(own)}` : ""}`;
+    link.href = `/gallery?set=${link.dataset.run}${own.length < sizes[side] ? `&only=${link.dataset.run}:${joinRanges(own)}` : ""}`;
   }
   const faces = [];
   for (let n = 0; n < count && faces.length < SHOWN_FACES; n++) if (chosen[n] && !data.hidden[n]) faces.push(n);
