@@ -8,16 +8,18 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from starlette.responses import HTMLResponse
 
 from mien.audit.face_maps import find_real_sides
-from mien.errors import MienError
+from mien.errors import AuditFailed, MienError
 from mien.pages.tables import EMPTY_CELL
 from mien.runs.commands import list_commands
 from mien.runs.spec import compute_digest
-from mien.runs.store import Run
+from mien.runs.store import Run, Store
 from mien.studio.base import Here, Studio, render_page
 from mien.studio.choices import holds_real, holds_synthetic, list_choices
-from mien.studio.tasks import begin_task, go_back, read_task
+from mien.studio.tasks import Task, begin_task, go_back, read_task
 
 router = APIRouter()
+
+ANSWERED_CODES = (0, AuditFailed.exit_code)  # exit codes of a command that has given its answer
 
 VERDICT_TITLES = {
     "pass": "Passed",
@@ -51,9 +53,19 @@ def _render_audits(request: Request, studio: Studio, fault: str = "") -> HTMLRes
         titles=VERDICT_TITLES,
         databases=list_choices(store, holds_synthetic),
         people=list_choices(store, holds_real),
-        tasks=[task for task in tasks if task.state != "done" and task.command.code not in (0, 4)],
+        tasks=[task for task in tasks if not _is_answered(task, store)],
         back="/audit",
     )
+
+
+def _is_answered(task: Task, store: Store) -> bool:
+    """Whether an audit that was started here has ended with its answer, good or bad."""
+    if task.command.running:
+        return False
+    if task.command.code is not None:
+        return task.command.code in ANSWERED_CODES
+    names = [name for name in store.list_names() if name.startswith("audit-")]
+    return any(name in task.command.log for name in names)
 
 
 @router.post("/audit")
