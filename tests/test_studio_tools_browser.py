@@ -121,6 +121,18 @@ def test_a_line_around_faces_on_the_map_chooses_them_and_is_kept_in_the_address(
         field.fill("1")
         field.press("Tab")
         assert page.locator("#count").inner_text() != chosen and "distance=1.." in page.url
+
+        # What is chosen opens in the gallery
+        link = page.locator("#links a:visible").first
+        number = link.locator("span").inner_text()
+        target = link.get_attribute("href")
+        assert target
+        back = page.url
+        go(page, target)
+        page.locator("#gallery").wait_for()
+        assert page.locator("#count").inner_text().split()[0] == number
+        page.goto(back)
+        page.wait_for_load_state("networkidle")
         page.get_by_role("button", name="Show all").click()
         assert page.locator("#count").inner_text() == total
 
