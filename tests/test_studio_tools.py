@@ -5,6 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -423,3 +424,42 @@ def test_the_gallery_shows_the_faces_that_were_chosen_on_a_map(client: TestClien
     for text in ("x", "3-1", "1,", "12", "1-12", "-1", ""):
         answer = client.get("/gallery", params={"set": made, "only": f"{made}:{text}"})
         assert answer.status_code == 400 and "must be positions" in answer.text
+
+
+# Ways from one page to another
+
+
+def test_a_number_alone_is_that_of_each_class(client: TestClient):
+    page = client.get("/generate?generator=drawer&counts=4").text
+    assert "--counts each:4" in page and "12 images, finished" in page
+
+
+def test_the_page_of_a_run_leads_to_what_opens_it(client: TestClient, store: Store):
+    leads = {
+        "made": "/release/{}",
+        "drawer": "/generate?generator={}",
+        "audit": "/audit/{}",
+        "map": "/map/{}",
+        "queue": "/review/{}",
+        "done": "/study/{}",
+    }
+    overview = client.get("/").text
+    for alias, address in leads.items():
+        run = name_run(store, alias)
+        link = f'href="{address.format(run)}"'
+        assert link in client.get(f"/runs/{run}").text and link in overview
+        assert client.get(address.format(run)).status_code == 200
+
+
+def test_an_empty_store_is_told_from_that_of_the_demo(tmp_path: Path):
+    import socket
+
+    from worlds import run_inside
+
+    (tmp_path / "mien-demo" / "store").mkdir(parents=True)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        _, text = run_inside(tmp_path, "studio", "--no-open", "--port", port)
+    assert "mien studio --store mien-demo/store" in text.replace("\n", " ")

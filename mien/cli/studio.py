@@ -1,5 +1,6 @@
 """The studio: a page over the store in a browser."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,8 @@ import typer
 from mien.cli.base import DEFAULT_STORE, StoreOption, app, open_store
 
 DEFAULT_PORT = 8712
+
+DEMO_STORE = Path("mien-demo", "store")  # where `mien demo` keeps its runs
 
 STUDIO_PACKAGES = ("fastapi", "starlette", "uvicorn", "multipart", "python_multipart")
 
@@ -40,8 +43,14 @@ def studio(
     import webbrowser
 
     from mien.errors import UsageError
+    from mien.runs.progress import say
 
     home = open_store(store)
+    if not home.list_names() and DEMO_STORE.is_dir():
+        say(
+            f"{home.root} holds no run yet; the demo's runs are in {DEMO_STORE}: mien studio "
+            f"--store {DEMO_STORE}"
+        )
     try:
         from mien.studio.app import make_app
         from mien.studio.base import make_token

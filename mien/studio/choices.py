@@ -67,3 +67,8 @@ def _read_sources(folder: Path) -> frozenset[str]:
     A run never changes, so that its table is read once.
     """
     return frozenset(pd.read_parquet(folder / INDEX_FILE, columns=["source"])["source"])
+
+
+def name_shortly(run: str, store: Store) -> str:
+    """Return the first alias of a run, or its own name."""
+    return next((alias for alias, name in store.read_aliases().items() if name == run), run)

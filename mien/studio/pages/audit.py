@@ -14,7 +14,7 @@ from mien.runs.commands import list_commands
 from mien.runs.spec import compute_digest
 from mien.runs.store import Run, Store
 from mien.studio.base import Here, Studio, render_page
-from mien.studio.choices import holds_real, holds_synthetic, list_choices
+from mien.studio.choices import holds_real, holds_synthetic, list_choices, name_shortly
 from mien.studio.tasks import Task, begin_task, go_back, read_task
 
 router = APIRouter()
@@ -106,6 +106,7 @@ def show_audit(request: Request, studio: Here, run: str) -> HTMLResponse:
         request,
         "audit.html",
         run=audit.name,
+        title=name_shortly(str(contents["synthetic"]), studio.store),
         contents=contents,
         titles=VERDICT_TITLES,
         counts={name: sum(check["verdict"] == name for check in checks) for name in VERDICT_TITLES},

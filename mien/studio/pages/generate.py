@@ -36,7 +36,7 @@ class GenerateForm(BaseModel):
     """The fields of the form, as texts that `mien generate` takes; empty ones are its defaults."""
 
     generator: str = ""
-    counts: str = "each:20"
+    counts: str = "20"
     steps: str = ""
     sampler: str = ""
     guidance: str = ""
@@ -61,11 +61,13 @@ def read_order(form: GenerateForm, store: Store) -> Order:
     if form.alias:
         require_alias(form.alias)
 
-    # The spec, checked as the command checks it
+    # The spec, checked as the command checks it; a number alone is that of each class
+    counts = form.counts.strip()
+    counts = f"each:{counts}" if counts.isdecimal() else counts
     with mute_progress():
         spec = order_database(
             store.run(form.generator),
-            form.counts.strip(),
+            counts,
             store,
             steps=int(steps) if steps.isdecimal() else steps or None,
             sampler=form.sampler or None,
@@ -75,7 +77,7 @@ def read_order(form: GenerateForm, store: Store) -> Order:
 
     # The command that does the same
     options = {
-        "--counts": form.counts.strip(),
+        "--counts": counts,
         "--steps": steps,
         "--sampler": form.sampler,
         "--guidance": f"{guidance:g}" if guidance != 1 else "",

@@ -29,11 +29,23 @@ PIPELINE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("splits", "Splits", ("split",)),
     ("generators", "Generators", ("generator", "levels")),
     ("databases", "Synthetic databases", ("generate", "filter")),
-    ("audits", "Audits and reviews", ("audit", "leakage", "review", "reviewed")),
+    ("audits", "Audits, maps and reviews", ("audit", "leakage", "map", "review", "reviewed")),
     ("studies", "Studies", ("study",)),
     ("parts", "Made for other runs", ()),
 )
 """The parts of the page: a name, a title, and the stages of its runs; the last has all others."""
+
+
+TOOLS_OF_STAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "generator": (("Generate", "/generate?generator={}"),),
+    "generate": (("Map", "/map"), ("Audit", "/audit"), ("Release", "/release/{}")),
+    "filter": (("Map", "/map"), ("Audit", "/audit"), ("Release", "/release/{}")),
+    "audit": (("Checks", "/audit/{}"),),
+    "map": (("Open the map", "/map/{}"),),
+    "review": (("Review", "/review/{}"),),
+    "study": (("Results", "/study/{}"),),
+}
+"""The pages that open the runs of a stage: titles and addresses, with {} for the name of a run."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,12 @@ class ShownRun:
     has_faces: bool
     parents: list[tuple[str, str]]
     children: list[tuple[str, str]]
+
+    @property
+    def tools(self) -> list[tuple[str, str]]:
+        """The pages that open the run: titles and addresses."""
+        found = TOOLS_OF_STAGES.get(self.stage, ())
+        return [(title, address.format(self.name)) for title, address in found]
 
 
 @router.get("/")

@@ -18,7 +18,7 @@ from mien.runs.commands import write_command
 from mien.runs.spec import read_spec, read_toml
 from mien.runs.store import Store
 from mien.studio.base import Here, Studio, render_page
-from mien.studio.choices import holds_synthetic, list_choices
+from mien.studio.choices import holds_synthetic, list_choices, name_shortly
 from mien.studio.tasks import go_back
 
 router = APIRouter()
@@ -134,6 +134,7 @@ def _render(
         "release.html",
         status=400 if given is not None else 200,
         run=origin.run.name,
+        title=name_shortly(origin.run.name, studio.store),
         images=len(origin.faces),
         fault=fault,
         saved=saved,
