@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from starlette.responses import HTMLResponse, Response
 
+from mien.audit.face_maps import find_real_sides
 from mien.audit.labels.reviewers import (
     Review,
     ReviewerAgreement,
@@ -87,12 +88,14 @@ def make_queue(
         if not number.isdecimal():
             raise UsageError(f"the number of labels must be a whole number; given: '{number[:40]}'")
         database = store.run(faces)
+        if not judges and not holds_real(database):
+            judges = find_real_sides(database, store)[1]
+            if not judges:
+                raise UsageError(
+                    "the labels of synthetic faces need judges, and the store knows no people whom "
+                    "the generator never saw: choose a set of real people"
+                )
         people = store.run(judges) if judges else None
-        if people is None and not holds_real(database):
-            raise UsageError(
-                "the labels of synthetic faces need judges: choose real people, best of all people "
-                "whom the generator never saw"
-            )
         channels = studio.library.open((people or database).name).faces.channels
         fields = {
             "faces": database.name,

@@ -124,8 +124,12 @@ function showResult() {
     link.querySelector("span").textContent = own.length.toLocaleString("en");
     link.href = `/gallery?set=${link.dataset.run}${own.length < sizes[side] ? `&only=${link.dataset.run}:${joinRanges(own)}` : ""}`;
   }
+  // Some of them, evenly spaced, since the frames of a clip look alike
+  const shown = [];
+  for (let n = 0; n < count; n++) if (chosen[n] && !data.hidden[n]) shown.push(n);
+  const step = Math.max(1, shown.length / SHOWN_FACES);
   const faces = [];
-  for (let n = 0; n < count && faces.length < SHOWN_FACES; n++) if (chosen[n] && !data.hidden[n]) faces.push(n);
+  for (let at = 0; at < shown.length && faces.length < SHOWN_FACES; at += step) faces.push(shown[Math.floor(at)]);
   document.getElementById("thumbs").replaceChildren(...(all ? [] : faces.map(makeThumbnail)));
 }
 
@@ -213,7 +217,7 @@ function drawPlane() {
     context.arc(...place(current), 8, 0, 2 * Math.PI);
     context.stroke();
   }
-  const texts = by === "side" ? [] : by === "emotion" ? [] : [`blue: ${format(extent[by][0])}, red: ${format(extent[by][1])}.`];
+  const texts = by === "side" || by === "emotion" ? [] : [`Blue is ${format(extent[by][0])}, red ${format(extent[by][1])}.`];
   document.getElementById("legend").textContent = [
     "Circles are training faces, squares held-out people, triangles synthetic faces.", ...texts].join(" ");
 }
