@@ -8,6 +8,7 @@ everything loaded, so that a fault takes a second.
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -498,6 +499,9 @@ def main() -> int:
     jobs.START_METHOD = local.START_METHOD = "fork"
     claims.HEARTBEAT_S, claims.DEAD_AFTER_S = 0.1, 1.5
     classifier_fit.CHECKPOINT_EVERY_S = fit.CHECKPOINT_S = 0.0
+    # The many processes that are forked from this one then share what it has loaded
+    gc.collect()
+    gc.freeze()
     with tempfile.TemporaryDirectory(prefix="mien-chaos-") as folder:
         return unleash(given, Path(folder))
 

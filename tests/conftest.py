@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import shape_checks  # noqa: F401  (first of all that loads mien: it installs the checks)
+import shape_checks  # first of all that loads mien: it installs the checks
 
 if TYPE_CHECKING:
     from mien.runs.store import Store
@@ -19,18 +19,32 @@ if TYPE_CHECKING:
 # The files that take longest, the longest first. They are started first: a worker that started one
 # of them last would be busy for a minute after the others.
 LONGEST = (
-    *("audit", "study", "report", "generators", "cli", "export", "examples", "demo", "publish"),
-    *("conclusions", "ways", "publish_check", "install", "advise", "extending", "results", "chaos"),
-    *("classifiers", "torchvision", "weight_files", "memorisation", "plain_folders", "python"),
+    *("audit", "generators", "study", "report", "examples", "export", "cli", "advise", "publish"),
+    *("demo", "memorisation", "conclusions", "ways", "chaos", "classifiers", "publish_check"),
+    *("results", "install", "extending", "weight_files", "torchvision", "plain_folders", "python"),
     *("timm_networks", "benchmarks", "damaged_trees", "ingest", "filter", "uses", "copies"),
     *("tensorboard", "architecture", "engine"),
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: it works while others wait for a process or a clock."""
+    from mien.runs.machine import count_usable_cores
+
+    return count_usable_cores() + 1
+
+
 def pytest_collection_finish() -> None:
-    """Leave what is loaded out of the search for garbage, which would go through it many times."""
+    """Leave what is loaded out of the search for garbage, and search less often for it."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_runtest_setup() -> None:
+    """Check the shapes of arrays anew in each test."""
+    shape_checks.begin_test()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

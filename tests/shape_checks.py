@@ -2,13 +2,16 @@
 
 A function is checked if its annotations give an array a shape, as `UInt8[ndarray, "n h w"]` does.
 Other types are left to pyright: to check them at each call takes longer than the tests themselves.
+For the same reason, only the first calls of a function are checked in each test (`begin_test`).
 Importing this file installs the checks, so `conftest.py` imports it before anything of `mien`.
 """
 
 import ast
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from inspect import isclass
@@ -22,6 +25,15 @@ from jaxtyping import AbstractArray, jaxtyped
 
 # Byte code with checks has file names of its own, which change with this file.
 BYTE_CODE = f".shapes-{crc32(Path(__file__).read_bytes()):08x}.pyc"
+
+MOST_CALLS = 25  # that are checked, of one function in one test
+
+checked_calls: Counter[Callable[..., Any]] = Counter()  # of each function in this test
+
+
+def begin_test() -> None:
+    """Check the first calls of each function again."""
+    checked_calls.clear()
 
 
 def has_shape(annotation: Any) -> bool:
@@ -41,7 +53,23 @@ def check_shapes(one: Any) -> Any:
         annotations = [field.type for field in dataclasses.fields(one)]
     else:
         annotations = []
-    return jaxtyped(one, typechecker=beartype) if has_shape(annotations) else one
+    if not has_shape(annotations):
+        return one
+    checked = jaxtyped(one, typechecker=beartype)
+    return checked if isclass(one) else check_first_calls(one, checked)
+
+
+def check_first_calls(function: Callable[..., Any], checked: Callable[..., Any]) -> Any:
+    """Return `function`, as `checked` for its first `MOST_CALLS` calls in a test."""
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        if checked_calls[function] >= MOST_CALLS:
+            return function(*arguments, **named)
+        checked_calls[function] += 1
+        return checked(*arguments, **named)
+
+    return call
 
 
 class Decorate(ast.NodeTransformer):

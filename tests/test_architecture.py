@@ -247,12 +247,23 @@ def test_specs_the_command_line_reports_and_releases_start_without_torch():
     assert first_with_heavy_library(["mien.errors", "huggingface_hub"]) == "huggingface_hub"
 
 
-def test_shapes_are_checked_while_the_tests_run():
+def test_the_first_calls_of_each_test_are_checked_for_their_shapes():
     import jaxtyping
     import numpy as np
+    import shape_checks
+    import torch
 
     from mien.generators.scaling import scale_to_bytes
 
+    for _ in range(shape_checks.MOST_CALLS - 1):
+        scale_to_bytes(torch.zeros(1, 1, 2, 2))
+    with pytest.raises(jaxtyping.TypeCheckError):
+        scale_to_bytes(np.zeros(3))  # pyright: ignore[reportArgumentType]
+
+    # Later calls are not checked, until the next test begins
+    with pytest.raises(TypeError, match="isnan"):
+        scale_to_bytes(np.zeros(3))  # pyright: ignore[reportArgumentType]
+    shape_checks.begin_test()
     with pytest.raises(jaxtyping.TypeCheckError):
         scale_to_bytes(np.zeros(3))  # pyright: ignore[reportArgumentType]
 

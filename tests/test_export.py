@@ -47,8 +47,14 @@ TINY = {
     "net": NetSpec(width=8, multipliers=(1, 2), blocks=1, patch=2, attention=(1,)).model_dump(),
     **{"images_seen": 120, "batch": 12, "learning_rate": 5e-3},
 }
+# To write a network of two levels with attention as a program takes seconds: one kind has it
+PLAIN = {**TINY, "net": NetSpec(width=8, multipliers=(1,), blocks=1, attention=()).model_dump()}
 # Settings of the trainings of these tests, where the defaults of a kind would be slow
-OWN = {"edm": TINY, "ddpm": {**TINY, "steps": 20, "beta_last": 0.4, "label_drop": 0.0}}
+OWN = {
+    "edm": TINY,
+    "ddpm": {**PLAIN, "steps": 20, "beta_last": 0.4, "label_drop": 0.0},
+    "rectified": PLAIN,
+}
 # Kinds whose noise levels a scheduler of diffusers has; tests/test_student.py has the others
 DENOISERS = [
     name

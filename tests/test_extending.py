@@ -300,9 +300,12 @@ def insert(package: Path, file: str, position: str, code: str) -> None:
 # A process loads the libraries once, then does each member's code in a process of its own: the code
 # is in FOLDER/code.py, the copy of the package beside it, and FOLDER/stderr is what the code said.
 RUN_EACH = """
-import os, sys
+import gc, os, sys
 import cv2, jaxtyping, jinja2, numpy, openpyxl, pandas, PIL.ImageDraw, pyarrow.parquet
 import pydantic.types, regex, rich.progress, scipy.optimize, sklearn.neighbors, torch._dynamo, typer
+
+gc.collect()
+gc.freeze()
 
 for folder in sys.argv[1:]:
     if not os.fork():

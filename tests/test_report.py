@@ -51,6 +51,7 @@ from mien.runs.spec import Spec
 from mien.runs.store import Store
 from mien.study import sources
 from mien.study.file import resolve
+from mien.study.predictions import read_predictions, score_predictions
 from mien.study.results import StudyResults
 from mien.study.run import run_study
 from mien.study.settings import SETTINGS
@@ -265,10 +266,11 @@ def test_every_record_stands_in_the_table_for_programs(
         for row in some(folder, source="record", study=title)
     }
     expected = {
-        (trial["run"], record["metric"]): (record["value"], record["n"])
+        (run.name, record.metric): (record.value, record.n)
         for trial in store.run(title).read_json("plan.json")["trials"]
         if store.is_done(trial["run"])
-        for record in store.run(trial["run"]).read_json("records.json")
+        for run in [store.run(trial["run"])]
+        for record in score_predictions(read_predictions(run), run.name, run.spec)
     }
     assert written == expected
 

@@ -82,8 +82,11 @@ USES = {
 # A process loads torch once, then does each use in a process of its own, which says in FILE.out and
 # FILE.err what it printed.
 RUN_EACH = """
-import os, sys
+import gc, os, sys
 import torch, torch._dynamo
+
+gc.collect()
+gc.freeze()
 
 for file in sys.argv[1:]:
     if not os.fork():

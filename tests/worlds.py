@@ -50,7 +50,7 @@ from mien.study import trials
 from mien.study.databases import list_databases
 from mien.study.file import StudyFile, resolve
 from mien.study.plan import plan_rows, plan_study, write_study
-from mien.study.predictions import write_predictions
+from mien.study.predictions import PREDICTIONS_FILE
 from mien.study.results import StudyResults
 from mien.study.settings import CONTROLS
 from mien.study.specs import StudySpec, TrialRow, TrialSpec
@@ -487,15 +487,22 @@ def written_study(
                         s, u.generate.counts, u.name, out
                     ),
                 )
-    # Many trials differ in their classifier alone, and are tested on the same faces.
+    # Many trials are tested on the same faces
     loaded: dict[str, dict[str, Faces]] = {}
     for row in filter(done, plan.rows):
-        key = row.spec.model_dump_json(exclude={"classifier", "trial", "seed"})
+        key = describe_tests(row.spec)
         if key not in loaded:
             _, loaded[key] = trials.load_train_and_tests(row.spec, store)
         tests = loaded[key]
         store.make(row.spec, lambda out, scratch, r=row, t=tests: guess(r, t, skill, out))
     return StudyResults(spec.title, store)
+
+
+def describe_tests(spec: TrialSpec) -> str:
+    """The fields on which the test faces of a trial depend, as text."""
+    depends_on = {"faces", "by", "folds", "number", "split_seed", "permuted", "motion"}
+    split = spec.model_dump_json(include={*depends_on, "motion_seed", "tests"})
+    return f"{split} {spec.has_own_use} {[spec.databases.get(test) for test in spec.tests]}"
 
 
 def painted(side: Run, counts: dict[str, int], name: str) -> Faces:
@@ -530,7 +537,7 @@ def keep_half(side: Run, counts: dict[str, int], name: str, out: Path) -> dict[s
 
 
 def guess(row: TrialRow, tests: dict[str, Faces], skill: Skill, out: Path) -> None:
-    """Write what a trial would, with answers drawn by lot."""
+    """Write the predictions of a trial, with answers drawn by lot; mien reads no more of it."""
     classes = row.spec.classes
     tables = []
     for name, faces in tests.items():
@@ -546,8 +553,7 @@ def guess(row: TrialRow, tests: dict[str, Faces], skill: Skill, out: Path) -> No
                 np.eye(len(classes), dtype=np.float32)[given], name, faces, row.spec
             )
         )
-    whole = pd.concat(tables, ignore_index=True)
-    write_predictions(whole, row.spec.name, row.spec.model_dump(mode="json"), out)
+    pd.concat(tables, ignore_index=True).to_parquet(out / PREDICTIONS_FILE, index=False)
 
 
 def more_blobs(n: int = 288, subjects: int = 12, **columns: Any) -> Faces:
