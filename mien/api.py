@@ -231,8 +231,8 @@ class Study:
 class Advice:
     """The advice for a training set: whether to add synthetic faces, how, and how certain it is."""
 
-    def __init__(self, found: advised.FoundAdvice) -> None:
-        self.found, self.content = found, make_facts(found)
+    def __init__(self, advice: advised.FoundAdvice) -> None:
+        self.advice, self.content = advice, make_facts(advice)
 
     @property
     def answer(self) -> str:
@@ -252,11 +252,11 @@ class Advice:
     @property
     def study(self) -> Study:
         """The study that the advice is based on."""
-        return Study(self.found.study.run, self.found.study.store)
+        return Study(self.advice.study.run, self.advice.study.store)
 
     def write_page(self, path: Path | str) -> Path:
         """Write the advice as an HTML page; return its path."""
-        write_file(Path(path), render_page(self.found))
+        write_file(Path(path), render_page(self.advice))
         return Path(path)
 
     def __repr__(self) -> str:

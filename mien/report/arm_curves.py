@@ -34,18 +34,22 @@ def _plot_people(study: StudyResults) -> dict[str, Any] | None:
     """Return the chart of UAR over the number of real training people, or None."""
     shares = list_shares(study)
     arms = {share: _select_arms(study, list_arms(study, share)) for share in shares}
-    classifiers = choose_classifiers(study, [one for found in arms.values() for one in found])
+    classifiers = choose_classifiers(
+        study, [report_arm for of_share in arms.values() for report_arm in of_share]
+    )
     if len(shares) < 2 or not classifiers:
         return None
 
     # A line for each arm, at the ratio that is nearest to one
     lines: dict[str, Line] = {}
-    for share, found in arms.items():
+    for share, of_share in arms.items():
         people = study.count_training(share).people
-        for name, arm in _choose_ratio(study, found).items():
+        for name, arm in _choose_ratio(study, of_share).items():
             if arm.finished_for(classifiers):
                 lines.setdefault(name, {})[people] = _measure(arm, classifiers)
-    ratios = {one.arm.ratio for found in arms.values() for one in found} - {None}
+    ratios = {report_arm.arm.ratio for of_share in arms.values() for report_arm in of_share} - {
+        None
+    }
     ratio = f" There are {min(ratios, key=rank_ratio):g} of them per real image." if ratios else ""
     return _draw(
         study,
@@ -69,10 +73,10 @@ def _plot_ratios(study: StudyResults) -> dict[str, Any] | None:
     # Real faces alone have no ratio: a level line
     lines: dict[str, Line] = {}
     for arm in (arm for arm in arms if arm.finished_for(classifiers)):
-        places = ratios if arm.kind == "real" else [arm.arm.ratio]
+        line_ratios = ratios if arm.kind == "real" else [arm.arm.ratio]
         dot = _measure(arm, classifiers)
-        for place in (place for place in places if place is not None):
-            lines.setdefault(_name_line(study, arm), {})[place] = dot
+        for ratio in (ratio for ratio in line_ratios if ratio is not None):
+            lines.setdefault(_name_line(study, arm), {})[ratio] = dot
     return _draw(
         study,
         "ratio",
@@ -135,14 +139,14 @@ def _draw(
     study: StudyResults, key: str, title: str, x_label: str, lines: Mapping[str, Line], text: str
 ) -> dict[str, Any] | None:
     """Return a chart with the table of its numbers, or None without two places on its axis."""
-    places = sorted({place for line in lines.values() for place in line})
-    if len(places) < 2:
+    positions = sorted({position for line in lines.values() for position in line})
+    if len(positions) < 2:
         return None
     level = next(iter(list_arms(study)[0].cells.values())).level[:-1]
     caption = f"{title}, by {level}, {study.title}"
     rows = [
-        make_row(f"{place:g}", *(_format_dot(line.get(place)) for line in lines.values()))
-        for place in places
+        make_row(f"{position:g}", *(_format_dot(line.get(position)) for line in lines.values()))
+        for position in positions
     ]
     numbers = ReportTable(f"{caption}: numbers in per cent", (x_label, *lines), tuple(rows))
     svg = charts.draw_bands(caption, x_label, "UAR, %", lines)

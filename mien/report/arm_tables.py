@@ -26,17 +26,17 @@ def make_arm_table(study: StudyResults) -> ReportTable | None:
     The difference is that in UAR from the best alternative of the same classifier.
     """
     arms = list_arms(study) if compares_uses(study) and not study.units else []
-    if not any(one.kind == "way" for one in arms):
+    if not any(arm.kind == "way" for arm in arms):
         return None
 
     # The rows of each classifier, with its own best alternative
     rows: list[TableRow] = []
     for classifier in study.classifiers:
-        of_classifier = [one for one in arms if classifier in one.cells]
+        of_classifier = [arm for arm in arms if classifier in arm.cells]
         if len(study.classifiers) > 1:
             rows.append(make_row(format_classifier(study, classifier), kind="group"))
         best = find_best_alternative(of_classifier, classifier)
-        rows += [_make_arm_row(study, one, classifier, best) for one in of_classifier]
+        rows += [_make_arm_row(study, arm, classifier, best) for arm in of_classifier]
 
     # The head, and how to read the numbers
     level = next(iter(arms[0].cells.values())).level[:-1]
@@ -54,8 +54,8 @@ def make_arm_table(study: StudyResults) -> ReportTable | None:
 
 def find_best_alternative(arms: Sequence[ReportArm], classifier: str) -> ReportArm | None:
     """Return the alternative that a classifier has finished with the highest UAR, or None."""
-    finished = [one for one in arms if one.kind in ALTERNATIVES and one.finished_for([classifier])]
-    return max(finished, key=lambda one: one.cells[classifier].average_trials("uar"), default=None)
+    finished = [arm for arm in arms if arm.kind in ALTERNATIVES and arm.finished_for([classifier])]
+    return max(finished, key=lambda arm: arm.cells[classifier].average_trials("uar"), default=None)
 
 
 def _make_arm_row(
@@ -136,15 +136,15 @@ def find_training_size(study: StudyResults, cell: ResultCell) -> tuple[float | N
 
 def describe_updates(study: StudyResults) -> str:
     """Return whether all arms were trained for as many updates, in one sentence, or ""."""
-    found = []
+    updates_of_arms = []
     for arm in list_arms(study):
         for cell in arm.cells.values():
             _, updates = find_training_size(study, cell)
             if updates is not None:
-                found.append((round(updates), arm.name(study)))
-    if not found:
+                updates_of_arms.append((round(updates), arm.name(study)))
+    if not updates_of_arms:
         return ""
-    (fewest, first), (most, last) = min(found), max(found)
+    (fewest, first), (most, last) = min(updates_of_arms), max(updates_of_arms)
     if fewest == most:
         return f"All arms were trained for {fewest:,} updates."
     return (
@@ -160,7 +160,7 @@ def describe_updates(study: StudyResults) -> str:
 def make_arm_recall_table(study: StudyResults) -> ReportTable | None:
     """Return the recall of each class in each arm in per cent, or None without such arms."""
     arms = list_arms(study) if compares_uses(study) and not study.units else []
-    if not any(one.kind == "way" for one in arms):
+    if not any(arm.kind == "way" for arm in arms):
         return None
 
     # The real images of each class, then a row for each finished arm
@@ -173,12 +173,12 @@ def make_arm_recall_table(study: StudyResults) -> ReportTable | None:
         )
     ]
     for classifier in study.classifiers:
-        for one in arms:
-            if classifier in one.cells and one.cells[classifier].whole:
-                name = one.name(study)
+        for arm in arms:
+            if classifier in arm.cells and arm.cells[classifier].whole:
+                name = arm.name(study)
                 if len(study.classifiers) > 1:
                     name = f"{format_classifier(study, classifier)}: {name}"
-                recall = one.cells[classifier].compute_recall()
+                recall = arm.cells[classifier].compute_recall()
                 rows.append(make_row(name, *map(_make_recall_entry, recall)))
     level = next(iter(arms[0].cells.values())).level[:-1]
     return ReportTable(

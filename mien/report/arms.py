@@ -61,7 +61,7 @@ def list_arms(study: StudyResults, people: float | None = None) -> list[ReportAr
     They are those of tests on real faces, by clip where clips are scored. Copies have an arm for
     each source.
     """
-    cells = [*study.cells, *(one for one in study.controls if one.control in SOURCES)]
+    cells = [*study.cells, *(control for control in study.controls if control.control in SOURCES)]
     tested = [
         (cell, setting)
         for cell in cells
@@ -77,8 +77,8 @@ def list_arms(study: StudyResults, people: float | None = None) -> list[ReportAr
             kind, source = _find_kind(setting.train, cell.control)
             key = (kind, setting.arm, source, cell.ablation)
             arms.setdefault(key, {})[cell.classifier] = cell
-    found = [ReportArm(*key, by_classifier) for key, by_classifier in arms.items()]
-    return sorted(found, key=lambda one: ARM_KINDS.index(one.kind))
+    report_arms = [ReportArm(*key, by_classifier) for key, by_classifier in arms.items()]
+    return sorted(report_arms, key=lambda arm: ARM_KINDS.index(arm.kind))
 
 
 def _find_kind(train: str, control: str) -> tuple[ArmKind, str]:
@@ -97,8 +97,13 @@ def choose_classifiers(study: StudyResults, arms: Sequence[ReportArm]) -> list[s
     all that have both are pooled.
     """
     kinds = {
-        name: {one.kind for one in arms if one.finished_for([name])} for name in study.classifiers
+        name: {report_arm.kind for report_arm in arms if report_arm.finished_for([name])}
+        for name in study.classifiers
     }
-    begun = [name for name, found in kinds.items() if "way" in found and found & set(ALTERNATIVES)]
+    begun = [
+        name
+        for name, finished_kinds in kinds.items()
+        if "way" in finished_kinds and finished_kinds & set(ALTERNATIVES)
+    ]
     networks = [name for name in begun if study.find_network(name)]
     return networks or begun

@@ -267,7 +267,7 @@ def list_dataset_scores(study: StudyResults) -> list[DatasetScores]:
         return []
 
     # The cells of each setting on each dataset, then the constant answer
-    found = []
+    scores = []
     for setting in study.settings:
         cells = [
             cell
@@ -278,19 +278,21 @@ def list_dataset_scores(study: StudyResults) -> list[DatasetScores]:
             continue
         for cell in cells:
             for name in study.datasets:
-                part = study.restrict_to_dataset(cell, name)
-                if part is not None:
-                    found.append(DatasetScores(cell, part, name, format_cell_name(study, cell)))
+                restricted = study.restrict_to_dataset(cell, name)
+                if restricted is not None:
+                    scores.append(
+                        DatasetScores(cell, restricted, name, format_cell_name(study, cell))
+                    )
         constant = [
-            (name, part.commonest)
+            (name, restricted.commonest)
             for name in study.datasets
-            if (part := study.restrict_to_dataset(cells[0], name)) is not None
+            if (restricted := study.restrict_to_dataset(cells[0], name)) is not None
         ]
-        found += [
-            DatasetScores(cells[0].commonest, part, name, "constant answer")
-            for name, part in constant
+        scores += [
+            DatasetScores(cells[0].commonest, restricted, name, "constant answer")
+            for name, restricted in constant
         ]
-    return found
+    return scores
 
 
 def make_dataset_tables(study: StudyResults) -> list[ReportTable]:
@@ -303,7 +305,7 @@ def make_dataset_tables(study: StudyResults) -> list[ReportTable]:
         return []
 
     # A column per tested dataset, with what a trial tests of it
-    sizes = {one.dataset: format_test_size(replace(one.part, clips=0)) for one in scores}
+    sizes = {score.dataset: format_test_size(replace(score.part, clips=0)) for score in scores}
     head = ("train → test", *(f"{name} ({size})" for name, size in sizes.items()))
     unseen = (
         "which was held out of training"
@@ -321,13 +323,17 @@ def make_dataset_tables(study: StudyResults) -> list[ReportTable]:
     sheets = []
     for metric, title in (("accuracy", "Accuracy in per cent"), ("uf1", "UF1"), ("uar", "UAR")):
         rows: list[TableRow] = []
-        for setting in dict.fromkeys(one.cell.setting for one in scores):
-            of_setting = [one for one in scores if one.cell.setting == setting]
+        for setting in dict.fromkeys(score.cell.setting for score in scores):
+            of_setting = [score for score in scores if score.cell.setting == setting]
             rows.append(make_row(find_setting(setting).label, kind="group"))
-            for by in dict.fromkeys(one.by for one in of_setting):
-                parts = {one.dataset: one.part for one in of_setting if one.by == by}
+            for by in dict.fromkeys(score.by for score in of_setting):
+                restricted_cells = {
+                    score.dataset: score.part for score in of_setting if score.by == by
+                }
                 kind = "control" if by == "constant answer" else ""
-                entries = [_make_dataset_entry(parts.get(name), metric) for name in sizes]
+                entries = [
+                    _make_dataset_entry(restricted_cells.get(name), metric) for name in sizes
+                ]
                 rows.append(make_row(by, *entries, kind=kind))
         level = study.levels[-1][:-1]
         sheets.append(ReportTable(f"{title} of each dataset, by {level}", head, tuple(rows), note))

@@ -76,18 +76,18 @@ def list_csv_rows(study: StudyResults) -> Iterator[dict[str, Any]]:
             yield {**fields, "source": "published", "trial": "mean", **value}
 
     # The means on each dataset
-    for one in list_dataset_scores(study):
-        sources = study.plan.settings[one.cell.setting]
+    for scores in list_dataset_scores(study):
+        sources, cell = study.plan.settings[scores.cell.setting], scores.part
         for metric in METRICS:
-            summary, bounds = one.part.summarise(metric), one.part.estimate_interval(metric)
+            summary, bounds = cell.summarise(metric), cell.estimate_interval(metric)
             if summary is not None and bounds is not None:
                 yield {
-                    **same, "source": "mean", "setting": one.cell.setting, "train": sources.train,
-                    "test": sources.test, "classifier": one.part.classifier,
-                    "ablation": one.part.ablation, "control": one.part.control, "trial": "mean",
-                    "fold": "all", "level": one.part.level, "metric": metric,
-                    "value": summary.mean, "sd": summary.sd, "low": bounds.low,
-                    "high": bounds.high, "n": one.part.n, "dataset": one.dataset,
+                    **same, "source": "mean", "setting": scores.cell.setting,
+                    "train": sources.train, "test": sources.test, "classifier": cell.classifier,
+                    "ablation": cell.ablation, "control": cell.control, "trial": "mean",
+                    "fold": "all", "level": cell.level, "metric": metric, "value": summary.mean,
+                    "sd": summary.sd, "low": bounds.low, "high": bounds.high, "n": cell.n,
+                    "dataset": scores.dataset,
                 }  # fmt: skip
 
 

@@ -120,18 +120,18 @@ def make_terminal_dataset_table(study: StudyResults) -> Table | None:
 
     # A row per cell and dataset; names are repeated only where they change
     last = ("", "")
-    for one in scores:
-        setting = find_setting(one.cell.setting).label
+    for on_dataset in scores:
+        setting = find_setting(on_dataset.cell.setting).label
         texts = [
             setting if setting != last[0] else "",
-            format_plain_value(one.by) if (setting, one.by) != last else "",
-            format_plain_value(one.dataset),
-            f"{one.part.n:,}",
-            f"{one.part.subjects:,}" if one.part.subjects else EMPTY_CELL,
+            format_plain_value(on_dataset.by) if (setting, on_dataset.by) != last else "",
+            format_plain_value(on_dataset.dataset),
+            f"{on_dataset.part.n:,}",
+            f"{on_dataset.part.subjects:,}" if on_dataset.part.subjects else EMPTY_CELL,
         ]
-        style = "dim" if one.part.control == "constant" else ""
-        table.add_row(*texts, *_format_brief(one.part), style=style)
-        last = (setting, one.by)
+        style = "dim" if on_dataset.part.control == "constant" else ""
+        table.add_row(*texts, *_format_brief(on_dataset.part), style=style)
+        last = (setting, on_dataset.by)
     return table
 
 

@@ -59,15 +59,16 @@ class Contest:
 
 def hold_contest(study: StudyResults, people: float | None = None) -> Contest | None:
     """Return the comparison of all ways with all alternatives, or None if one side is not done."""
-    arms = [one for one in list_arms(study, people) if one.kind in ("way", *ALTERNATIVES)]
+    arms = [arm for arm in list_arms(study, people) if arm.kind in ("way", *ALTERNATIVES)]
     classifiers = choose_classifiers(study, arms)
-    finished = [one for one in arms if classifiers and one.finished_for(classifiers)]
-    ways = [one for one in finished if one.kind == "way"]
-    alternatives = [one for one in finished if one.kind in ALTERNATIVES]
+    finished = [arm for arm in arms if classifiers and arm.finished_for(classifiers)]
+    ways = [arm for arm in finished if arm.kind == "way"]
+    alternatives = [arm for arm in finished if arm.kind in ALTERNATIVES]
     if not ways or not alternatives:
         return None
     sides = [
-        [score_recall(one.list_cells(classifiers)) for one in side] for side in (ways, alternatives)
+        [score_recall(arm.list_cells(classifiers)) for arm in compared]
+        for compared in (ways, alternatives)
     ]
     draw = ways[0].cells[classifiers[0]].draw
     comparison = compare_best(sides[0], sides[1], draw)
@@ -185,14 +186,14 @@ def describe_range(answers: Mapping[str, Answer]) -> str:
 
 def _find_lacking(study: StudyResults) -> str:
     """Return what the comparison needs and the study lacks, in words, or ""."""
-    kinds = {one.kind for one in list_arms(study)}
+    kinds = {arm.kind for arm in list_arms(study)}
     lacking = [
         label
-        for label, found in (
+        for label, present in (
             ("real + synthetic → real", "way" in kinds),
             ("real → real", "real" in kinds),
         )
-        if not found
+        if not present
     ]
     return f"{' and '.join(lacking)}; add it to `settings`" if lacking else ""
 

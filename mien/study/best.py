@@ -59,14 +59,14 @@ def score_recall(
 
     The cells are those of several classifiers on the same tests. With all classes it is UAR.
     """
-    kept = np.ones(cells[0].counts.shape[-1], bool) if chosen is None else chosen
-    measure = make_recall_measure(kept)
+    is_chosen = np.ones(cells[0].counts.shape[-1], bool) if chosen is None else chosen
+    measure = make_recall_measure(is_chosen)
     draws = [stats.bootstrap(cell.counts, measure, cell.draw) for cell in cells]
-    known = [one for one in draws if one is not None]
+    known = [drawn for drawn in draws if drawn is not None]
     return RecallScore(
         float(np.mean([stats.average_over_trials(cell.counts, measure) for cell in cells])),
         np.mean(known, axis=0) if len(known) == len(draws) else None,
-        np.mean([divide_recall(cell, kept) for cell in cells], axis=0),
+        np.mean([divide_recall(cell, is_chosen) for cell in cells], axis=0),
     )
 
 
@@ -117,15 +117,17 @@ def compare_best(
     deviates as far. So neither is too small because of a choice. `draw` is the name of the draws.
     """
     way, alternative = positions or (
-        int(np.argmax([one.value for one in ways])),
-        int(np.argmax([one.value for one in alternatives])),
+        int(np.argmax([score.value for score in ways])),
+        int(np.argmax([score.value for score in alternatives])),
     )
     gaps = np.array([[ours.value - theirs.value for theirs in alternatives] for ours in ways])
     value = float(gaps[way, alternative])
 
     # Bounds, and the p of the chosen way among all ways (or of the alternative among its like)
     low, high = _bound_gaps(gaps, ways, alternatives)
-    parts = [np.array([one.parts for one in side]) for side in (ways, alternatives)]
+    parts = [
+        np.array([score.parts for score in family_scores]) for family_scores in (ways, alternatives)
+    ]
     differences = parts[0][:, None] - parts[1][None]
     if value >= 0:
         p = max(_test_largest(family, way, draw) for family in differences.swapaxes(0, 1))
@@ -149,8 +151,8 @@ def _bound_gaps(
     Bounds are as many standard errors away as the largest deviation of all ways (or alternatives)
     has in 95 % of the bootstrap draws; nan without draws.
     """
-    ours = [one.draws for one in ways if one.draws is not None]
-    theirs = [one.draws for one in alternatives if one.draws is not None]
+    ours = [score.draws for score in ways if score.draws is not None]
+    theirs = [score.draws for score in alternatives if score.draws is not None]
     if len(ours) < len(ways) or len(theirs) < len(alternatives):
         return np.full(gaps.shape, math.nan), np.full(gaps.shape, math.nan)
     drawn = np.array(ours)[:, None] - np.array(theirs)[None]
@@ -165,7 +167,7 @@ def _bound_gaps(
     return gaps - of_ways[None] * errors, gaps + of_alternatives[:, None] * errors
 
 
-def _test_largest(family: Float[np.ndarray, "m g"], place: int, draw: str) -> float:
+def _test_largest(family: Float[np.ndarray, "m g"], number: int, draw: str) -> float:
     """Return the p of one of several differences, given what each person adds to each of them.
 
     It is the share of sign flips in which any of them deviates as far. The signs of a person are
@@ -175,4 +177,4 @@ def _test_largest(family: Float[np.ndarray, "m g"], place: int, draw: str) -> fl
     scaled = family / np.where(sizes > 0, sizes, 1)
     signs = stats.draw_signs(family.shape[1], draw).astype(np.float64)
     largest = np.abs(scaled @ signs.T).max(axis=0)
-    return float((largest >= abs(scaled[place].sum()) - 1e-12).mean())
+    return float((largest >= abs(scaled[number].sum()) - 1e-12).mean())

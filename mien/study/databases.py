@@ -62,8 +62,8 @@ def plan_databases(study: StudySpec, faces: Faces, where: str) -> list[Database]
                 seed=study.seed,
                 people=share,
             )
-            kept = splits.keep_people(faces, train_side, share, study.seed)
-            databases.append(_plan_database(study, faces, fold, split, split.name, kept, where))
+            is_kept = splits.keep_people(faces, train_side, share, study.seed)
+            databases.append(_plan_database(study, faces, fold, split, split.name, is_kept, where))
     return databases
 
 

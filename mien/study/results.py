@@ -232,8 +232,8 @@ class StudyResults:
         """Return the predictions of each trial on real faces, None where a fold is missing."""
         runs: dict[int, list[str]] = defaultdict(list)
         for trial in self.trials:
-            place = (trial.classifier, trial.ablation, trial.control)
-            if place == (classifier, ablation, control):
+            key = (trial.classifier, trial.ablation, trial.control)
+            if key == (classifier, ablation, control):
                 runs[trial.trial].append(trial.run)
         return [self._pool_predictions(names, "real") for _, names in sorted(runs.items())]
 

@@ -113,13 +113,13 @@ def is_stale(run: Run, plan: StudyPlan) -> bool:
     So it is if an earlier version of mien planned the study, whose runs had other names.
     """
     try:
-        kept = read_record(run)
+        written = read_record(run)
     except StoreError:
         return True
-    records = (kept, make_record(plan))
+    records = (written, make_record(plan))
     names = [
         {trial.run for trial in record.trials}
-        | {name for one in record.databases for name in one.runs}
+        | {name for database in record.databases for name in database.runs}
         for record in records
     ]
     return names[0] != names[1]

@@ -144,12 +144,12 @@ def list_mixed_settings(names: Iterable[str], base: str) -> list[str]:
     The ratio that is nearest to one synthetic image per real one is first; no ratio is before all
     others.
     """
-    found = []
+    ranked = []
     for name in names:
         arm = find_setting(name).arm
         if name.partition(":")[0] == base and (arm.use, arm.people) == (MIXED, None):
-            found.append((rank_ratio(arm.ratio), name))
-    return [name for _, name in sorted(found)]
+            ranked.append((rank_ratio(arm.ratio), name))
+    return [name for _, name in sorted(ranked)]
 
 
 def is_of_all_people(name: str) -> bool:

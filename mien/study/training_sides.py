@@ -32,17 +32,17 @@ def count_training_side(faces: Faces, spec: dict[str, Any], people: float | None
     by_frame = spec["protocol"] == "frame"
     seed = derive_seed("study", spec["seed"], "trial", 0) if by_frame else spec["seed"]
     classes, subjects = (faces.index[name].to_numpy(dtype=str) for name in ("emotion", "subject"))
-    found = []
+    sizes = []
     for fold in spec["tested_folds"]:
         train = splits.split(faces, spec["protocol"], spec["folds"], fold, seed).train
-        kept = splits.keep_people(faces, train, people, seed)
-        found.append((len(set(subjects[kept])), int(kept.sum()), Counter(classes[kept])))
+        is_kept = splits.keep_people(faces, train, people, seed)
+        sizes.append((len(set(subjects[is_kept])), int(is_kept.sum()), Counter(classes[is_kept])))
 
     return TrainingSide(
-        float(np.mean([number for number, _, _ in found])),
-        float(np.mean([number for _, number, _ in found])),
+        float(np.mean([number for number, _, _ in sizes])),
+        float(np.mean([number for _, number, _ in sizes])),
         {
-            name: float(np.mean([counts[name] for _, _, counts in found]))
+            name: float(np.mean([counts[name] for _, _, counts in sizes]))
             for name in spec["classes"]
         },
     )

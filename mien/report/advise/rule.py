@@ -78,15 +78,17 @@ def read_scores(study: StudyResults, largest: float) -> list[WayScore]:
         cells = _find_cells(study, name, largest)
         if not cells or any(cell is None or not cell.whole for cell in cells):
             continue
-        found = [cell for cell in cells if cell is not None]
-        draws = [drawn for cell in found if (drawn := cell.bootstrap(METRIC)) is not None]
-        if len(draws) < len(found):
+        complete = [cell for cell in cells if cell is not None]
+        draws = [drawn for cell in complete if (drawn := cell.bootstrap(METRIC)) is not None]
+        if len(draws) < len(complete):
             continue
-        per_trial = np.mean([[one.get(METRIC) for one in cell.done] for cell in found], axis=0)
+        per_trial = np.mean(
+            [[score.get(METRIC) for score in cell.done] for cell in complete], axis=0
+        )
         scores.append(
             WayScore(
                 name,
-                float(np.mean([cell.average_trials(METRIC) for cell in found])),
+                float(np.mean([cell.average_trials(METRIC) for cell in complete])),
                 stats.summarise(list(per_trial)).sd,
                 np.mean(draws, axis=0),
             )
@@ -115,11 +117,11 @@ def decide(contest: Contest, scores: Sequence[WayScore], largest: float) -> Reco
     The answer is that of the report on the study (`decide_contest`). `scores` are those of its ways
     of training, and `largest` is as in `list_amounts`.
     """
-    found, _ = decide_contest(contest)
-    answer = ADVICE_BY_ANSWER[found]
+    report_answer, _ = decide_contest(contest)
+    answer = ADVICE_BY_ANSWER[report_answer]
     best, rival = (_find_way(arm, largest) for arm in (contest.way, contest.alternative))
     chance = 1 / contest.cell.counts.shape[-1]
-    top = max(scores, key=lambda one: one.value)
+    top = max(scores, key=lambda score: score.value)
     return Recommendation(
         answer,
         best if answer == "add" else rival,

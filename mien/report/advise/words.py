@@ -21,17 +21,17 @@ def describe_answer(advice: FoundAdvice) -> str:
     Each difference has its interval, p, people and trials.
     """
     decision = advice.decision
-    way, found = (
+    way, difference = (
         advice.describe_way(decision.chosen),
         describe_contest(advice.study, advice.contest),
     )
-    found = found[:1].upper() + found[1:]
+    difference = difference[:1].upper() + difference[1:]
     if decision.answer == "add":
-        return f"Yes: {way}. {found}"
+        return f"Yes: {way}. {difference}"
     if decision.answer == "do not add":
-        return f"Do not add synthetic faces: {way}. {found}"
+        return f"Do not add synthetic faces: {way}. {difference}"
     steps = _list_next_steps(advice)
-    return f"Cannot tell. {found} {steps} Until then, {way}, without synthetic faces."
+    return f"Cannot tell. {difference} {steps} Until then, {way}, without synthetic faces."
 
 
 def _list_next_steps(advice: FoundAdvice) -> str:

@@ -54,7 +54,7 @@ def _fill_evenly(present: Sequence[int], room: Sequence[int], total: int) -> lis
     """Return how many are added to each so that the sums are as even as `room` allows."""
     added = [0] * len(present)
     for _ in range(total):
-        open_places = [index for index in range(len(present)) if added[index] < room[index]]
-        index = min(open_places, key=lambda place: (present[place] + added[place], place))
+        open_numbers = [index for index in range(len(present)) if added[index] < room[index]]
+        index = min(open_numbers, key=lambda number: (present[number] + added[number], number))
         added[index] += 1
     return added

@@ -142,8 +142,8 @@ def choose_spread(
     nearest = np.full(len(points), np.inf, dtype=np.float32)  # squared, to the chosen points
     difference = np.empty_like(points)
     row = first
-    for place in range(count):
-        chosen[place] = row
+    for number in range(count):
+        chosen[number] = row
         np.subtract(points, points[row], out=difference)
         np.minimum(nearest, np.einsum("nd,nd->n", difference, difference), out=nearest)
         nearest[row] = -1  # below all distances, so that no point is chosen twice

@@ -55,12 +55,12 @@ def filter_database(spec: FilterSpec, store: Store, *, alias: str | None = None)
 
         # The kept images
         is_kept = (outcomes == KEPT) | (outcomes == KEPT_BELOW)
-        kept = add_seen(database.select(is_kept), training)
-        write_with_sheet(kept, out)
+        chosen = add_seen(database.select(is_kept), training)
+        write_with_sheet(chosen, out)
         holds = (
-            f"{quantify(len(kept), 'synthetic image')}, chosen from {len(database):,} by a filter"
+            f"{quantify(len(chosen), 'synthetic image')}, chosen from {len(database):,} by a filter"
         )
-        return {"holds": holds, **summarise_faces(kept), "filtered": dropped.to_dict("records")}
+        return {"holds": holds, **summarise_faces(chosen), "filtered": dropped.to_dict("records")}
 
     return store.make(spec, build, alias)
 
