@@ -43,6 +43,7 @@ from mien.runs.engine import make_engine
 from mien.runs.files import write_file
 from mien.runs.spec import read_spec, read_toml
 from mien.runs.store import Run, Store
+from mien.study import fields as study_fields
 from mien.study import file, run
 from mien.study.results import StudyResults
 from mien.study.uses.filter_run import filter_database
@@ -626,7 +627,7 @@ def run_study(
     Raises TrialsFailed if trials failed; the others are done then.
     """
     home = _find_store(store, faces)
-    path = Path("study") if isinstance(study, Mapping) else file.find_study(str(study))
+    path = Path("study") if isinstance(study, Mapping) else study_fields.find_study(str(study))
     fields = dict(study) if isinstance(study, Mapping) else read_toml(path)
     if faces is not None:
         fields["faces"] = _keep(faces, home).name

@@ -9,7 +9,7 @@ from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec
 from mien.runs.spec import Spec, read_spec
 from mien.runs.store import Run, Store
-from mien.study.file import StudyFile
+from mien.study.fields import StudyFile
 
 TINY = {"size": 16, "epochs": 2, "batch": 16}
 EMOTIONS = ("fear", "happiness")

@@ -30,7 +30,8 @@ from mien.report.terminal import print_table
 from mien.report.units import make_unit_table
 from mien.report.write import write_report
 from mien.runs.store import Store
-from mien.study.file import StudyFile, resolve
+from mien.study.fields import StudyFile
+from mien.study.file import resolve
 from mien.study.results import StudyResults
 from mien.study.run import run_study
 from mien.study.settings import CONTROLS

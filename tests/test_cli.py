@@ -393,6 +393,10 @@ REFUSED = (
     "generate copier --guidance-mix -1",
     "train mine --preset nobody",
     "audit mine --train mine --spaces nobody",
+    "study plan missing.toml --no-timing",
+    "study run nobody",
+    "study status nobody",
+    "report nobody",
 )
 
 

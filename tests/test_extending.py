@@ -142,7 +142,8 @@ USES = {
         from mien.ingest.run import run_ingest
         from mien.report.write import write_report
         from mien.runs.store import Store
-        from mien.study.file import StudyFile, resolve
+        from mien.study.fields import StudyFile
+        from mien.study.file import resolve
         from mien.study.results import StudyResults
         from mien.study.run import run_study
 

@@ -23,7 +23,8 @@ from mien.report.terminal import print_table
 from mien.report.write import write_report
 from mien.runs.spec import read_spec, read_toml
 from mien.runs.store import Store
-from mien.study.file import StudyFile, list_studies, resolve
+from mien.study.fields import StudyFile, list_studies
+from mien.study.file import resolve
 from mien.study.predictions import read_predictions
 from mien.study.results import StudyResults
 from mien.study.run import run_study

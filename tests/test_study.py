@@ -57,7 +57,8 @@ from mien.runs.store import RunSummary, Store
 from mien.seeds import derive_seed
 from mien.study import cost, trials
 from mien.study.databases import list_databases
-from mien.study.file import find_recorded_run, find_study, list_studies, read_study, resolve
+from mien.study.fields import find_study, list_studies
+from mien.study.file import find_recorded_run, read_study, resolve
 from mien.study.plan import (
     describe_frozen_layers,
     describe_plan,

@@ -30,7 +30,8 @@ from mien.runs.spec import read_spec
 from mien.runs.store import Store
 from mien.study import trials
 from mien.study.databases import list_databases
-from mien.study.file import StudyFile, resolve
+from mien.study.fields import StudyFile
+from mien.study.file import resolve
 from mien.study.plan import plan_study
 from mien.study.results import StudyResults
 from mien.study.run import run_study

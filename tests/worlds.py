@@ -48,7 +48,8 @@ from mien.runs.store import Run, Store
 from mien.seeds import derive_seed, make_rng
 from mien.study import trials
 from mien.study.databases import list_databases
-from mien.study.file import StudyFile, resolve
+from mien.study.fields import StudyFile
+from mien.study.file import resolve
 from mien.study.plan import plan_rows, plan_study, write_study
 from mien.study.predictions import PREDICTIONS_FILE
 from mien.study.results import StudyResults

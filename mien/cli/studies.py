@@ -51,7 +51,7 @@ OnlyOption = Annotated[
 @study_app.command("list", short_help="List the studies that come with mien.")
 def study_list(as_json: JsonOption = False) -> None:
     """List the studies that come with mien, with their files, which you can copy and change."""
-    from mien.study.file import describe_study, list_studies
+    from mien.study.fields import describe_study, list_studies
 
     studies = [
         {"name": name, "about": describe_study(path), "path": str(path)}
@@ -94,17 +94,22 @@ def study_plan(
     times some batches of each network, which can take minutes, and keeps the result; the range is
     then that from the fastest to the slowest batch. The exit code is 2 if weights are missing.
     """
-    from mien.study.file import find_study, read_study
-    from mien.study.plan import describe_frozen_layers, describe_plan, plan_study
-    from mien.study.select import explain_generators, parse_only, select_rows
+    from mien.study.fields import find_study, require_readable
 
-    # Read the study, and select the trials that --only names.
+    # What is wrong with options and file alone is said before torch is loaded
     if no_timing and (measure or workers is not None):
         raise UsageError("--no-timing leaves out all times; omit it, or --measure and --workers")
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be 1 or more; given: {workers}")
     home = open_store(store)
+    require_readable(study, home)
     path = find_study(study)
+
+    # Read the study, and select the trials that --only names
+    from mien.study.file import read_study
+    from mien.study.plan import describe_frozen_layers, describe_plan, plan_study
+    from mien.study.select import explain_generators, parse_only, select_rows
+
     resolved = read_study(path, home, check=False)
     selection = parse_only(only or [], resolved)
     plan = plan_study(resolved, home)
@@ -220,13 +225,18 @@ def study_run(
     their checkpoints; a second Ctrl-C stops at once. The same command resumes. Several commands, on
     several machines with one store, share the work.
     """
+    from mien.study.fields import require_readable
+
+    # What is wrong with the file alone is said before torch is loaded
+    home = open_store(store)
+    require_readable(study, home)
+
     from mien.report.terminal import print_table
     from mien.runs.engine import make_engine
     from mien.study.file import read_named_study
     from mien.study.run import run_study
     from mien.study.select import parse_only
 
-    home = open_store(store)
     resolved = read_named_study(study, home)
     selection = parse_only(only or [], resolved)
     try:
@@ -297,7 +307,6 @@ def report(
     HTML file opens without a network. For the same study under several protocols, the report
     compares them with each other and with the published numbers.
     """
-    from mien.report.maps import map_faces
     from mien.report.terminal import print_table
     from mien.report.write import write_report
     from mien.runs.folders import require_fillable
@@ -313,7 +322,10 @@ def report(
             say(
                 f"no trial of {name} is done yet, so its tables are empty; `mien study run` goes on"
             )
-    page = write_report(names, home, out, real_faces, map_faces if face_map else None)
+    map_faces = None
+    if face_map:
+        from mien.report.maps import map_faces
+    page = write_report(names, home, out, real_faces, map_faces)
     for name in names:
         print_table(name, home)
     print(page)
@@ -325,9 +337,11 @@ def _resolve_study(name: str, home: "Store") -> str:
     Raises StoreError for a study that comes with mien and was never run.
     """
     from mien.errors import StoreError
-    from mien.study.file import find_recorded_run, list_studies
+    from mien.study.fields import list_studies
 
     if name.endswith(".toml"):
+        from mien.study.file import find_recorded_run
+
         return find_recorded_run(Path(name), home)
     if name in list_studies() and name not in home.read_aliases():
         raise StoreError(
