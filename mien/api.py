@@ -262,11 +262,11 @@ class Advice:
 
     def __repr__(self) -> str:
         """Return the answer, a line for each way of training, and the basis."""
-        return describe_advice(self.found)
+        return describe_advice(self.advice)
 
     def _repr_html_(self) -> str:
         """Return the answer and the table of the ways for notebooks."""
-        rows = pd.DataFrame(list_rows(self.found))[["label", "uar", "sd", "what"]]
+        rows = pd.DataFrame(list_rows(self.advice))[["label", "uar", "sd", "what"]]
         return f"<p>{html.escape(self.text)}</p>{rows.to_html(index=False)}"
 
 

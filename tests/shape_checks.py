@@ -55,18 +55,24 @@ def check_shapes(one: Any) -> Any:
         annotations = []
     if not has_shape(annotations):
         return one
-    checked = jaxtyped(one, typechecker=beartype)
-    return checked if isclass(one) else check_first_calls(one, checked)
+    return jaxtyped(one, typechecker=beartype) if isclass(one) else check_first_calls(one)
 
 
-def check_first_calls(function: Callable[..., Any], checked: Callable[..., Any]) -> Any:
-    """Return `function`, as `checked` for its first `MOST_CALLS` calls in a test."""
+def check_first_calls(function: Callable[..., Any]) -> Any:
+    """Return `function` with checks of its first `MOST_CALLS` calls in each test.
+
+    The checks are prepared at the first call, since most functions are called in few processes.
+    """
+    checked: Callable[..., Any] | None = None
 
     @wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
+        nonlocal checked
         if checked_calls[function] >= MOST_CALLS:
             return function(*arguments, **named)
         checked_calls[function] += 1
+        if checked is None:
+            checked = jaxtyped(function, typechecker=beartype)
         return checked(*arguments, **named)
 
     return call
