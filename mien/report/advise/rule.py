@@ -78,17 +78,15 @@ def read_scores(study: StudyResults, largest: float) -> list[WayScore]:
         cells = _find_cells(study, name, largest)
         if not cells or any(cell is None or not cell.whole for cell in cells):
             continue
-        complete = [cell for cell in cells if cell is not None]
-        draws = [drawn for cell in complete if (drawn := cell.bootstrap(METRIC)) is not None]
-        if len(draws) < len(complete):
+        whole = [cell for cell in cells if cell is not None]
+        draws = [drawn for cell in whole if (drawn := cell.bootstrap(METRIC)) is not None]
+        if len(draws) < len(whole):
             continue
-        per_trial = np.mean(
-            [[score.get(METRIC) for score in cell.done] for cell in complete], axis=0
-        )
+        per_trial = np.mean([[score.get(METRIC) for score in cell.done] for cell in whole], axis=0)
         scores.append(
             WayScore(
                 name,
-                float(np.mean([cell.average_trials(METRIC) for cell in complete])),
+                float(np.mean([cell.average_trials(METRIC) for cell in whole])),
                 stats.summarise(list(per_trial)).sd,
                 np.mean(draws, axis=0),
             )
