@@ -1,4 +1,4 @@
-"""The fields of a study file, and where study files are; it loads without torch."""
+"""The fields of a study file, and where study files are; needs no torch."""
 
 import re
 from collections.abc import Mapping
