@@ -81,7 +81,7 @@ def run(
 
     `engine` says where trainings are done; None is one process per core or GPU. Stages that an
     earlier run has finished are not repeated. At the end eight lines are printed: the findings, the
-    path of the report, and the next command. Raises TrialsFailed if a training failed.
+    path of the report, and the next command; a line on stderr says how to open the studio. Raises TrialsFailed if a training failed.
     """
     # The stages; all that needs no generated face is done while the generator is trained
     clock, store = StageClock(), Store(folder / "store")
@@ -97,7 +97,8 @@ def run(
     for name, seconds in clock.stage_seconds.items():
         say(f"  {name:<54}{format_duration(seconds):>12}")
     say(f"  {'in all':<54}{format_duration(sum(clock.stage_seconds.values())):>12}")
-    print("\n".join(list_lines(read_findings(store), _shorten(report))))
+    print("\n".join(list_lines(read_findings(store), _shorten(report))), flush=True)
+    say(f"in a browser: mien studio --store {_shorten(store.root)}   (needs 'mien[studio]')")
     return report
 
 

@@ -41,12 +41,11 @@ def read_query(
     key: str = "",
     only: str = "",
     sort: str = KEPT_ORDER,
-    descending: bool = False,
+    descending: str = "",
 ) -> ImageQuery:
-    """Return the query of an address."""
-    return ImageQuery(
-        emotion, subject, clip, phase, flag, split, tag, key, only, sort or KEPT_ORDER, descending
-    )
+    """Return the query of an address; a form sends its empty fields too."""
+    fields = (emotion, subject, clip, phase, flag, split, tag, key, only)
+    return ImageQuery(*fields, sort or KEPT_ORDER, bool(descending))
 
 
 Asked = Annotated[ImageQuery, Depends(read_query)]

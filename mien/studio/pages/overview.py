@@ -17,7 +17,7 @@ from mien.runs.spec import RUN_NAME, list_parents
 from mien.runs.store import Run, Store
 from mien.studio.base import Here, Studio, render_page
 from mien.studio.images import draw_sheet, encode_png, make_answer, open_shown
-from mien.study.made_for_others import find_made_for_others
+from mien.study.made_for_others import INTERNAL_STAGES, find_made_for_others
 from mien.study.sources import INDEX_FILE
 
 router = APIRouter()
@@ -50,7 +50,9 @@ TOOLS_OF_STAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 @dataclass(frozen=True)
 class ShownRun:
-    """What the page says about a run; `parents` and `children` are names with titles."""
+    """What the page says about a run; `parents` and `children` are names with titles, those with
+    aliases first.
+    """
 
     name: str
     title: str
@@ -133,7 +135,10 @@ def _describe_run(
         format_duration(run.seconds),
         (run.path / INDEX_FILE).exists(),
         [(parent, title_of.get(parent, parent)) for parent in parents],
-        [(child, title_of.get(child, child)) for child in children],
+        sorted(
+            [(child, title_of.get(child, child)) for child in children],
+            key=lambda pair: (pair[0] == pair[1], pair[0].startswith(INTERNAL_STAGES)),
+        ),
     )
 
 

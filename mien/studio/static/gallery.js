@@ -5,7 +5,7 @@ import { csrf, get, post, say } from "./studio.js";
 const BLOCK = 240; // images of one sheet; the studio draws them in rows of COLUMNS
 const COLUMNS = 16;
 const GAP = 10;
-const TEXT_HEIGHT = 19;
+const LINE_HEIGHT = 18; // of the label, and of the number above it
 const KEPT_BLOCKS = 60;
 const FRAME_MS = 150;
 
@@ -67,7 +67,7 @@ function layOut() {
   const room = grid.clientWidth;
   const width = Math.min(room, Math.round(order.width * scale));
   const columns = Math.max(1, Math.floor((room + GAP) / (width + GAP)));
-  const height = Math.round((width * order.height) / order.width) + TEXT_HEIGHT;
+  const height = Math.round((width * order.height) / order.width) + LINE_HEIGHT * (order.values ? 2 : 1);
   shape = { columns, width, height, rows: Math.ceil(order.positions.length / columns) };
   grid.style.height = `${Math.max(1, shape.rows) * (height + GAP)}px`;
   draw();
@@ -155,7 +155,8 @@ function fill(place) {
   const [label, subject, moments, tags, flags, hidden] = block.facts[place % BLOCK];
   const value = order.values?.[place] ?? "";
   const text = tile.querySelector(".text");
-  text.replaceChildren(...(value ? [Object.assign(document.createElement("b"), { textContent: value }), ` ${label}`] : [label]));
+  const number = Object.assign(document.createElement("b"), { textContent: value });
+  text.replaceChildren(...(order.values ? [number, " ", document.createElement("br"), label] : [label]));
   tile.querySelector(".dots")?.remove();
   if (tags.length || flags.length) {
     const dots = Object.assign(document.createElement("span"), { className: "dots", ariaHidden: "true" });
@@ -167,9 +168,9 @@ function fill(place) {
   tile.setAttribute(
     "aria-label",
     [
-      label,
+      value ? `${value} ${label}` : label, // as it is written below the image
+      value && gallery.dataset.sort,
       subject && `subject ${subject}`,
-      value && `${gallery.dataset.sort} ${value}`,
       moments > 1 && `clip of ${moments} pictures`,
       ...flags,
       tags.length && `tags: ${tags.join(", ")}`,
@@ -254,6 +255,9 @@ function moveTo(place, { extend = false } = {}) {
   if (extend) showCount();
 }
 
+// The pointer focuses a tile before the click; a range begins where the focus was.
+grid.addEventListener("mousedown", (event) => event.preventDefault());
+
 grid.addEventListener("click", (event) => {
   const tile = event.target.closest(".tile");
   if (!tile) return;
@@ -305,6 +309,14 @@ grid.addEventListener("keydown", (event) => {
   else if ((event.key === "u" && plain) || (event.key === "z" && (event.ctrlKey || event.metaKey))) undo();
   else return;
   event.preventDefault();
+});
+
+grid.addEventListener("focusin", (event) => {
+  const tile = event.target.closest(".tile");
+  if (!tile || Number(tile.dataset.place) === current) return;
+  if (tiles.has(current)) tiles.get(current).tabIndex = -1;
+  current = anchor = Number(tile.dataset.place);
+  tile.tabIndex = 0;
 });
 
 grid.addEventListener("focus", () => order.positions.length && moveTo(current));
@@ -441,6 +453,7 @@ addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true })
 addEventListener("resize", () => requestAnimationFrame(layOut));
 
 form.querySelector(".go").hidden = true;
+if (innerWidth < 640) field("filtering").open = false;
 gallery.hidden = false;
 grid.tabIndex = -1;
 load();
