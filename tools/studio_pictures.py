@@ -11,7 +11,10 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from studio_browser import open_browser, serve_in_process  # noqa: E402
+from studio_browser import (  # noqa: E402  # pyright: ignore[reportMissingImports]
+    open_browser,
+    serve_in_process,
+)
 
 from mien import api  # noqa: E402
 from mien.runs.store import Store  # noqa: E402

@@ -81,7 +81,8 @@ def run(
 
     `engine` says where trainings are done; None is one process per core or GPU. Stages that an
     earlier run has finished are not repeated. At the end eight lines are printed: the findings, the
-    path of the report, and the next command; a line on stderr says how to open the studio. Raises TrialsFailed if a training failed.
+    path of the report, and the next command. A line on stderr says how to open the studio. Raises
+    TrialsFailed if a training failed.
     """
     # The stages; all that needs no generated face is done while the generator is trained
     clock, store = StageClock(), Store(folder / "store")
