@@ -4,20 +4,15 @@ The set `synthetic` of the demo gets an audit first, if it has none. Needs the b
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from PIL import Image
 
+from mien import api
+from mien.runs.store import Store
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from studio_browser import (  # noqa: E402  # pyright: ignore[reportMissingImports]
-    open_browser,
-    serve_in_process,
-)
-
-from mien import api  # noqa: E402
-from mien.runs.store import Store  # noqa: E402
 
 PICTURES = {
     "overview": "/",
@@ -32,7 +27,9 @@ def main(folder: Path) -> None:
     """Write docs/studio-NAME.png for each of PICTURES."""
     store = Store(folder)
     api.audit_faces("synthetic", "train", "test", store=store)
-    with serve_in_process(store) as (_, address), open_browser() as browser:
+    sys.path.insert(0, str(ROOT / "tests"))
+    studio = import_module("studio_browser")  # as the tests open a studio and a browser
+    with studio.serve_in_process(store) as (_, address), studio.open_browser() as browser:
         page = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}).new_page()
         page.goto(address)
         base = page.url.rstrip("/")
