@@ -431,7 +431,9 @@ def train_generator(
     fields, such as batch=32 or net={"width": 64}. With `minutes` it trains about so long.
     """
     home = _find_store(store, faces)
-    spec = presets.read_preset(preset, _keep(faces, home).name, {**settings, "seed": seed})
+    run = _keep(faces, home)
+    size = Faces.load(home.run(run.name).path).size
+    spec = presets.read_preset(preset, run.name, {**settings, "seed": seed}, size)
     if minutes is not None:
         spec = train.calibrate(spec, minutes, home, device=device)
     return train.train_generator(spec, home, alias=alias, device=device)

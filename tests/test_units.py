@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from worlds import DIFFUSIONS, Stop, crowd, inside, keep, same_weights, spec_of
+from worlds import DIFFUSIONS, Stop, blobs, crowd, inside, keep, same_weights, spec_of
 
+from mien.audit.labels.units import measure_units
 from mien.errors import DataError, SpecError, UsageError
 from mien.export.run import export
 from mien.faces import EMOTIONS, Faces, make_index
@@ -358,3 +359,46 @@ def test_the_commands_train_and_order(home: tuple[Store, Run]):
     )
     assert "condition applies to diffusion models" in text
     inside(folder, "generate", "generator", "--counts", "each:2", "--steps", "1", "--units", "26:1")
+
+
+# The audit
+
+
+UNITS_OF_CLASSES = {"fear": "1+2", "happiness": "12", "sadness": "1", "surprise": "2"}
+
+
+def coded(people: slice, **changes: str) -> Faces:
+    """Blobs of some of twelve people, whose units follow from the place of the blob."""
+    faces = blobs(n=288, size=24, subjects=12)
+    names = set(faces.subjects[people])
+    faces = faces.select(faces.index["subject"].isin(names).to_numpy())
+    units = faces.index["emotion"].map(UNITS_OF_CLASSES)
+    return Faces(faces.images, faces.index.assign(action_units=units, **changes))
+
+
+def test_an_audit_compares_units_with_what_a_judge_finds():
+    train, test = coded(slice(0, 6)), coded(slice(6, 12))
+    made = coded(slice(0, 6), source="generator-0123456789ab", subject="")
+    records, findings = measure_units(made, train, test)
+    values = {(record.metric, record.part): record for record in records}
+    assert not findings and {part for _, part in values} == {"", "AU 1", "AU 2", "AU 12"}
+    assert values["labels.units_real", ""].value > 0.8
+    assert values["labels.units", ""].value > 0.8
+    assert values["labels.units", "AU 1"].unit == "images; 72 show the unit"
+
+    # Units that were dealt out at random
+    texts = np.random.default_rng(0).permutation(made.index["action_units"].to_numpy(dtype=object))
+    wrong = Faces(made.images, made.index.assign(action_units=texts))
+    shuffled = measure_units(wrong, train, test)[0][0]
+    assert shuffled.value < values["labels.units", ""].value - 0.3
+    assert shuffled.high is not None and shuffled.high < 0.8
+
+
+def test_units_of_too_few_people_cannot_be_judged():
+    train, made = coded(slice(0, 6)), coded(slice(0, 6), source="generator-0123456789ab")
+    records, findings = measure_units(made, train, coded(slice(6, 7)))
+    assert not records
+    assert "cannot tell whether synthetic faces show AU 1, AU 2, AU 12" in findings[0].what
+    assert "too few held-out images" in findings[0].what
+    plain = Faces(made.images, made.index.assign(action_units=""))
+    assert measure_units(plain, train, train) == ([], [])

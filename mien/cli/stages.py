@@ -91,6 +91,10 @@ def demo(
     folder: Annotated[
         Path, typer.Argument(help="The folder for its dataset, store and report.")
     ] = Path("mien-demo"),
+    size: Annotated[
+        int, typer.Option(help="Height and width of the faces, in pixels: 48, 64, 96 or 128.")
+    ] = 48,
+    colour: Annotated[str, typer.Option(help="Colour of the faces: grey or rgb.")] = "grey",
     device: DeviceOption = "auto",
 ) -> None:
     """Run all stages on drawn faces, in about four minutes.
@@ -500,6 +504,7 @@ def train(
     weights. Several processes can share the work under the launcher of torch:
     torchrun --nproc-per-node 2 -m mien train ...
     """
+    from mien.faces import Faces
     from mien.generators import presets
 
     # Check the options before any work begins, and before torch is loaded.
@@ -511,7 +516,9 @@ def train(
                 f"{name} must not be given by --set; use mien train DATASET --seed N instead"
             )
     set_fields |= presets.read_condition(condition)
-    spec = presets.read_preset(preset, home.run(dataset).name, {**set_fields, "seed": seed})
+    run = home.run(dataset)
+    size = Faces.load(run.path).size
+    spec = presets.read_preset(preset, run.name, {**set_fields, "seed": seed}, size)
 
     from mien.generators.diffusion import precision, processes, resources
     from mien.generators.diffusion.tensorboard import require_tensorboard

@@ -1,5 +1,6 @@
 """Presets: settings of a training by budget, and how one is changed."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from mien.generators.specs import (
     KIND_FACTS,
     GeneratorSpec,
     MotionSpec,
+    NetSpec,
     OnePassSpec,
     SteppedSpec,
     TrainSpec,
@@ -16,11 +18,17 @@ from mien.generators.specs import (
 from mien.runs.spec import Strict, suggest
 
 
-def read_preset(name: str, faces: str, settings: Mapping[str, Any] | None = None) -> GeneratorSpec:
+def read_preset(
+    name: str,
+    faces: str,
+    settings: Mapping[str, Any] | None = None,
+    size: tuple[int, int, int] | None = None,
+) -> GeneratorSpec:
     """Return the spec of a preset for a training on the run `faces`.
 
-    `settings` replace single fields, also nested ones. Raises SpecError for an unknown preset and
-    for a setting that is not valid.
+    `settings` replace single fields, also nested ones. `size` is that of the images (c, h, w), to
+    which the preset is fitted (see `fit_to_size`); None means 48x48. Raises SpecError for an
+    unknown preset and for a setting that is not valid.
     """
     # What no preset can do
     if not isinstance(name, str) or name not in PRESETS:  # a study file may hold anything
@@ -44,12 +52,54 @@ def read_preset(name: str, faces: str, settings: Mapping[str, Any] | None = None
 
     # The preset, with the settings in it
     fields = dict(PRESETS[name]) | {"faces": faces}
+    if size is not None and kind == PRESETS[name]["kind"]:
+        fields |= fit_to_size(PRESETS[name], size)
     for key, value in (settings or {}).items():
         old = fields.get(key)
         fields[key] = (
             {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         )
     return read_training(fields, f"preset {name}")
+
+
+def fit_to_size(preset: Mapping[str, Any], size: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the fields of a preset that differ for images of `size` (c, h, w).
+
+    For images of about twice the size the network gets one more level, at the higher resolution,
+    with half as many channels. Its coarser levels, and attention, work at the same resolutions as
+    those of the preset, and all levels cost about as much as each other. The noise levels of the
+    training rise with the size, because noise averages out over more pixels (Hoogeboom et al. 2023,
+    arXiv:2301.11093). A level is added only where the sides of the images are multiples of what the
+    network then needs.
+    """
+    facts = KIND_FACTS[preset["kind"]]
+    defaults = {name: field.default for name, field in facts.spec.model_fields.items()}
+    if not isinstance(defaults.get("net"), Strict):
+        return {}
+
+    # How often the size doubles, as far as the sides allow it
+    net = type(defaults["net"]).model_validate(preset.get("net", {}))
+    _, height, width = size
+    doublings = max(0, round(math.log2(max(height, width) / PRESET_SIDE)))
+    while doublings and (height % (net.divisor << doublings) or width % (net.divisor << doublings)):
+        doublings -= 1
+    if not doublings:
+        return {}
+
+    # The network, and the noise that it sees
+    finer = [2**level for level in range(doublings)]
+    fields = {
+        **preset.get("net", {}),
+        "width": max(4, net.width >> doublings),
+        "multipliers": (*finer, *(factor << doublings for factor in net.multipliers)),
+    }
+    if isinstance(net, NetSpec):
+        fields["attention"] = tuple(level + doublings for level in net.attention)
+    changed: dict[str, Any] = {"net": fields}
+    if "p_mean" in facts.own_fields or preset["kind"] == "motion":
+        mean = preset.get("p_mean", defaults["p_mean"]) + math.log(2) * doublings
+        changed["p_mean"] = round(mean, 4)
+    return changed
 
 
 def _takes_units(kind: object) -> bool:
@@ -70,6 +120,8 @@ def read_condition(text: str) -> dict[str, Any]:
         )
     return {"condition": names} if len(names) > 1 else {}
 
+
+PRESET_SIDE = 48  # pixels per side of the images for which presets are written
 
 # 0.99 M weights. Levels of 24x24, 12x12 and 6x6 for faces of 48x48: the coarse third level costs
 # almost nothing and gives clearer expressions than attention at 12x12, which cost a third of the
@@ -214,7 +266,11 @@ CPU_SPEEDS = {
     "gan": 90.0,
     "imle": 340.0,
 }
-MEASURED_PIXELS = 48 * 48
+MEASURED_PIXELS = PRESET_SIDE**2
+
+# An image of 96x96 takes about so many times as long as one of 48x48: less than four times, because
+# the finer level of a fitted network has few channels
+FITTED_COST = 1.7
 
 
 def estimate_cpu_seconds(
@@ -227,11 +283,13 @@ def estimate_cpu_seconds(
     """
     if not isinstance(spec, SteppedSpec):
         return None
-    network = _find_network(spec)
-    for name, speed in CPU_SPEEDS.items():
-        if network is not None and _find_network(read_preset(name, spec.faces)) == network:
-            pixels = size[1] * size[2] / MEASURED_PIXELS
+    network, pixels = _find_network(spec), size[1] * size[2] / MEASURED_PIXELS
+    for name, speed in CPU_SPEEDS.items() if network is not None else ():
+        fitted = fit_to_size(PRESETS[name], size)
+        if network == _find_network(read_preset(name, spec.faces)):
             return spec.images_seen * pixels / (speed * cores)
+        if fitted and network == _find_network(read_preset(name, spec.faces, None, size)):
+            return spec.images_seen * pixels * FITTED_COST / 4 / (speed * cores)
     return None
 
 

@@ -282,7 +282,7 @@ def resolve(
             name: _resolve_classifier(study, name, store, folder, where, weights_files)
             for name in study.classifiers
         },
-        generator=_resolve_generator(study, run.name, where),
+        generator=_resolve_generator(study, run.name, faces.size, where),
         generate=study.generate,
         counts=study.counts,
         seed=study.seed,
@@ -625,12 +625,17 @@ def _read_classifier(
     return spec
 
 
-def _resolve_generator(study: StudyFile, faces: str, where: str) -> dict[str, Any]:
-    """Return the fields of the generator's TrainSpec, without the faces that it is trained on."""
+def _resolve_generator(
+    study: StudyFile, faces: str, size: tuple[int, int, int], where: str
+) -> dict[str, Any]:
+    """Return the fields of the generator's training, without the faces that it is trained on.
+
+    `size` is that of their images (c, h, w).
+    """
     changes = {"seed": study.seed, **study.generator}
     preset = changes.pop("preset", "default")
     try:
-        spec = presets.read_preset(preset, faces, changes)
+        spec = presets.read_preset(preset, faces, changes, size)
     except SpecError as error:
         raise SpecError(f"{where}: generator: {error}") from None
     return {name: value for name, value in spec.model_dump(mode="json").items() if name != "faces"}

@@ -102,7 +102,7 @@ def train_judges(faces: Faces, classes: Sequence[str] | None = None) -> Judges:
             GroupKFold(folds).split(features, groups=groups[learnable])
         ):
             fold[np.flatnonzero(learnable)[fold_rows]] = number
-            models.append(_fit_judge(features[fit], labels[fit], number))
+            models.append(fit_judge(features[fit], labels[fit], number))
             bar.update(number + 1)
     return Judges(learnt, tuple(models), fold, unit, tuple(groups), faces.channels)
 
@@ -211,9 +211,13 @@ def _describe_planes(
     return descriptors
 
 
-def _fit_judge(
+def fit_judge(
     features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], number: int
 ) -> "sklearn.pipeline.Pipeline":
+    """Return a judge that has learnt labels from features of gradients.
+
+    `number` says which images it learns from, where there are more than MAX_IMAGES_PER_JUDGE.
+    """
     from sklearn.decomposition import PCA  # takes a second to load, which few commands need
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -70,7 +70,7 @@ def measure_labels(synthetic: Faces, train: Faces, test: Faces) -> Labels:
     panels: list[tuple[Judges, Faces]] = []
 
     # Leave out people whom the generator has seen
-    heldout = test.select(~_find_seen(test, train, synthetic))
+    heldout = test.select(~find_seen(test, train, synthetic))
     if len(heldout) < len(test):
         message = (
             f"{len(test) - len(heldout)} of {len(test)} test images show people whom the generator "
@@ -243,7 +243,7 @@ def _find_likeliest(probabilities: Float[np.ndarray, "n c"]) -> Int[np.ndarray, 
     return np.where(judged, np.nan_to_num(probabilities).argmax(axis=1), -1)
 
 
-def _find_seen(test: Faces, train: Faces, synthetic: Faces) -> Bool[np.ndarray, " n"]:
+def find_seen(test: Faces, train: Faces, synthetic: Faces) -> Bool[np.ndarray, " n"]:
     """Return which test images, or which people on them, training or the generator has seen."""
     seen_tables = [train.index, *([synthetic.seen] if synthetic.seen is not None else [])]
     subjects = {name for table in seen_tables for name in table["subject"]} - {""}

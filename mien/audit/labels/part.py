@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from mien.audit.labels import nuisance
-from mien.audit.labels.measure import Labels, measure_labels
+from mien.audit.labels.measure import Labels, find_seen, measure_labels
+from mien.audit.labels.units import measure_units
 from mien.audit.part import Part, PartInput, PartResult, list_findings, try_measure
 from mien.stats import Record
 
@@ -14,6 +15,11 @@ LABEL_MEANINGS = {
     ),
     "labels.ceiling": "What the same judges reach on real people whom they did not learn from.",
     "labels.amplification": "Number of synthetic images for each real image of the class.",
+    "labels.units": (
+        "F1 of the action units with which images were drawn, by a judge trained on the training "
+        "people."
+    ),
+    "labels.units_real": "F1 of the same judge on held-out real people, whose units were coded.",
     "nuisance.all": (
         "Mean recall of the label predicted only from brightness, contrast, sharpness and border."
     ),
@@ -31,6 +37,18 @@ def measure_part(part_input: PartInput) -> PartResult:
         measured.records += [*labels.records, *_rescale_agreement(labels)]
         measured.notes += list_findings(labels.findings)
         measured.rows = labels.rows.drop(columns="emotion")
+
+    # Action units, if the images were drawn with some
+    units = try_measure(
+        measured,
+        "units",
+        lambda: measure_units(
+            synthetic, train, part_input.test.select(~find_seen(part_input.test, train, synthetic))
+        ),
+    )
+    if units is not None:
+        measured.records += units[0]
+        measured.notes += list_findings(units[1])
     for suffix, faces in (("", synthetic), ("_train", train)):
         records = (
             try_measure(measured, "nuisance", lambda faces=faces: nuisance.measure_nuisance(faces))

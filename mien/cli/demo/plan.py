@@ -2,7 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+
+from mien.errors import UsageError
+from mien.generators.presets import PRESETS, fit_to_size, read_preset
+from mien.generators.specs import TrainSpec
 
 FRAMES_STUDY, PEOPLE_STUDY = "demo-frames", "demo"
 
@@ -16,6 +20,8 @@ class DemoPlan:
     About half of the people are held out. The generator, a network of `width` channels with noise
     levels around `p_mean` (see TrainSpec), sees `images_seen` images and generates `synthetic`
     ones. Classifiers are trained for `epochs` in batches of `batch`, in `trials` repetitions.
+    Faces have `size` pixels per side, and are grey unless `colour` is rgb; width and noise levels
+    are those for 48 pixels, and are fitted to other sizes as presets are.
     """
 
     people: int = 60
@@ -30,16 +36,31 @@ class DemoPlan:
     trials: int = 4
     epochs: int = 15
     batch: int = 16
+    size: int = 48
+    colour: str = "grey"
 
     @property
     def digest(self) -> str:
         """The first twelve digits of a sha256 of the plan and of both study files."""
-        content = [asdict(self), self.frames_study, self.people_study]
+        usual = {"size": 48, "colour": "grey"}  # left out, so that the usual plan keeps its digest
+        fields = {name: value for name, value in asdict(self).items() if usual.get(name) != value}
+        content = [fields, self.frames_study, self.people_study]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def training(self) -> TrainSpec:
+        """The training of the generator, fitted to the size of the faces."""
+        net = {**PRESETS["smoke"]["net"], "width": self.width}
+        plain = {**PRESETS["smoke"], "net": net, "p_mean": self.p_mean}
+        fitted = fit_to_size(plain, (3 if self.colour == "rgb" else 1, self.size, self.size))
+        spec = read_preset("smoke", "faces", {"net": net, "p_mean": self.p_mean, **fitted})
+        assert isinstance(spec, TrainSpec)  # as smoke is a diffusion model
+        return spec
 
     @property
     def people_study(self) -> str:
         """The file of the study with held-out people."""
+        width, p_mean = self.training.net.width, self.training.p_mean
         return f"""\
 # What `mien demo` finds on people whom neither the generator nor the classifiers have seen.
 name = "{PEOPLE_STUDY}"
@@ -61,9 +82,9 @@ batch = {self.batch}
 [generator]
 preset = "smoke"
 images_seen = {self.images_seen}
-p_mean = {self.p_mean}
+p_mean = {p_mean}
 learning_rate = {self.learning_rate}
-net = {{ width = {self.width} }}
+net = {{ width = {width} }}
 """
 
     @property
@@ -94,3 +115,15 @@ preset = "copycat"
 
 
 PLAN = DemoPlan()
+
+SIZES, COLOURS = (48, 64, 96, 128), ("grey", "rgb")
+
+
+def make_plan(size: int, colour: str) -> DemoPlan:
+    """Return the plan for faces of a size and colour; raises UsageError for any other."""
+    if size not in SIZES:
+        sizes = f"{', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}"
+        raise UsageError(f"--size must be {sizes}, pixels per side; given: {size}")
+    if colour not in COLOURS:
+        raise UsageError(f"--colour must be {' or '.join(COLOURS)}; given: '{colour[:40]}'")
+    return replace(PLAN, size=size, colour=colour)

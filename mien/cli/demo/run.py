@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mien.classifiers.baselines import BASELINES
 from mien.cli.demo.findings import list_lines, read_findings
@@ -118,7 +118,8 @@ def _draw_people(folder: Path, plan: DemoPlan) -> None:
 def _read_and_divide(folder: Path, store: Store, plan: DemoPlan) -> None:
     """Read and crop the faces, and name the sides that the study with held-out people uses."""
     crop = {"margin": plan.margin, "misses": "centre"}
-    read = run_ingest("casme2", folder, store, name="drawn", alias="drawn", crop=crop)
+    form: dict[str, Any] = {"size": plan.size, "colour": plan.colour}
+    read = run_ingest("casme2", folder, store, name="drawn", alias="drawn", crop=crop, **form)
     frames = {"faces": read.name, "frames": "apex", "window": plan.window}
     faces = run_preprocess(read_spec(PreprocessSpec, frames, "demo"), store, alias="faces")
     fold = {"faces": faces.name, "by": "subject", "folds": 2, "number": 0, "seed": 0}
