@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # A unit is judged if this many clips show it and as many do not, each of two people or more, both
 # in training and among held-out people; and if this many synthetic images show it
-MIN_CLIPS, MIN_PEOPLE, MIN_SYNTHETIC = 5, 2, 10
+MIN_JUDGED_CLIPS, MIN_JUDGED_PEOPLE, MIN_JUDGED_IMAGES = 5, 2, 10
 
 
 def measure_units(
@@ -48,7 +48,7 @@ def measure_units(
     unjudged: dict[int, list[str]] = {}
     for unit in units:
         few = [name for name in sides if not _has_enough(sides[name], _show(shown[name], unit))]
-        few += ["synthetic"] if _show(drawn, unit).sum() < MIN_SYNTHETIC else []
+        few += ["synthetic"] if _show(drawn, unit).sum() < MIN_JUDGED_IMAGES else []
         if few:
             unjudged[unit] = few
     judged = [unit for unit in units if unit not in unjudged]
@@ -58,8 +58,8 @@ def measure_units(
         where = " or ".join(sorted({name for few in unjudged.values() for name in few}))
         message = (
             f"cannot tell whether synthetic faces show {names}: too few {where} images show it, or "
-            f"do not ({MIN_CLIPS} clips of {MIN_PEOPLE} people of each are needed, and "
-            f"{MIN_SYNTHETIC} synthetic images)"
+            f"do not ({MIN_JUDGED_CLIPS} clips of {MIN_JUDGED_PEOPLE} people of each are needed, and "
+            f"{MIN_JUDGED_IMAGES} synthetic images)"
         )
         findings.append(Finding("warning", "units not judged", "", message))
     if not judged:
@@ -152,7 +152,7 @@ def _has_enough(faces: Faces, shows: Bool[np.ndarray, " n"]) -> bool:
     """Whether enough clips and people show a unit, and enough do not."""
     clips, people = faces.name_units("clip"), faces.name_units("subject")
     return all(
-        clips[rows].nunique() >= MIN_CLIPS and people[rows].nunique() >= MIN_PEOPLE
+        clips[rows].nunique() >= MIN_JUDGED_CLIPS and people[rows].nunique() >= MIN_JUDGED_PEOPLE
         for rows in (shows, ~shows)
     )
 

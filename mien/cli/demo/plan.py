@@ -116,14 +116,14 @@ preset = "copycat"
 
 PLAN = DemoPlan()
 
-SIZES, COLOURS = (48, 64, 96, 128), ("grey", "rgb")
+DEMO_SIZES, DEMO_COLOURS = (48, 64, 96, 128), ("grey", "rgb")
 
 
 def make_plan(size: int, colour: str) -> DemoPlan:
     """Return the plan for faces of a size and colour; raises UsageError for any other."""
-    if size not in SIZES:
-        sizes = f"{', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}"
+    if size not in DEMO_SIZES:
+        sizes = f"{', '.join(map(str, DEMO_SIZES[:-1]))} or {DEMO_SIZES[-1]}"
         raise UsageError(f"--size must be {sizes}, pixels per side; given: {size}")
-    if colour not in COLOURS:
-        raise UsageError(f"--colour must be {' or '.join(COLOURS)}; given: '{colour[:40]}'")
+    if colour not in DEMO_COLOURS:
+        raise UsageError(f"--colour must be {' or '.join(DEMO_COLOURS)}; given: '{colour[:40]}'")
     return replace(PLAN, size=size, colour=colour)
