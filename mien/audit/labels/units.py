@@ -1,7 +1,8 @@
 """Action units: whether synthetic faces show the units that they were drawn with.
 
-A judge learns each unit from the training people, as the judges of labels learn emotions. Its F1 on
-synthetic faces stands beside its F1 on held-out people, which is what it reaches on real faces.
+A judge learns each unit from the training people, as the judges of labels learn emotions. The audit
+compares its F1 on synthetic faces with its F1 on held-out people, which is what it reaches on real
+faces.
 """
 
 from collections.abc import Sequence
@@ -58,8 +59,8 @@ def measure_units(
         where = " or ".join(sorted({name for few in unjudged.values() for name in few}))
         message = (
             f"cannot tell whether synthetic faces show {names}: too few {where} images show it, or "
-            f"do not ({MIN_JUDGED_CLIPS} clips of {MIN_JUDGED_PEOPLE} people of each are needed, and "
-            f"{MIN_JUDGED_IMAGES} synthetic images)"
+            f"do not ({MIN_JUDGED_CLIPS} clips of {MIN_JUDGED_PEOPLE} people of each are needed, "
+            f"and {MIN_JUDGED_IMAGES} synthetic images)"
         )
         findings.append(Finding("warning", "units not judged", "", message))
     if not judged:
