@@ -1,4 +1,4 @@
-"""Action units: whether synthetic faces show the units that they were drawn with.
+"""Action units: do synthetic faces show the units that they were given?
 
 A judge learns each unit from the training people, as the judges of labels learn emotions. The audit
 compares its F1 on synthetic faces with its F1 on held-out people, which is what it reaches on real
