@@ -36,7 +36,9 @@ UNREAD_SUFFIXES = frozenset(
     | {".pnm", ".tga"}
 )
 
-STORE_PARTS = frozenset({"aliases", "memo", "runs", "work"})
+STORE_PARTS = frozenset(
+    {"aliases", "commands", "memo", "releases", "reviews", "runs", "studio", "work"}
+)
 
 # What readers share
 
