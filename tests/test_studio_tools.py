@@ -243,6 +243,9 @@ def test_decisions_are_saved_and_undone(client: TestClient, store: Store):
     status, text = post(client, f"/review/{queue}", reviewer="ada", answer="undo", at="7")
     assert "1 of 12 decided" in text and "Image 2: is this" in text
 
+    # Without a place, the first undecided image is shown
+    assert "Image 2: is this" in client.get(f"/review/{queue}?reviewer=ada").text
+
     # Another reviewer agrees on the one image that both decided
     post(client, f"/review/{queue}", reviewer="ben", key=key[1], answer="sadness", at="0")
     page = client.get(f"/review/{queue}?reviewer=ben").text

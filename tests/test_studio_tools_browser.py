@@ -164,6 +164,7 @@ def test_ten_labels_are_reviewed_by_keys_alone(store: Store, browser: Any, addre
         assert "Image 11" in page.locator("#desk h2").first.inner_text()
         page.keyboard.press(" ")
         page.get_by_role("heading", name="Image 12").wait_for()
+        assert "at=11" in page.url
         table = read_decisions(store.root / "reviews" / queue / "keys.csv").table
         assert len(table) == 10 and (table["decision"] == "reject").sum() == 1
 

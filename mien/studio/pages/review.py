@@ -127,7 +127,7 @@ def show_desk(
 
 
 def _render_desk(
-    request: Request, studio: Studio, queue: str, reviewer: str, at: int, fault: str = ""
+    request: Request, studio: Studio, queue: str, reviewer: str, at: int | None, fault: str = ""
 ) -> HTMLResponse:
     """Return the page of one image, or its part; without a reviewer, the question who reviews."""
     run = open_queue(studio, queue)
@@ -144,6 +144,8 @@ def _render_desk(
     # The current row and those that follow
     review = Review(run, reviewer, studio.store)
     rows = review.rows
+    if at is None:
+        at = _find_open(rows, -1) or 0
     at = min(at, len(rows) - 1)
     row = rows[at]
     places = _find_positions(studio, run)
@@ -203,9 +205,12 @@ def decide(
             at = at if answer == "clear" else min(at + 1, len(review.rows) - 1)
     except MienError as error:
         fault = str(error)
-    if is_partial(request) or fault:
-        return _render_desk(request, studio, queue, reviewer, at, fault)
-    return go_back(f"/review/{run.name}?{urlencode({'reviewer': reviewer, 'at': at})}")
+    address = f"/review/{run.name}?{urlencode({'reviewer': reviewer, 'at': at})}"
+    if not is_partial(request) and not fault:
+        return go_back(address)
+    answer = _render_desk(request, studio, queue, reviewer, at, fault)
+    answer.headers["HX-Replace-Url"] = address  # where a reload finds the same image
+    return answer
 
 
 def open_queue(studio: Studio, name: str) -> Run:
