@@ -120,9 +120,16 @@ def make_queue(
 
 @router.get("/review/{queue}")
 def show_desk(
-    request: Request, studio: Here, queue: str, reviewer: str = "", at: int = Query(0, ge=0)
+    request: Request,
+    studio: Here,
+    queue: str,
+    reviewer: str = "",
+    at: int | None = Query(None, ge=0),
 ) -> HTMLResponse:
-    """Show one image of a queue with all that a reviewer can decide about it."""
+    """Show one image of a queue with all that a reviewer can decide about it.
+
+    Without its place it is the first one that is undecided.
+    """
     return _render_desk(request, studio, queue, reviewer, at)
 
 
