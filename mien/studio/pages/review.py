@@ -215,9 +215,9 @@ def decide(
     address = f"/review/{run.name}?{urlencode({'reviewer': reviewer, 'at': at})}"
     if not is_partial(request) and not fault:
         return go_back(address)
-    answer = _render_desk(request, studio, queue, reviewer, at, fault)
-    answer.headers["HX-Replace-Url"] = address  # where a reload finds the same image
-    return answer
+    page = _render_desk(request, studio, queue, reviewer, at, fault)
+    page.headers["HX-Replace-Url"] = address  # where a reload finds the same image
+    return page
 
 
 def open_queue(studio: Studio, name: str) -> Run:
