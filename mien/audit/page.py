@@ -26,6 +26,8 @@ MAX_WORST_ROWS = 20  # rows of a table of single images
 
 SERIES_LABELS = {"": "synthetic", "_heldout": "held-out people", "_floor": "real against real"}
 
+HELD_OUT_LABELS = {"": "synthetic", "_heldout": "real held-out people"}
+
 
 def render(
     contents: Mapping[str, Any],
@@ -117,7 +119,8 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
     )
 
     # Fidelity and variety: synthetic images, held-out people and the floor, in each space
-    charts_of: dict[str, list[dict[str, Any]]] = {"fidelity": [], "memorisation": [], "labels": []}
+    names = ("fidelity", "memorisation", "labels", "movement")
+    charts_of: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for title, metric in (
         ("Fréchet distance", "fidelity.frechet"),
         ("precision", "fidelity.precision"),
@@ -170,6 +173,17 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
                 dots,
             )
         )
+
+    # Movement: flow against real people, and what a judge of it says of the labels
+    for title, metric, kinds in (
+        ("flow by region of the face, energy distance", "movement.flow", SERIES_LABELS),
+        ("label predicted from flow, recall", "movement.labels", HELD_OUT_LABELS),
+        ("action units predicted from flow, F1", "movement.units", HELD_OUT_LABELS),
+    ):
+        parts = [record.part for record in records if record.metric == metric]
+        if parts:
+            series = {label: f"{metric}{suffix}" for suffix, label in kinds.items()}
+            charts_of["movement"].append(_draw_chart(title, "", parts, series, by_name))
     return charts_of
 
 

@@ -83,11 +83,12 @@ class Part:
 
     `question` is the question that its numbers answer, and `families` are the first words of their
     names. `meanings` explains the numbers on the page. `needs_held_out`, `needs_synthetic`,
-    `needs_spaces` and `needs_matches` say what it is measured on. A part that needs held-out people
-    may have numbers that do not: `measure_alone` returns these if nobody was held out. `picture` is
-    the name of its picture, empty if it has none. `sees_channels` says that it looks at each named
-    channel, so that its run is named by these. `version` is a part of the names of its runs:
-    another number measures it again.
+    `needs_spaces`, `needs_matches` and `needs_clips` say what it is measured on. A part that needs
+    clips is left out, with its question, where the synthetic images are not whole clips. A part
+    that needs held-out people may have numbers that do not: `measure_alone` returns these if nobody
+    was held out. `picture` is the name of its picture, empty if it has none. `sees_channels` says
+    that it looks at each named channel, so that its run is named by these. `version` is a part of
+    the names of its runs: another number measures it again.
     """
 
     measure: Callable[[PartInput], PartResult]
@@ -99,6 +100,7 @@ class Part:
     needs_synthetic: bool = True
     needs_spaces: bool = False
     needs_matches: bool = False
+    needs_clips: bool = False
     picture: str = ""
     sees_channels: bool = False
     version: int = 1

@@ -24,6 +24,8 @@ from mien.audit.labels import part as labels
 from mien.audit.leakage import part as leakage
 from mien.audit.memorisation import matches
 from mien.audit.memorisation import part as memorisation
+from mien.audit.movement import part as movement
+from mien.audit.movement.clips import count_whole_clips
 from mien.audit.part import Part, PartInput, PartResult, make_empty_side
 from mien.audit.specs import FeaturesSpec, JudgeSpec, MatchesSpec, PartName, PartSpec, SpaceName
 from mien.audit.variety import part as variety
@@ -43,8 +45,11 @@ PARTS: Mapping[PartName, Part] = {
     "labels": labels.PART,
     "leakage": leakage.PART,
     "variety": variety.PART,
+    "movement": movement.PART,
 }
 """The parts of an audit, by the names that their specs have."""
+
+MIN_WHOLE_CLIPS = 2  # from so many synthetic clips on, their movement is measured
 
 NOBODY_HELD_OUT = (
     "nobody was held out, so there is nothing to compare with; name real images of people whom "
@@ -74,6 +79,11 @@ def measure_part(name: PartName, part_input: PartInput) -> PartResult:
     return replace(measured, notes=[*notes, *measured.notes])
 
 
+def holds_clips(synthetic: Faces) -> bool:
+    """Return whether an audit of these images has the parts that need clips."""
+    return count_whole_clips(synthetic) >= MIN_WHOLE_CLIPS
+
+
 # Runs
 
 
@@ -86,11 +96,13 @@ def plan_parts(
     weights: Mapping[str, str],
     channels: tuple[str, ...] = (),
     train_count: int = 0,
+    clips: bool = False,
 ) -> dict[PartName, PartSpec]:
     """Return the spec of each part of an audit of these runs of faces.
 
     `channels` are the names of the channels of the training faces, and `train_count` is the number
-    of these: many are searched by inverted lists.
+    of these: many are searched by inverted lists. `clips` says that the synthetic images are whole
+    clips; other images have no part that needs them.
     """
     spaces_options = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
     return {
@@ -107,6 +119,7 @@ def plan_parts(
             }
         )
         for name, part in PARTS.items()
+        if clips or not part.needs_clips
     }
 
 

@@ -13,7 +13,15 @@ from mien.audit import verdict
 from mien.audit.leakage.part import add_generator_overlap
 from mien.audit.page import draw_suspects, render
 from mien.audit.part import PartResult, make_empty_side, require_one_form
-from mien.audit.parts import PARTS, list_jobs, plan_parts, read, require_weights, run_part
+from mien.audit.parts import (
+    PARTS,
+    holds_clips,
+    list_jobs,
+    plan_parts,
+    read,
+    require_weights,
+    run_part,
+)
 from mien.audit.specs import AuditSpec, PartName
 from mien.audit.verdict import Check, HeldOut, Outcome, Question
 from mien.errors import DataError
@@ -38,7 +46,7 @@ class AuditMeasurements:
     """All measured numbers, the checks on them, and notes on what could not be measured.
 
     `rows` has one row per synthetic image, with everything that was measured on it; `pictures`
-    holds the pictures of the parts by name.
+    holds the pictures of the parts by name. `clips` says that movement was audited too.
     """
 
     records: list[Record]
@@ -46,16 +54,17 @@ class AuditMeasurements:
     notes: list[str]
     rows: pd.DataFrame
     pictures: dict[str, Image.Image]
+    clips: bool = False
 
     @property
     def verdict(self) -> Outcome:
         """The worst answer to a question."""
-        return verdict.find_worst_verdict(self.checks)
+        return verdict.find_worst_verdict(self.checks, self.clips)
 
     @property
     def questions(self) -> list[Question]:
         """The questions about the database, and the answers that the checks give."""
-        return verdict.answer_questions(self.checks)
+        return verdict.answer_questions(self.checks, self.clips)
 
 
 def judge_parts(
@@ -89,7 +98,8 @@ def judge_parts(
         if measurement.picture is not None
     }
     checks = verdict.judge(records, limits, people, missing)
-    return AuditMeasurements(records, checks, notes, rows, pictures)
+    clips = any(PARTS[part].needs_clips for part in measured)
+    return AuditMeasurements(records, checks, notes, rows, pictures, clips)
 
 
 def count_held_out(train: Faces, test: Faces) -> HeldOut:
@@ -168,11 +178,15 @@ def run_audit(
     runs = {side: store.run(name) for side in AUDIT_SIDES if (name := getattr(spec, side))}
     train_faces = Faces.load(runs["train"].path)
     names = {side: side_run.name for side, side_run in runs.items()}
-    spec = spec.model_copy(update={**names, "channels": train_faces.channels})
+    clips = holds_clips(Faces.load(runs["synthetic"].path))
+    thresholds = verdict.select_thresholds(spec.thresholds, clips)
+    known = {"channels": train_faces.channels, "clips": clips, "thresholds": thresholds}
+    spec = spec.model_copy(update={**names, **known})
     _report_real_images(runs["synthetic"])
     plan = plan_parts(
         *(spec.synthetic, spec.train, spec.test),
         *(spec.spaces, spec.filter, spec.weights, spec.channels, len(train_faces)),
+        clips=spec.clips,
     )
 
     def build(out: Path, scratch: Path) -> RunSummary:
@@ -232,7 +246,8 @@ def write_audit(
         "verdict": measurements.verdict,
         "questions": [asdict(question) for question in measurements.questions],
         "thresholds_changed": [
-            question.convert_to_json() for question in verdict.find_changes(spec.thresholds)
+            question.convert_to_json()
+            for question in verdict.find_changes(spec.thresholds, spec.clips)
         ],
         "synthetic": spec.synthetic,
         "content": content,

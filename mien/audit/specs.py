@@ -21,7 +21,8 @@ class AuditSpec(Spec):
     metric (`verdict.read_thresholds`), so that another file of thresholds is another audit.
     `weights` name files for spaces that need them (`fit.import_weights`). An empty `test` says that
     nobody was held out; numbers that need such people are not measured then. `channels` are those
-    of the training faces, empty for plain pictures: the judges of labels see each of them.
+    of the training faces, empty for plain pictures: the judges of labels see each of them. `clips`
+    says that the synthetic images are whole clips, whose movement is audited too.
     """
 
     stage: ClassVar[str] = "audit"
@@ -35,6 +36,7 @@ class AuditSpec(Spec):
     filter: Filter = "bilinear"
     weights: dict[str, str] = Field(default_factory=dict)
     channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
+    clips: bool = Field(default=False, exclude_if=is_unset)
 
     @field_validator("spaces")
     @classmethod

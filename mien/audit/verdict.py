@@ -40,6 +40,11 @@ QUESTIONS = group_families(PARTS.values())
 
 FAMILIES = tuple(family for families in QUESTIONS.values() for family in families)
 
+CLIP_FAMILIES = frozenset(
+    family for part in PARTS.values() if part.needs_clips for family in part.families
+)
+"""The families that only an audit of whole clips has."""
+
 MAX_NAMED_CHECKS = 4  # checks that a sentence names, at most
 
 DEFAULT_THRESHOLDS = Path(__file__).with_name("thresholds.toml")
@@ -205,10 +210,27 @@ class ThresholdChange:
         return {**asdict(self), "text": self.text}
 
 
-def find_changes(limits: Mapping[str, Mapping[str, Any]]) -> list[ThresholdChange]:
-    """Return how `limits` differ from the defaults; changes that make passing easier are first."""
+def select_thresholds(
+    limits: Mapping[str, Mapping[str, Any]], clips: bool
+) -> dict[str, dict[str, Any]]:
+    """Return the thresholds of an audit: of images that are not `clips`, those for all images."""
+    return {
+        metric: dict(fields)
+        for metric, fields in limits.items()
+        if clips or metric.partition(".")[0] not in CLIP_FAMILIES
+    }
+
+
+def find_changes(
+    limits: Mapping[str, Mapping[str, Any]], clips: bool = True
+) -> list[ThresholdChange]:
+    """Return how `limits` differ from the defaults; changes that make passing easier are first.
+
+    For an audit of images that are not `clips`, those of movement are not compared.
+    """
     differences = []
-    defaults = read_toml(DEFAULT_THRESHOLDS)
+    defaults = select_thresholds(read_toml(DEFAULT_THRESHOLDS), clips)
+    limits = select_thresholds(limits, clips)
     for metric in sorted({*defaults, *limits}):
         default, fields_given = defaults.get(metric), limits.get(metric)
 
@@ -386,8 +408,10 @@ def count_tests(checks: Iterable[Check]) -> JointTests:
     return JointTests(sum(check.adjusted_p is not None for check in checks))
 
 
-def answer_questions(checks: Sequence[Check]) -> list[Question]:
+def answer_questions(checks: Sequence[Check], clips: bool = False) -> list[Question]:
     """Return the outcome of each question of QUESTIONS, with the reason and what would suffice.
+
+    The question about movement is asked of `clips` only.
 
     A question without checks cannot be answered. A single class that cannot be judged counts as a
     warning, since the check over all classes uses the same images; in a test it does so only on
@@ -396,12 +420,13 @@ def answer_questions(checks: Sequence[Check]) -> list[Question]:
     return [
         _answer_question(title, [check for check in checks if check.family in families])
         for title, families in QUESTIONS.items()
+        if clips or not CLIP_FAMILIES.issuperset(families)
     ]
 
 
-def find_worst_verdict(checks: Sequence[Check]) -> Outcome:
+def find_worst_verdict(checks: Sequence[Check], clips: bool = False) -> Outcome:
     """Return the verdict: the worst answer to any question."""
-    return ORDER[max(ORDER.index(question.verdict) for question in answer_questions(checks))]
+    return ORDER[max(ORDER.index(question.verdict) for question in answer_questions(checks, clips))]
 
 
 def _answer_question(title: str, checks: Sequence[Check]) -> Question:

@@ -1,0 +1,1 @@
+"""Movement: do clips move as people do, and is their movement new?"""
