@@ -313,7 +313,7 @@ def _draw_strips(
             ratio = copied.synthetic.ratio[row]
             titles.append(f"nearest to one movement, ratio {ratio:.2f}: synthetic")
             pictures.append(_cut_strip(made_faces, str(made.names[row])))
-            titles.append("the training clip that moves so")
+            titles.append("the nearest training clip")
             nearest = str(train.names[copied.synthetic.clip[row]])
             pictures.append(_cut_strip(part_input.train, nearest))
     return draw_rows(titles, pictures, SHEET_MOMENTS)
