@@ -117,7 +117,7 @@ def judge_units(train: Movements, sets: Sequence[Movements]) -> list[Judged | No
 
 
 def judge_origin(synthetic: Movements, real: Movements) -> Interval:
-    """Return how well synthetic clips are told from real ones: the area under the ROC curve.
+    """Return how well a judge distinguishes synthetic clips from real ones, as area under ROC.
 
     0.5 is chance, 1 tells all. Clips of people whom the judge did not learn from are scored, by
     flow, course and stillness. The interval is over resamples of people. Raises DataError with
