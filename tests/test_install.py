@@ -48,7 +48,7 @@ train fold-train --preset smoke {" ".join(f"--set {text}" for text in TINY_TRAIN
 generate generator --counts balanced:7 --steps 2 --as synthetic
 leakage fold-train fold-test
 study list
-study plan smoke
+study plan smoke --no-timing
 """
 
 

@@ -438,10 +438,7 @@ FIVE_SETTINGS = [*FOUR_SETTINGS, "both_to_real"]
 
 # of still images without action units
 ALL_CONTROLS = [
-    name
-    for name, control in CONTROLS.items()
-    if not (control.motion or control.ceiling)
-    and not (control.source and KIND_FACTS[control.source.generator["kind"]].moves)
+    name for name, control in CONTROLS.items() if not (control.needs_movement or control.ceiling)
 ]
 
 Skill = Callable[[TrialRow, str], float]

@@ -284,7 +284,7 @@ class StudyResults:
             control.label
             for name, control in CONTROLS.items()
             if name not in self.plan.controls
-            and (moving or not control.motion)
+            and (moving or not control.needs_movement)
             and not control.ceiling
         ]
 

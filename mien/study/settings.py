@@ -213,6 +213,12 @@ class Control:
     only: str = ""
 
     @property
+    def needs_movement(self) -> bool:
+        """Whether only faces that show movement can have it."""
+        draws = self.source is not None and KIND_FACTS[str(self.source.generator["kind"])].moves
+        return bool(self.motion) or draws
+
+    @property
     def needs(self) -> str:
         """The setting that a study must have for it, in words."""
         return f"the setting {self.only}" if self.only else "a setting that uses synthetic faces"
