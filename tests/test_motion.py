@@ -25,6 +25,7 @@ from mien.generators.specs import GenerateSpec, SamplerSpec, read_intensity, rea
 from mien.generators.train import load_training_faces, train_generator
 from mien.generators.units import parse_order
 from mien.prepare.flow import compute_flow, warp_image
+from mien.prepare.movement import iterate_clips, measure_noise
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.prepare.splits import run_split
@@ -215,7 +216,7 @@ def test_moments_of_longer_clips_lie_between_onset_apex_and_offset():
 # Databases
 
 
-def test_a_database_of_clips_has_whole_clips_of_people_with_names(database: Run):
+def test_a_database_of_clips_has_whole_clips_of_people_with_names(database: Run, generator: Motion):
     faces, clips = Faces.load(database.path), pd.read_csv(database.path / CLIPS_FILE)
     assert len(clips) == 8 and len(set(clips["subject"])) == 2  # two of each class each
     for _, clip in clips.iterrows():
@@ -228,6 +229,8 @@ def test_a_database_of_clips_has_whole_clips_of_people_with_names(database: Run)
         ]
         assert set(frames["subject"]) == {clip["subject"]}
         assert set(frames["seed"]) == {clip["seed"]}
+    measured = np.median([measure_noise(clip) for clip in iterate_clips(faces)])
+    assert measured == pytest.approx(generator.timing.noise, rel=0.15)
     assert clips["intensity"].between(0.5, 1.5).all() and clips["intensity"].nunique() == 8
     assert set(faces.index["source"]) == {database.name}
     names = set(database.manifest["files"])
@@ -404,6 +407,15 @@ def test_a_study_trains_networks_of_movement_on_generated_clips(store: Store):
         assert {(setting, ""), (setting, "pasted"), (setting, "copycat")} <= cells
     told = " ".join(conclusion.sentence for conclusion in draw_conclusions([results]))
     assert "pasted on the faces of other training people" in told
+
+
+def test_a_study_of_photographs_cannot_have_clips(store: Store):
+    still = toy()
+    plain = Faces(still.images, still.index.assign(clip="", subject=[f"s{n}" for n in range(24)]))
+    keep(plain, store, "photographs")
+    for fields in ({"generator": {"preset": "motion"}}, {"controls": ["pasted"]}):
+        with pytest.raises(DataError, match=r"draws clips of movement.*belong to no clip"):
+            resolve(table(faces="photographs", settings=["both_to_real"], **fields), store)
 
 
 def test_options_of_clips_are_for_generators_of_movement(store: Store, run: Run, tmp_path: Path):

@@ -199,7 +199,11 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
         choices.append("noise levels chosen for this generator")
     if SAMPLERS[how.sampler].adds_noise:
         choices.append(f"{how.variance} variance")
-    choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
+    if isinstance(generator, MovingGenerator):  # a difference has no limits
+        rate = how.fps if isinstance(how, GenerateSpec) else None
+        choices.append(f"clips of {rate:g} frames a second" if rate else "clips")
+    else:
+        choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
     mixed = how.guidance_mix if isinstance(how, GenerateSpec) else None
     if how.guidance > 1 or mixed is not None:
         scales = f"{how.guidance:g}" if mixed is None else f"{how.guidance:g} and {mixed:g} in turn"

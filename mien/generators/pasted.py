@@ -141,5 +141,5 @@ def load(run: Run, spec: PastedSpec, device: str = "auto") -> Pasted:
 
 def summarise(generator: Pasted) -> str:
     """Return a one-line summary of a trained generator."""
-    which = {"same": "of the class", "other": "of other classes"}[generator.spec.of]
-    return f"pasted, {quantify(len(generator.pairs), 'real movement')}, {which} that is asked for"
+    which = {"same": "the class that is asked for", "other": "other classes"}[generator.spec.of]
+    return f"pasted, {quantify(len(generator.pairs), 'real movement')}; a clip has one of {which}"

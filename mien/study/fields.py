@@ -260,7 +260,7 @@ class StudyFile(Strict):
     @model_validator(mode="after")
     def _require_one_input_of_synthetic_faces(self) -> "StudyFile":
         # Synthetic faces exist only in the input of `faces`; clips can be shown in any
-        if _draws_clips(self.generator):
+        if draws_clips(self.generator):
             return self
         with_input = [
             *(
@@ -359,7 +359,7 @@ class StudyFile(Strict):
         return self
 
 
-def _draws_clips(generator: Mapping[str, Any]) -> bool:
+def draws_clips(generator: Mapping[str, Any]) -> bool:
     """Return whether the generator of a study file draws clips with all their frames."""
     preset = presets.PRESETS.get(str(generator.get("preset")), {})
     kind = generator.get("kind", preset.get("kind"))

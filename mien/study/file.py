@@ -32,6 +32,7 @@ from mien.study.databases import plan_databases
 from mien.study.fields import (
     ABLATIONS,
     StudyFile,
+    draws_clips,
     find_stored_study,
     find_study,
     list_classifier_tables,
@@ -40,7 +41,7 @@ from mien.study.fields import (
 from mien.study.motion_controls import require_motion
 from mien.study.plan import plan_rows, plan_study, read_channels
 from mien.study.select import parse_only, select_rows
-from mien.study.settings import CONTROLS, SETTINGS
+from mien.study.settings import CONTROLS, SETTINGS, SOURCES
 from mien.study.specs import OwnInput, StudySpec
 from mien.study.unit_scores import choose_units
 from mien.study.uses.table import UseSpec, resolve_use
@@ -252,6 +253,7 @@ def resolve(
     # What the names in the file refer to, checked before the networks, which take longer
     _require_free_name(study.name, store, where)
     run, faces = _resolve_faces(study, store, where)
+    _require_clips(study, faces, where)
     folds = _count_folds(study, faces, where)
     tested = (0,) if study.protocol == "frame" else study.only_folds or tuple(range(folds))
     units = ()
@@ -431,6 +433,19 @@ def _require_free_name(name: str, store: Store, where: str) -> None:
         raise SpecError(
             f"{where}: name must not be an alias of another stage's run; '{name}' names "
             f"{named_run}. Choose another name"
+        )
+
+
+def _require_clips(study: StudyFile, faces: Faces, where: str) -> None:
+    """Raise DataError if movements are to be generated or pasted, and the faces have no clips."""
+    pasting = [
+        name for name in study.controls if name in SOURCES and draws_clips(SOURCES[name].generator)
+    ]
+    asking = ["the generator", *pasting] if draws_clips(study.generator) else pasting
+    if asking and not set(faces.index["clip"]) - {""}:
+        raise DataError(
+            f"{where}: {asking[0]} draws clips of movement, and needs faces of clips with onset "
+            "and apex; these faces belong to no clip. Remove it, or name a set of clips"
         )
 
 

@@ -290,7 +290,7 @@ CONTROLS: dict[str, Control] = {
         for kind, facts in KIND_FACTS.items()
         if facts.resamples
     },
-    "pasted_at_random": replace_generator(
+    "shuffled": replace_generator(
         "pasted, of other classes",
         "real movements of other classes, pasted on the faces of other training people",
         kind="pasted",

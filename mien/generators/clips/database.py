@@ -13,6 +13,7 @@ from mien.generators.clips.seeds import draw_intensities
 from mien.generators.clips.timing import MovingGenerator, draw_course
 from mien.generators.specs import PER_PERSON, GenerateSpec
 from mien.pages.sheets import draw_class_sheet, write_moving_sheets
+from mien.prepare.movement import find_added_noise
 from mien.prepare.preprocess import preprocess
 from mien.prepare.specs import PreprocessSpec
 from mien.runs import progress, stopping
@@ -54,6 +55,7 @@ def assemble_clips(
     lengths = np.array([len(course.positions) for course in courses], dtype=np.int64)
 
     # The frames, clip by clip
+    noise = find_added_noise(generator.timing.noise)
     path, shape = scratch / "frames.npy", (int(lengths.sum()), 1, *generator.size[1:])
     head = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with (
@@ -64,9 +66,7 @@ def assemble_clips(
         np.lib.format.write_array_header_1_0(file, head)
         for row, (clip, course) in enumerate(zip(moments, courses, strict=True)):
             places = place_in_moments(course, len(clip))
-            frames = render_frames(
-                np.asarray(clip), places, generator.timing.noise, int(numbers[row])
-            )
+            frames = render_frames(np.asarray(clip), places, noise, int(numbers[row]))
             file.write(np.ascontiguousarray(frames).data)
             tracker.update(row + 1)
             stopping.raise_if_asked()

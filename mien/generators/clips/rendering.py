@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mien import seeds
-from mien.generators.clips.timing import BYTE_VARIANCE, Course
+from mien.generators.clips.timing import Course
 from mien.prepare.flow import compute_flow, warp_image
 
 
@@ -34,8 +34,8 @@ def render_frames(
 ) -> UInt8[np.ndarray, "t h w"]:
     """Return the frames at `places` among the moments, with independent sensor noise in each.
 
-    `noise` is the standard deviation of the noise of a pixel in grey levels, its rounding
-    included. A frame depends on its clip and on its number, but not on the other frames.
+    `noise` is the standard deviation of the noise in grey levels, before the frame is rounded to
+    bytes. A frame depends on its clip and on its number, but not on the other frames.
     """
     # From each moment to the next: the flow, and what it leaves
     steps = []
@@ -44,12 +44,11 @@ def render_frames(
         steps.append((flow, later - warp_image(first.astype(np.float32), flow)))
 
     # Each frame on the way
-    added = max(noise**2 - BYTE_VARIANCE, 0.0) ** 0.5
     frames = np.empty((len(places), *moments.shape[1:]), dtype=np.uint8)
     for number, place in enumerate(places.tolist()):
         before = min(int(place), len(steps) - 1)
         share, (flow, rest) = place - before, steps[before]
         frame = warp_image(moments[before].astype(np.float32), share * flow) + share * rest
         grain = seeds.make_rng("sensor", seed, number).normal(0, 1, frame.shape)
-        frames[number] = (frame + added * grain).round().clip(0, 255)
+        frames[number] = (frame + noise * grain).round().clip(0, 255)
     return frames

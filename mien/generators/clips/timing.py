@@ -33,8 +33,6 @@ MIN_FRAMES = 3  # between onset and apex, or apex and offset, for a shape
 
 SHORTEST_S = 0.01  # of a rise and of a decay
 
-BYTE_VARIANCE = 1 / 12  # of the rounding to whole grey levels
-
 
 @dataclass(frozen=True)
 class MotionTiming:
