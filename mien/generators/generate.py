@@ -187,12 +187,15 @@ def name_units(
 
 def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
     """Return a line that says how images are drawn, with the choices that the equations leave."""
+    # Kinds that draw in one step, and students
     lead = f"{generator.run} ({generator.spec.kind})"
     if how.sampler == "direct":
         return f"{lead}: {GENERATORS[generator.spec.kind].summarise(generator)}"
     if isinstance(generator.spec, StudentSpec):
         steps = progress.quantify(count_steps(generator.spec, how), "step")
         return f"{lead}: {steps}, with the guidance {generator.spec.guidance:g} of its teacher"
+
+    # What the sampler does in each step
     steps = count_steps(generator.spec, how)
     choices = [f"{lead}: {how.sampler}, {progress.quantify(steps, 'step')}"]
     if how.levels:
@@ -204,6 +207,8 @@ def describe_sampling(generator: Generator, how: SamplerSpec) -> str:
         choices.append(f"clips of {rate:g} frames a second" if rate else "clips")
     else:
         choices.append("x0 clipped to the range of images" if how.clip_x0 else "x0 not clipped")
+
+    # Guidance
     mixed = how.guidance_mix if isinstance(how, GenerateSpec) else None
     if how.guidance > 1 or mixed is not None:
         scales = f"{how.guidance:g}" if mixed is None else f"{how.guidance:g} and {mixed:g} in turn"
