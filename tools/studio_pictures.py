@@ -20,7 +20,7 @@ PICTURES = {
     "compare": "/compare?set=synthetic",
 }
 
-WIDTH, HEIGHT, COLOURS = 1280, 800, 128
+WIDTH, HEIGHT, COLOURS = 1280, 800, 256
 
 
 def main(folder: Path) -> None:

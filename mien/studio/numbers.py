@@ -11,7 +11,7 @@ from mien.studio.sets import FaceSet, ImageTables
 from mien.study.sources import INDEX_FILE
 
 NUMBER_WORDS: Mapping[str, str] = {
-    "distance": "distance to the nearest training face (pixels)",
+    "distance": "distance to the nearest training face",
     "agreed": "agreement of the judges with the label",
     "entropy": "entropy of the judges (nats)",
     "probability": "probability of the label",
@@ -34,12 +34,21 @@ FLAG_WORDS: Mapping[str, str] = {
 }
 """The flags of audits in words."""
 
+TEXT_WORDS: Mapping[str, str] = {
+    "nearest": "nearest training face",
+    "copy_of": "copy of the training face",
+    "subject": "most similar training person",
+    "predicted": "class that the judges see",
+    "outcome": "outcome of the filter",
+}
+"""The texts of audits and filters in words."""
+
 MOVE_COLUMNS = ("mirrored", "down", "right")
 
 
 def describe_column(name: str) -> str:
     """Return a column or flag in words; that of another space of features says which one."""
-    for words in (NUMBER_WORDS, FLAG_WORDS):
+    for words in (NUMBER_WORDS, FLAG_WORDS, TEXT_WORDS):
         if name in words:
             return words[name]
         for column, text in words.items():
