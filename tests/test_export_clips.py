@@ -9,13 +9,14 @@ import openpyxl
 import pandas as pd
 import pytest
 from PIL import Image
-from worlds import inside, keep
+from worlds import MadeSpec, inside, keep
 
 from mien.errors import DataError, UsageError
 from mien.export.clip_layouts import CLIP_LAYOUTS
 from mien.export.clips import write_clips
 from mien.faces import Faces, make_index
 from mien.generators import presets
+from mien.generators.clips.database import CLIPS_FILE
 from mien.generators.generate import generate_database
 from mien.generators.orders import order_database
 from mien.generators.train import train_generator
@@ -146,6 +147,23 @@ def test_equal_clips_give_equal_bytes(exported: Path, tmp_path: Path):
     write_clips(store.run("clips"), store, tmp_path / "again", "casme2")
     for path in (path for path in exported.rglob("*") if path.is_file()):
         assert (tmp_path / "again" / path.relative_to(exported)).read_bytes() == path.read_bytes()
+
+
+def test_the_intensity_of_generated_clips_is_in_the_table(tmp_path: Path):
+    store, made = Store(tmp_path / "store"), draw_clips(("fear",))
+    clips = pd.DataFrame({"clip": sorted(set(made.index["clip"]))})
+    clips["intensity"] = np.arange(1, 7) / 4
+
+    def build(out: Path, scratch: Path) -> None:
+        made.save(out)
+        clips.to_csv(out / CLIPS_FILE, index=False)
+
+    run = store.make(MadeSpec(what="clips with intensities"), build)
+    write_clips(run, store, tmp_path / "out", "casme2")
+    table = pd.read_csv(tmp_path / "out" / "provenance.csv")
+    expected = clips.set_index("clip")["intensity"]
+    assert len(table) == 30 and "fps" not in table
+    assert (expected[table["clip"]].to_numpy() == table["intensity"].to_numpy()).all()
 
 
 def test_frames_from_0_are_counted_from_1(tmp_path: Path):

@@ -21,6 +21,7 @@ from mien.export.album import are_drawn, find_copied_images
 from mien.export.clip_layouts import CLIP_LAYOUTS, CodedClip, PublishedLayout
 from mien.faces import Faces
 from mien.findings import list_some
+from mien.generators.clips.database import CLIPS_FILE
 from mien.ingest.readers.casme2 import FREE_LICENCE
 from mien.pages import escape
 from mien.pages.workbooks import pack_workbook
@@ -114,6 +115,7 @@ def write_clips(
         rows = [row for clip in placed for row in clip.rows]
         table = faces.index.iloc[rows][list(PROVENANCE_COLUMNS)].reset_index(drop=True)
         table.insert(0, "file_name", files)
+        table = _add_intensities(table, run)
         escape.write_csv(table, folder / PROVENANCE)
 
     emotions = faces.index["emotion"].iloc[[clip.rows[0] for clip in placed]]
@@ -339,6 +341,18 @@ def _encode_frame(
     return marks.encode_jpeg(image, mark, "mien", __version__)
 
 
+def _add_intensities(table: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """Return the provenance with the intensity and the frames a second of each clip, if known.
+
+    A generator of movement writes them to clips.csv.
+    """
+    if CLIPS_FILE not in run.manifest["files"]:
+        return table
+    clips = pd.read_csv(run.find_file(CLIPS_FILE))
+    columns = [name for name in ("intensity", "fps") if name in clips]
+    return table.merge(clips[["clip", *columns]], on="clip", how="left", validate="many_to_one")
+
+
 def _make_sheet(clips: Sequence[CodedClip], layout: PublishedLayout, readme: str) -> bytes:
     """Return the coding sheet: the layout's page first, and the readme as a second page."""
     book = openpyxl.Workbook()
@@ -402,7 +416,8 @@ def _write_readme_text(
         f"Frame numbers count frames of the clips; {layout.title} has {layout.rate} a second.",
         f"Synthetic subjects have the numbers from {FIRST_SYNTHETIC_SUBJECT} on, so that none is "
         f"taken for a person of {layout.title}.",
-        f"{PROVENANCE} has the image key, the generator's run and the seed of each frame.",
+        f"{PROVENANCE} has the image key, the generator's run and the seed of each frame, and the "
+        "intensity of its clip if the generator was asked for one.",
         "The files of synthetic frames say so in their XMP (IPTC DigitalSourceType) and comment.",
         "The labels name expressions; they do not say what anybody feels.",
     ]
