@@ -121,6 +121,12 @@ def test_a_line_around_faces_on_the_map_chooses_them_and_is_kept_in_the_address(
         field.fill("1")
         field.press("Tab")
         assert page.locator("#count").inner_text() != chosen and "distance=1.." in page.url
+        numbers = [
+            re.search(r"\((\d+) of (\d+)\)", text)
+            for text in page.locator("#class option").all_inner_texts()[1:]
+        ]
+        counted = sum(int(found[1]) for found in numbers if found)
+        assert page.locator("#count").inner_text().startswith(f"{counted} of ")
 
         # What is chosen opens in the gallery
         link = page.locator("#links a:visible").first

@@ -46,10 +46,10 @@ function findExtent(values) {
   return [low, high > low ? high : low + 1];
 }
 
-/** Whether a point passes all filters, but for that of the number `without`. */
+/** Whether a point passes all filters, but for that of `without`: a number, or the class. */
 function passes(n, without) {
   if (!choice.sides.has(data.sides[data.side[n]])) return false;
-  if (choice.emotion && data.emotions[data.emotion[n]] !== choice.emotion) return false;
+  if (choice.emotion && without !== "emotion" && data.emotions[data.emotion[n]] !== choice.emotion) return false;
   for (const [name, [low, high]] of Object.entries(choice.ranges)) {
     const value = data[name][n];
     if (name !== without && (value === null || value < low || value > high)) return false;
@@ -107,7 +107,21 @@ function renew() {
   writeAddress();
   drawPlane();
   for (const name of sieves) fillSieve(name);
+  countClasses();
   showResult();
+}
+
+/** Say behind each class how many of its faces pass the other filters. */
+function countClasses() {
+  const all = new Map(), own = new Map();
+  for (let n = 0; n < count; n++) {
+    const name = data.emotions[data.emotion[n]];
+    all.set(name, (all.get(name) ?? 0) + 1);
+    if (passes(n, "emotion")) own.set(name, (own.get(name) ?? 0) + 1);
+  }
+  for (const option of document.getElementById("class").options) {
+    if (option.value) option.text = `${option.value} (${own.get(option.value) ?? 0} of ${all.get(option.value)})`;
+  }
 }
 
 function showResult() {
