@@ -1,6 +1,7 @@
 """The parts of an audit: what each member of PARTS must hold, and the numbers of a small audit."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -141,3 +142,15 @@ def test_a_small_audit_has_the_same_verdict_and_numbers_as_ever(tmp_path: Path):
             assert (number is None) == (known is None), name
             if number is not None and known is not None:
                 assert float(number) == pytest.approx(float(known), rel=2e-3, abs=1e-6), name
+
+    # The page has a map of all three sets, and says how many tests are judged together
+    page = (run.path / "index.html").read_text(encoding="utf-8")
+    tables = page.partition("Real and synthetic faces in the plane: numbers</caption>")[2]
+    rows = re.findall(r"<th[^>]*>([^<]+)</th>\s*<td[^>]*>([\d,]+)", tables.partition("</table>")[0])
+    assert {name: int(count) for name, count in rows if "real" in name or name == "synthetic"} == {
+        "real training": len(side("train")),
+        "real held-out": len(side("test")),
+        "synthetic": len(side("made")),
+    }
+    assert contents["tests"]["tests"] > 1
+    assert f"{contents['tests']['tests']} checks of memorisation are tests" in page

@@ -10,9 +10,10 @@ from worlds import keep, more_blobs, table
 
 from mien.pages import charts
 from mien.pages.html import render_html
+from mien.pages.planes import MAP_POINTS, FaceMap
 from mien.report.content import collect_content
-from mien.report.maps import MAP_POINTS, map_faces
-from mien.report.plots import CURVE_TEXTS, FaceMap, plot_map
+from mien.report.maps import map_faces
+from mien.report.plots import CURVE_TEXTS, plot_map
 from mien.report.write import list_charts, write_report
 from mien.runs.store import Store
 from mien.study.file import resolve

@@ -1,6 +1,6 @@
 """The page of an audit: one HTML file with the verdict, then the questions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from mien.faces import Faces
 from mien.pages import charts
 from mien.pages.charts import Dot
 from mien.pages.html import encode_picture, render_html
+from mien.pages.planes import MAP_POINTS, FaceMap, draw_map
 from mien.pages.sheets import draw_rows
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, make_row
 from mien.stats import Record
@@ -34,13 +35,17 @@ def render(
     records: Sequence[Record],
     rows: pd.DataFrame,
     pictures: Mapping[str, Image.Image],
+    face_map: FaceMap | None = None,
 ) -> str:
     """Return the page as HTML.
 
-    `contents` is the content of audit.json; `pictures` are shown under their names.
+    `contents` is the content of audit.json; `pictures` are shown under their names. `face_map` is
+    the map of the faces of all sides, if there is one.
     """
     # The content of audit.json, with charts, pictures and tables
     charts_of = _draw_charts(records)
+    if face_map is not None:
+        charts_of["fidelity"].insert(0, _draw_face_map(face_map, contents["spaces"]))
     content = {
         **contents,
         "title": contents["synthetic"],
@@ -102,6 +107,32 @@ def _describe_record(record: Record) -> dict[str, Any]:
 
 
 # Charts
+
+
+def _draw_face_map(faces: FaceMap, spaces: Mapping[str, str]) -> dict[str, Any]:
+    """Return the map of the faces of all sides, with what its axes are."""
+    first, second = (f"{100 * share:.0f} %" for share in faces.shares)
+    space = choose_map_space(spaces)
+    learnt = (
+        ", which the judge learnt from the training faces, so these are farther apart by class"
+        if space == "judge"
+        else ""
+    )
+    text = (
+        f"Each point is a face, at most {MAP_POINTS} of each set; no face is shown. The axes are "
+        f"those on which the real training faces vary most ({first} and {second} of their "
+        f"variance) in the space {space}{learnt}. Where synthetic points leave out a part of the "
+        "real ones, variety is missing; training and held-out points differ by as much as new "
+        "people do. Two axes show a part of the variance only, so the numbers decide, not the map."
+    )
+    classes = sorted({name for names in faces.classes.values() for name in names})
+    return draw_map("map", "Real and synthetic faces in the plane", text, classes, faces)
+
+
+def choose_map_space(spaces: Iterable[str]) -> str:
+    """Return the space of the map: the judge, or else the first."""
+    names = list(spaces)
+    return "judge" if "judge" in names else names[0]
 
 
 def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from mien.audit import verdict
+from mien.audit import features, verdict
 from mien.audit.leakage.part import add_generator_overlap
-from mien.audit.page import draw_suspects, render
+from mien.audit.page import choose_map_space, draw_suspects, render
 from mien.audit.part import PartResult, make_empty_side, require_one_form
 from mien.audit.parts import (
     PARTS,
@@ -26,6 +26,7 @@ from mien.audit.specs import AuditSpec, PartName
 from mien.audit.verdict import Check, HeldOut, Outcome, Question
 from mien.errors import DataError
 from mien.faces import Faces, name_distinct_units
+from mien.pages.planes import FaceMap, choose_points, place_faces
 from mien.pages.sheets import draw_side_by_side
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, restore_error
@@ -224,9 +225,40 @@ def run_audit(
             runs["synthetic"].content,
             about,
             out,
+            _map_sides(spec, faces, runs, store, device),
         )
 
     return store.make(spec, build, alias)
+
+
+def _map_sides(
+    spec: AuditSpec, faces: Mapping[str, Faces], runs: Mapping[str, Run], store: Store, device: str
+) -> FaceMap | None:
+    """Return the map of the faces of all sides, None if training faces vary on no two axes.
+
+    Its features are those that the parts have measured.
+    """
+    space = choose_map_space(spec.spaces)
+    options = {"filter": spec.filter, "weights": spec.weights, "device": device}
+    sides = runs["train"], runs.get("test"), runs["synthetic"]
+    measured, _ = features.load_features((space,), *sides, store, **options)
+    own = measured[space]
+    centre, axes = features.find_principal_axes(own.train, 2)
+    if axes.shape[1] < 2:
+        return None
+
+    # Some faces of each side
+    groups = {"real training": ("train", own.train)}
+    if "test" in faces:
+        groups["real held-out"] = ("test", own.test)
+    groups["synthetic"] = ("synthetic", own.synthetic)
+    chosen = {group: choose_points(len(rows)) for group, (_, rows) in groups.items()}
+    return place_faces(
+        {group: faces[side].select(chosen[group]) for group, (side, _) in groups.items()},
+        {group: rows[chosen[group]] for group, (_, rows) in groups.items()},
+        centre,
+        axes,
+    )
 
 
 def write_audit(
@@ -236,10 +268,12 @@ def write_audit(
     content: str,
     about: Mapping[str, str],
     out: Path,
+    face_map: FaceMap | None = None,
 ) -> RunSummary:
     """Write the files of an audit into a folder; return the line that `mien ls` shows.
 
     `about` describes each space in words, and `content` is the content digest of the synthetic run.
+    `face_map` is the map on the page, if there is one.
     """
     synthetic, train = sides["made"], sides["train"]
     contents = {
@@ -274,7 +308,8 @@ def write_audit(
     for name, picture in pictures.items():
         picture.save(out / f"{name}.png")
     (out / "index.html").write_text(
-        render(contents, measurements.records, measurements.rows, pictures), encoding="utf-8"
+        render(contents, measurements.records, measurements.rows, pictures, face_map),
+        encoding="utf-8",
     )
 
     # The verdict in one line

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mien import published
+from mien.pages.planes import FaceMap
 from mien.pages.tables import ReportTable, make_row
 from mien.report import preprint
 from mien.report.answers import describe_design
@@ -21,7 +22,7 @@ from mien.report.comparison import (
 from mien.report.conclusions import draw_conclusions
 from mien.report.facts import list_facts
 from mien.report.gallery import collect_strips, explain_hidden_faces
-from mien.report.plots import FaceMap, plot_accuracies, plot_learning_curves, plot_map
+from mien.report.plots import plot_accuracies, plot_learning_curves, plot_map
 from mien.report.sentences import (
     LEAK_ADVICE,
     NOTICES,

@@ -1,17 +1,13 @@
 """Maps of real and synthetic faces in the plane, by a judge's features."""
 
-import numpy as np
-
 from mien.audit import features
 from mien.audit.specs import JudgeSpec
 from mien.errors import DataError
 from mien.faces import Faces
-from mien.report.plots import FaceMap
+from mien.pages.planes import FaceMap, choose_points, place_faces
 from mien.runs.progress import say
 from mien.runs.store import Store
 from mien.study.results import StudyResults
-
-MAP_POINTS = 300  # points of each group on a map, at most, evenly spaced in the set
 
 
 def map_faces(study: StudyResults, store: Store, device: str = "auto") -> FaceMap | None:
@@ -33,7 +29,7 @@ def map_faces(study: StudyResults, store: Store, device: str = "auto") -> FaceMa
     if unseen.any():
         groups["real held-out"] = study.faces.select(unseen)
     groups["synthetic"] = synthetic
-    samples = {name: _sample(faces) for name, faces in groups.items()}
+    samples = {name: faces.select(choose_points(len(faces))) for name, faces in groups.items()}
 
     # Their features, and the two axes on which the training faces vary most
     if not store.is_done(JudgeSpec(faces=train_run.name).name):
@@ -50,19 +46,4 @@ def map_faces(study: StudyResults, store: Store, device: str = "auto") -> FaceMa
     centre, axes = features.find_principal_axes(vectors["real training"], 2)
     if axes.shape[1] < 2:
         return None
-    points = {name: (rows - centre) @ axes for name, rows in vectors.items()}
-    total = float(vectors["real training"].var(axis=0).sum())
-    variances = points["real training"].var(axis=0) / max(total, 1e-12)
-    return FaceMap(
-        points,
-        {name: list(faces.index["emotion"]) for name, faces in samples.items()},
-        (float(variances[0]), float(variances[1])),
-        database.fold,
-    )
-
-
-def _sample(faces: Faces) -> Faces:
-    """Return at most MAP_POINTS of the faces, evenly spaced."""
-    if len(faces) <= MAP_POINTS:
-        return faces
-    return faces.select(np.linspace(0, len(faces) - 1, MAP_POINTS).astype(np.int64))
+    return place_faces(samples, vectors, centre, axes, database.fold)

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from mien.classifiers.curves import CURVE_FILE
 from mien.pages import charts
 from mien.pages.charts import make_figure
+from mien.pages.planes import FaceMap, draw_map
 from mien.pages.tables import EMPTY_CELL, ReportTable, make_row
 from mien.report.words import format_cell_name, format_classifier
 from mien.runs.progress import quantify
@@ -274,39 +273,8 @@ def _tabulate_curves(
 # The map of real and synthetic faces
 
 
-@dataclass(frozen=True)
-class FaceMap:
-    """Where faces of each group lie on the two principal axes of a judge's features.
-
-    - `points` are float32 [n, 2] by group: "real training", "real held-out" (if any), "synthetic".
-    - `classes` are the label of each point, by group.
-    - `shares` are the shares of the variance of the real training faces along the two axes.
-    - `fold` is the fold whose faces these are, -1 if there are no folds.
-    """
-
-    points: dict[str, Float[np.ndarray, "n 2"]]
-    classes: dict[str, list[str]]
-    shares: tuple[float, float]
-    fold: int
-
-
 def plot_map(study: StudyResults, faces: FaceMap) -> dict[str, Any]:
     """Return the chart of a map of faces, and a table of the centres of each group and class."""
-    # For each class the number, centre and spread of each group's points
-    rows = []
-    for group, points in faces.points.items():
-        labels = np.array(faces.classes[group])
-        rows.append(make_row(group, *_describe_points(points), kind="total"))
-        rows += [
-            make_row(name, *_describe_points(points[labels == name]))
-            for name in study.classes
-            if (labels == name).any()
-        ]
-    head = ("faces", "points", "centre, axis 1", "centre, axis 2", "sd, axis 1", "sd, axis 2")
-    caption = f"Real and synthetic faces in the plane, {study.title}"
-    numbers = ReportTable(f"{caption}: numbers", head, tuple(rows))
-
-    # The chart, with what its axes are
     first, second = (f"{100 * share:.0f} %" for share in faces.shares)
     fold = f" of fold {faces.fold}" if faces.fold >= 0 else ""
     text = (
@@ -316,11 +284,5 @@ def plot_map(study: StudyResults, faces: FaceMap) -> dict[str, Any]:
         "out a part of the real ones, variety is missing; training and held-out points differ by "
         "as much as new people do."
     )
-    svg = charts.draw_points(caption, "axis 1", "axis 2", faces.points)
-    return make_figure(f"map-{study.title}", caption, svg, numbers, text)
-
-
-def _describe_points(points: Float[np.ndarray, "n 2"]) -> list[str]:
-    """Return number, centre and standard deviation of points as texts."""
-    centre, spread = points.mean(axis=0), points.std(axis=0)
-    return [f"{len(points):,}", *(f"{value:.2f}" for value in (*centre, *spread))]
+    caption = f"Real and synthetic faces in the plane, {study.title}"
+    return draw_map(f"map-{study.title}", caption, text, study.classes, faces)

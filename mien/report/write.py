@@ -11,9 +11,9 @@ from mien.errors import UsageError
 from mien.outside import expand_home
 from mien.pages import escape
 from mien.pages.html import render_html
+from mien.pages.planes import FaceMap
 from mien.report.content import collect_content
 from mien.report.documents import write_latex, write_markdown
-from mien.report.plots import FaceMap
 from mien.report.programs import CSV_COLUMNS, list_csv_rows
 from mien.runs.folders import require_fillable
 from mien.runs.progress import say

@@ -16,11 +16,11 @@ from mien.generators.specs import GeneratorSpec
 from mien.generators.train import train_generator
 from mien.ingest.run import run_ingest
 from mien.ingest.toy import dataset
+from mien.pages.planes import FaceMap
 from mien.prepare import splits
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.report.maps import map_faces
-from mien.report.plots import FaceMap
 from mien.report.write import write_report
 from mien.runs.engine import run_jobs
 from mien.runs.jobs import Engine, Job
