@@ -1,7 +1,7 @@
 """The page of an audit: one HTML file with the verdict, then the questions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ from mien.pages.planes import MAP_POINTS, FaceMap, draw_map
 from mien.pages.sheets import draw_rows
 from mien.pages.tables import EMPTY_CELL, ReportTable, TableCell, make_row
 from mien.stats import Record
+
+Name = TypeVar("Name", bound=str)
 
 ROUNDING_ERROR = 1e-9  # values below this are rounding errors of 0
 
@@ -129,10 +131,10 @@ def _draw_face_map(faces: FaceMap, spaces: Mapping[str, str]) -> dict[str, Any]:
     return draw_map("map", "Real and synthetic faces in the plane", text, classes, faces)
 
 
-def choose_map_space(spaces: Iterable[str]) -> str:
+def choose_map_space(spaces: Iterable[Name]) -> Name:
     """Return the space of the map: the judge, or else the first."""
     names = list(spaces)
-    return "judge" if "judge" in names else names[0]
+    return next((name for name in names if name == "judge"), names[0])
 
 
 def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
