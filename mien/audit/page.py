@@ -133,8 +133,7 @@ def _draw_face_map(faces: FaceMap, spaces: Mapping[str, str]) -> dict[str, Any]:
 
 def choose_map_space(spaces: Iterable[Name]) -> Name:
     """Return the space of the map: the judge, or else the first."""
-    names = list(spaces)
-    return next((name for name in names if name == "judge"), names[0])
+    return min(spaces, key=lambda name: name != "judge")
 
 
 def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
