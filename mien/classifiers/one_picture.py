@@ -32,7 +32,7 @@ class NamedPicture:
     def ranked(self) -> list[tuple[str, float]]:
         """The classes with their probabilities, the likeliest first."""
         order = np.argsort(-self.probabilities, kind="stable")
-        return [(self.classes[place], float(self.probabilities[place])) for place in order]
+        return [(self.classes[number], float(self.probabilities[number])) for number in order]
 
 
 def name_picture(
@@ -55,13 +55,20 @@ def name_picture(
 
     # The face, in the form that the classifier sees
     spec = CropSpec(misses="centre")
-    place = FaceFinder(spec)(open_picture(content, colour, name="the picture")) if crop else None
+    face_place = (
+        FaceFinder(spec)(open_picture(content, colour, name="the picture")) if crop else None
+    )
     face = decode(
-        content, classifier.spec.size, colour, face=place, margin=spec.margin, name="the picture"
+        content,
+        classifier.spec.size,
+        colour,
+        face=face_place,
+        margin=spec.margin,
+        name="the picture",
     )
 
     # Its class; the label is only there because each image of a set has one
     faces = Faces.from_arrays(face[None], [classifier.classes[0]])
     probabilities = predict_classes(classifier, faces)[0]
-    is_found = place is None or place.kind != "missed"
+    is_found = face_place is None or face_place.kind != "missed"
     return NamedPicture(classifier.classes, probabilities, face, is_found)

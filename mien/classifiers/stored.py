@@ -37,7 +37,7 @@ def list_classifiers(store: Store) -> list[StoredClassifier]:
 
     Those of clips, of optical flow and of action units are left out.
     """
-    found = []
+    classifiers = []
     for name in reversed(store.list_names()):
         path = store.root / "runs" / name
         about = read_json(path / CLASSIFIER_FILE) if (path / CLASSIFIER_FILE).exists() else None
@@ -48,8 +48,8 @@ def list_classifiers(store: Store) -> list[StoredClassifier]:
             faces = str(Run(name, path).spec.get("faces", ""))
             classes = tuple(map(str, about["classes"]))
             colour = _find_colour(faces, store)
-            found.append(StoredClassifier(name, classes, int(spec["size"]), colour, faces))
-    return found
+            classifiers.append(StoredClassifier(name, classes, int(spec["size"]), colour, faces))
+    return classifiers
 
 
 def _find_colour(faces: str, store: Store) -> Colour:

@@ -86,7 +86,11 @@ def find_faces(
     with_faces = replace(listing, rows=rows[search.in_result].reset_index(drop=True))
     return (
         with_faces,
-        [place for place, stays in zip(search.places, search.in_result, strict=True) if stays],
+        [
+            face_place
+            for face_place, stays in zip(search.places, search.in_result, strict=True)
+            if stays
+        ],
         {"crop": crops.count_faces(search.table)},
     )
 

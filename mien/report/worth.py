@@ -142,8 +142,8 @@ def ask_where_a_way_helps(study: StudyResults) -> list[Conclusion]:
         details.append(f"{name} {format_gap(contest.comparison.gap, p)} ({way.name(study)})")
 
     # One answer for all
-    found = set(answers.values())
-    answer: Answer = "yes" if "yes" in found else "no" if found == {"no"} else "cannot tell"
+    distinct = set(answers.values())
+    answer: Answer = "yes" if "yes" in distinct else "no" if distinct == {"no"} else "cannot tell"
     cell = next(iter(contests.values())).cell
     sentence = (
         f"{describe_range(answers)} Differences in UAR by {cell.level[:-1]} of the best way from "
@@ -257,8 +257,8 @@ def describe_rare_classes(study: StudyResults, contest: Contest) -> str:
 
     # The same two arms, by the mean recall of these classes
     ways, alternatives = (
-        [score_recall(one.list_cells(contest.classifiers), chosen) for one in side]
-        for side in (contest.ways, contest.alternatives)
+        [score_recall(arm.list_cells(contest.classifiers), chosen) for arm in compared]
+        for compared in (contest.ways, contest.alternatives)
     )
     positions = (contest.comparison.way, contest.comparison.alternative)
     comparison = compare_best(ways, alternatives, cell.draw, positions)

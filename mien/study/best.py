@@ -94,10 +94,10 @@ def divide_recall(
     A right answer about a class adds 1 / (classes x images of that class in all tests), so the sum
     over people is the mean recall. The mean over trials is returned.
     """
-    kept = slice(None) if chosen is None else chosen
+    columns = slice(None) if chosen is None else chosen
     counts = cell.counts.astype(np.float64)
-    correct = np.einsum("tgii->tgi", counts)[..., kept]
-    true = counts.sum(axis=(1, 3))[:, None, kept]
+    correct = np.einsum("tgii->tgi", counts)[..., columns]
+    true = counts.sum(axis=(1, 3))[:, None, columns]
     classes = np.maximum((true > 0).sum(axis=-1), 1)
     shares = np.where(true > 0, correct / np.maximum(true, 1e-9), 0.0)
     return (shares.sum(axis=-1) / classes).mean(axis=0)

@@ -13,18 +13,18 @@ INTERNAL_STAGES = ("features", "judge", "matches", "measures", "trial", "weights
 def find_made_for_others(store: Store) -> set[str]:
     """Return the runs that mien made for others: parts of audits, and what studies planned."""
     names = store.list_names()
-    made = {name for name in names if Run(name, store.root).stage in INTERNAL_STAGES}
+    internal = {name for name in names if Run(name, store.root).stage in INTERNAL_STAGES}
     for name in names:
         run = Run(name, store.root / "runs" / name)
         if run.stage == "study":
-            made |= _list_planned(run)
+            internal |= _list_planned(run)
 
     # The generators of databases that a study planned, which are not all in its plan
-    for name in made & set(names):
+    for name in internal & set(names):
         run = Run(name, store.root / "runs" / name)
         with suppress(StoreError):  # `mien verify` reports what cannot be read
-            made |= {str(run.spec.get("generator", ""))} if run.stage == "generate" else set()
-    return made & set(names)
+            internal |= {str(run.spec.get("generator", ""))} if run.stage == "generate" else set()
+    return internal & set(names)
 
 
 def _list_planned(study: Run) -> set[str]:

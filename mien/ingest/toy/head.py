@@ -346,7 +346,7 @@ class DrawnHead:
         self.window = (slice(*map(int, rows)), slice(*map(int, columns)))
         self.scene = self._prepare_scene(0.0)
         resting = self.back + (self.cover - self.back) * self.cover_alpha
-        self.still = np.clip(resting + 0.5, 0, 255).astype(np.uint8)
+        self.resting_image = np.clip(resting + 0.5, 0, 255).astype(np.uint8)
 
     # Tools: all lengths are in units from the point between the eyes
 
@@ -1199,7 +1199,7 @@ class DrawnHead:
         )
 
         # Put the head into the picture that no expression changes.
-        image = self.still.copy()
+        image = self.resting_image.copy()
         image[window] = cv2.add(cv2.multiply(lit, share), background, dtype=cv2.CV_8U)
         return image
 
