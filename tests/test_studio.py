@@ -272,3 +272,15 @@ def test_a_comparison_hides_real_faces_whose_licence_is_not_free(store: Store):
     page = open_client(store, real_faces=False).get("/compare?set=synthetic").text
     assert "/difference/" not in page and "/image/" not in page
     assert page.count("not shown") > 35 and "--no-real-faces" in page
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    from worlds import run_inside
+
+    for name in [name for name in sys.modules if name.startswith("mien.studio")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    code, text = run_inside(tmp_path, "studio", "--no-open")
+    assert code == 2 and "pip install 'mien[studio]'" in text
