@@ -270,7 +270,7 @@ MEASURED_PIXELS = PRESET_SIDE**2
 
 # An image of 96x96 takes about so many times as long as one of 48x48: less than four times, because
 # the finer level of a fitted network has few channels
-FITTED_COST = 1.7
+FITTED_COST = 1.5
 
 
 def estimate_cpu_seconds(
