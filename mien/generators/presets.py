@@ -67,10 +67,8 @@ def fit_to_size(preset: Mapping[str, Any], size: tuple[int, int, int]) -> dict[s
 
     For images of about twice the size the network gets one more level, at the higher resolution,
     with half as many channels. Its coarser levels, and attention, work at the same resolutions as
-    those of the preset, and all levels cost about as much as each other. The noise levels of the
-    training rise with the size, because noise averages out over more pixels (Hoogeboom et al. 2023,
-    arXiv:2301.11093). A level is added only where the sides of the images are multiples of what the
-    network then needs.
+    those of the preset, and all levels cost about as much as each other. A level is added only
+    where the sides of the images are multiples of what the network then needs.
     """
     facts = KIND_FACTS[preset["kind"]]
     defaults = {name: field.default for name, field in facts.spec.model_fields.items()}
@@ -86,7 +84,7 @@ def fit_to_size(preset: Mapping[str, Any], size: tuple[int, int, int]) -> dict[s
     if not doublings:
         return {}
 
-    # The network, and the noise that it sees
+    # The network
     finer = [2**level for level in range(doublings)]
     fields = {
         **preset.get("net", {}),
@@ -95,11 +93,7 @@ def fit_to_size(preset: Mapping[str, Any], size: tuple[int, int, int]) -> dict[s
     }
     if isinstance(net, NetSpec):
         fields["attention"] = tuple(level + doublings for level in net.attention)
-    changed: dict[str, Any] = {"net": fields}
-    if "p_mean" in facts.own_fields or preset["kind"] == "motion":
-        mean = preset.get("p_mean", defaults["p_mean"]) + math.log(2) * doublings
-        changed["p_mean"] = round(mean, 4)
-    return changed
+    return {"net": fields}
 
 
 def _takes_units(kind: object) -> bool:

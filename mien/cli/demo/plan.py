@@ -20,8 +20,8 @@ class DemoPlan:
     About half of the people are held out. The generator, a network of `width` channels with noise
     levels around `p_mean` (see TrainSpec), sees `images_seen` images and generates `synthetic`
     ones. Classifiers are trained for `epochs` in batches of `batch`, in `trials` repetitions.
-    Faces have `size` pixels per side, and are grey unless `colour` is rgb; width and noise levels
-    are those for 48 pixels, and are fitted to other sizes as presets are.
+    Faces have `size` pixels per side, and are grey unless `colour` is rgb; `width` is that for 48
+    pixels, and is fitted to other sizes as presets are.
     """
 
     people: int = 60
