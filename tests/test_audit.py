@@ -182,8 +182,8 @@ def test_an_audit_by_workers_of_which_one_is_killed_goes_on_to_the_same_last_dig
     assert {name: store.run(name).content for name in store.list_names()} == {
         name: here.run(name).content for name in store.list_names()
     }
-    # The audit, its five parts, the judge, and for each of three sides its matches and two spaces.
-    assert len(measured & set(store.list_names())) == 16
+    # The audit, its six parts, the judge, and for each of three sides its matches and two spaces.
+    assert len(measured & set(store.list_names())) == 17
 
 
 def test_nothing_is_done_twice_and_nothing_that_no_part_needs(audit_home: Path, tmp_path: Path):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mien.audit.memorisation.membership_table import draw_membership
 from mien.audit.parts import PARTS
 from mien.audit.variety.table import draw_tables, say_what_is_not_measured
 from mien.audit.verdict import ORDER, QUESTIONS
@@ -66,6 +67,7 @@ def render(
         "sources": _list_sources(records),
         "worst": _list_worst(rows),
         "variety": draw_tables(records, format_number),
+        "membership": draw_membership(records, format_number),
         "not_measured": say_what_is_not_measured(records, format_number),
         "meanings": {name: text for part in PARTS.values() for name, text in part.meanings.items()},
         "number": format_number,

@@ -13,6 +13,7 @@ from mien.audit.memorisation.matches import Matches
 from mien.errors import DataError, LeakageError
 from mien.faces import Faces
 from mien.findings import Finding, list_some
+from mien.generators.base import Generator
 from mien.stats import Record
 
 Result = TypeVar("Result")
@@ -32,13 +33,19 @@ class PartResult:
     picture: Image.Image | None = None
 
 
+def find_no_generator() -> Generator | None:
+    """Return None: nobody knows which generator drew the images."""
+    return None
+
+
 @dataclass(frozen=True)
 class PartInput:
     """The input of a part: the faces of the sides, their features by space, and their matches.
 
     `test` is empty if nobody was held out. `synthetic` is None for a part that compares the real
     sides. `find` returns the matches of the images in pixels; it is called only if a part needs
-    them.
+    them. `find_generator` returns the generator that drew the synthetic images, None if it is not
+    known or not at hand.
     """
 
     train: Faces
@@ -46,6 +53,7 @@ class PartInput:
     synthetic: Faces | None
     spaces: Mapping[str, SpaceFeatures]
     find: Callable[[], Matches]
+    find_generator: Callable[[], Generator | None] = find_no_generator
 
     def require_synthetic(self) -> Faces:
         """Return the synthetic images; raise DataError if the part was planned without them."""
@@ -83,12 +91,13 @@ class Part:
 
     `question` is the question that its numbers answer, and `families` are the first words of their
     names. `meanings` explains the numbers on the page. `needs_held_out`, `needs_synthetic`,
-    `needs_spaces`, `needs_matches` and `needs_clips` say what it is measured on. A part that needs
-    clips is left out, with its question, where the synthetic images are not whole clips. A part
-    that needs held-out people may have numbers that do not: `measure_alone` returns these if nobody
-    was held out. `picture` is the name of its picture, empty if it has none. `sees_channels` says
-    that it looks at each named channel, so that its run is named by these. `version` is a part of
-    the names of its runs: another number measures it again.
+    `needs_spaces`, `needs_matches`, `needs_generator` and `needs_clips` say what it is measured on.
+    The generator is asked only if it is at hand. A part that needs clips is left out, with its
+    question, where the synthetic images are not whole clips. A part that needs held-out people may
+    have numbers that do not: `measure_alone` returns these if nobody was held out. `picture` is the
+    name of its picture, empty if it has none. `sees_channels` says that it looks at each named
+    channel, so that its run is named by these. `version` is a part of the names of its runs:
+    another number measures it again.
     """
 
     measure: Callable[[PartInput], PartResult]
@@ -101,6 +110,7 @@ class Part:
     needs_spaces: bool = False
     needs_matches: bool = False
     needs_clips: bool = False
+    needs_generator: bool = False
     picture: str = ""
     sees_channels: bool = False
     version: int = 1

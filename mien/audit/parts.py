@@ -22,15 +22,16 @@ from mien.audit import features, fidelity
 from mien.audit.inverted_lists import EXACT_ROWS
 from mien.audit.labels import part as labels
 from mien.audit.leakage import part as leakage
-from mien.audit.memorisation import matches
+from mien.audit.memorisation import matches, membership_part
 from mien.audit.memorisation import part as memorisation
 from mien.audit.movement import part as movement
 from mien.audit.movement.clips import count_whole_clips
-from mien.audit.part import Part, PartInput, PartResult, make_empty_side
+from mien.audit.part import Part, PartInput, PartResult, find_no_generator, make_empty_side
 from mien.audit.specs import FeaturesSpec, JudgeSpec, MatchesSpec, PartName, PartSpec, SpaceName
 from mien.audit.variety import part as variety
 from mien.errors import DataError, SpecError
 from mien.faces import Faces
+from mien.generators.kinds import load_generator
 from mien.pictures import Filter
 from mien.runs import devices
 from mien.runs.jobs import Job
@@ -46,6 +47,7 @@ PARTS: Mapping[PartName, Part] = {
     "leakage": leakage.PART,
     "variety": variety.PART,
     "movement": movement.PART,
+    "membership": membership_part.PART,
 }
 """The parts of an audit, by the names that their specs have."""
 
@@ -97,12 +99,14 @@ def plan_parts(
     channels: tuple[str, ...] = (),
     train_count: int = 0,
     clips: bool = False,
+    generator: str = "",
 ) -> dict[PartName, PartSpec]:
     """Return the spec of each part of an audit of these runs of faces.
 
     `channels` are the names of the channels of the training faces, and `train_count` is the number
     of these: many are searched by inverted lists. `clips` says that the synthetic images are whole
-    clips; other images have no part that needs them.
+    clips; other images have no part that needs them. `generator` is the run of the generator, empty
+    if it is not in the store.
     """
     spaces_options = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
     return {
@@ -115,6 +119,7 @@ def plan_parts(
                 **({"synthetic": synthetic} if part.needs_synthetic else {}),
                 **(spaces_options if part.needs_spaces else {}),
                 **({"channels": channels} if part.sees_channels else {}),
+                **({"generator": generator} if part.needs_generator else {}),
                 **({"by_lists": train_count > EXACT_ROWS} if part.needs_matches else {}),
             }
         )
@@ -299,7 +304,13 @@ def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
         find = partial(matches.load_or_make, train_run, test_run or train_run, synthetic_run, store)
 
         # Measure
-        measured = measure_part(spec.part, PartInput(train, test, synthetic, spaces, find))
+        find_generator = (
+            partial(load_generator, store.run(spec.generator), device)
+            if spec.generator
+            else find_no_generator
+        )
+        sides = PartInput(train, test, synthetic, spaces, find, find_generator)
+        measured = measure_part(spec.part, sides)
 
         # Write numbers, rows, notes and the picture
         pd.DataFrame([asdict(record) for record in measured.records]).to_parquet(

@@ -112,6 +112,12 @@ def count_held_out(train: Faces, test: Faces) -> HeldOut:
     return HeldOut(len(people), int((~is_known).sum()))
 
 
+def find_generator_run(synthetic: Run, store: Store) -> str:
+    """Return the run of the generator that drew a database, empty if it is not in the store."""
+    name = str(synthetic.spec.get("generator", ""))
+    return name if synthetic.stage == "generate" and name and store.is_done(name) else ""
+
+
 def _report_real_images(run: Run) -> None:
     """Say so if images of the synthetic side were not generated."""
     sources = Faces.load(run.path).index["source"]
@@ -188,6 +194,7 @@ def run_audit(
         *(spec.synthetic, spec.train, spec.test),
         *(spec.spaces, spec.filter, spec.weights, spec.channels, len(train_faces)),
         clips=spec.clips,
+        generator=find_generator_run(runs["synthetic"], store),
     )
 
     def build(out: Path, scratch: Path) -> RunSummary:

@@ -102,7 +102,9 @@ class PartSpec(Spec):
 
     The part "leakage" compares the real sides, whatever is synthetic. An empty `test` says that
     nobody was held out. `channels` matter only to a part that sees each of them. `by_lists` says
-    that near images are searched for in inverted lists, because there are many.
+    that near images are searched for in inverted lists, because there are many. `generator` is the
+    run of the generator that drew the synthetic images, for a part that asks it; empty if it is not
+    in the store.
     """
 
     stage: ClassVar[str] = "measures"
@@ -116,6 +118,7 @@ class PartSpec(Spec):
     weights: dict[str, str] = Field(default_factory=dict)
     channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
     by_lists: bool = Field(default=False, exclude_if=is_unset)
+    generator: str = Field(default="", exclude_if=is_unset)
 
 
 Reason = Literal["memorised", "unlike"]

@@ -1,7 +1,10 @@
 """Membership inference: do generated images reveal who was trained on?"""
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
+from scipy.spatial.distance import cdist
 
 from mien.audit.features import SpaceFeatures
 from mien.audit.memorisation.people import ImagePeople
@@ -10,6 +13,111 @@ from mien.stats import Interval, draw_resamples, make_interval
 
 # share of a person's images that count: those nearest to generated images
 NEAREST_SHARE = 0.1
+
+
+# false positives at which the true positives are counted, and the held-out images that are needed
+FALSE_SHARES = {0.01: 100, 0.05: 20}
+
+MIN_PEOPLE_COMPARED = 20  # people on each side that a comparison by person needs
+
+
+@dataclass(frozen=True)
+class MembershipScores:
+    """How much training images and held-out images look like training images, and whom they show.
+
+    The more an image looks like one, the higher is its score.
+    """
+
+    members: Float[np.ndarray, " n"]
+    outsiders: Float[np.ndarray, " m"]
+    member_people: np.ndarray
+    outsider_people: np.ndarray
+
+
+def measure_auc(scores: MembershipScores) -> Interval:
+    """Return the AUC of the scores by image, with its interval over resamples of people.
+
+    It is the chance that a training image has a higher score than a held-out one; 0.5 is chance.
+    The interval is nan unless there are two people on each side.
+    """
+    wins = _compare_scores(scores.members, scores.outsiders)
+    sides = [ImagePeople.of(names.astype(str)) for names in _name_both(scores)]
+    value = float(wins.mean())
+    if min(side.count for side in sides) < 2:
+        return Interval(value, float("nan"), float("nan"))
+
+    # The wins of each pair of people, summed in resamples of the people
+    by_member = np.zeros((sides[0].count, len(scores.outsiders)))
+    np.add.at(by_member, sides[0].codes, wins)
+    by_pair = np.zeros((sides[0].count, sides[1].count))
+    np.add.at(by_pair.T, sides[1].codes, by_member.T)
+    sizes = [np.bincount(side.codes, minlength=side.count) for side in sides]
+    times = [
+        draw_resamples(side.count, "membership images", name)
+        for side, name in zip(sides, ("in", "out"), strict=True)
+    ]
+    total = (times[0] @ sizes[0]) * (times[1] @ sizes[1])
+    return make_interval(value, ((times[0] @ by_pair) * times[1]).sum(axis=1) / total)
+
+
+def measure_auc_of_people(scores: MembershipScores) -> Interval | None:
+    """Return the AUC of the mean score of each person; None unless 20 people are on each side."""
+    sides = [ImagePeople.of(names.astype(str)) for names in _name_both(scores)]
+    if min(side.count for side in sides) < MIN_PEOPLE_COMPARED:
+        return None
+    means = [
+        np.bincount(side.codes, values, side.count) / np.bincount(side.codes)
+        for side, values in zip(sides, (scores.members, scores.outsiders), strict=True)
+    ]
+    names = [np.arange(side.count) for side in sides]
+    return measure_auc(MembershipScores(means[0], means[1], names[0], names[1]))
+
+
+def measure_found(scores: MembershipScores, false_share: float) -> float | None:
+    """Return the share of training images that are found at a share of false positives.
+
+    It is None if so small a share cannot be resolved: 1 % needs 100 held-out images, 5 % needs 20.
+    """
+    if len(scores.outsiders) < FALSE_SHARES[false_share]:
+        return None
+    limit = np.quantile(scores.outsiders, 1 - false_share, method="higher")
+    return float((scores.members > limit).mean())
+
+
+def score_density(
+    synthetic: Float32[np.ndarray, "k d"],
+    members: Float32[np.ndarray, "n d"],
+    outsiders: Float32[np.ndarray, "m d"],
+    member_people: np.ndarray,
+    outsider_people: np.ndarray,
+) -> MembershipScores:
+    """Return the log ratio of two densities at each real image: of synthetic and of real images.
+
+    That is what somebody can know who has only the published images, and others of the same source
+    (DOMIAS, van Breugel et al. 2023, arXiv:2302.12580). The real images are those of held-out
+    people, for a held-out image without its own person. Both densities are those of the nearest
+    neighbour, so the ratio is the log of the distance to the nearest real image over that to the
+    nearest synthetic one: sums of Gaussians are too wide to see single images.
+    """
+    is_own = outsider_people[:, None] == outsider_people[None]
+    to_real = [cdist(members, outsiders), np.where(is_own, np.inf, cdist(outsiders, outsiders))]
+    to_synthetic = [cdist(rows, synthetic) for rows in (members, outsiders)]
+    ratios = [
+        np.log(np.maximum(real.min(axis=1), 1e-9) / np.maximum(made.min(axis=1), 1e-9))
+        for real, made in zip(to_real, to_synthetic, strict=True)
+    ]
+    return MembershipScores(ratios[0], ratios[1], member_people, outsider_people)
+
+
+def _name_both(scores: MembershipScores) -> tuple[np.ndarray, np.ndarray]:
+    return scores.member_people, scores.outsider_people
+
+
+def _compare_scores(
+    members: Float[np.ndarray, " n"], outsiders: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, "n m"]:
+    """Return 1 for each pair in which the member's score is higher, 0.5 if they are equal."""
+    return (members[:, None] > outsiders[None]) + (members[:, None] == outsiders[None]) / 2
 
 
 def infer_membership(
@@ -52,7 +160,7 @@ def infer_membership(
     )
 
     # The AUC: pairs in which the member is nearer; ties count half
-    wins = (member[:, None] < outsider[None]) + (member[:, None] == outsider[None]) / 2
+    wins = _compare_scores(-member, -outsider)
 
     # The same in resamples of the subjects of both sides
     times = [
