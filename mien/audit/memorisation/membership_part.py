@@ -38,7 +38,7 @@ MEMBERSHIP_MEANINGS = {
 
 
 def measure_part(part_input: PartInput) -> PartResult:
-    """Return how well training images are told from held-out ones, in both ways.
+    """Return how well one can tell training images from held-out ones, in both ways.
 
     A comparison that the data do not allow has no number: the generator is not at hand or has no
     denoiser, there are fewer than 10 images or two people on a side, or too few images for so small
