@@ -91,5 +91,5 @@ def test_the_table_of_membership_names_what_is_needed():
     ).records
     (line,) = draw_membership(records, format_number).lines
     texts = [cell.plain for cell in line.entries]
-    assert texts[2] == "cannot resolve 20 people a side are needed"
+    assert texts[2] == "cannot resolve 20 people on each side are needed"
     assert texts[3] == "cannot resolve 100 held-out images are needed"

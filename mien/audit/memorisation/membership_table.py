@@ -24,7 +24,7 @@ def draw_membership(
         if f"membership.auc.{name}" not in by_name:
             continue
         cells = [_write(by_name.get(f"membership.auc.{name}"), "", format_number)]
-        needed = f"{MIN_PEOPLE_COMPARED} people a side are needed"
+        needed = f"{MIN_PEOPLE_COMPARED} people on each side are needed"
         cells.append(_write(by_name.get(f"membership.people.{name}"), needed, format_number))
         for share, count in FALSE_SHARES.items():
             record = by_name.get(f"membership.found_{100 * share:.0f}.{name}")
