@@ -74,7 +74,9 @@ from mien.generators.specs import (
 from mien.generators.train import train_generator
 from mien.runs import devices
 
-FAMILIES = ("real", *KIND_FACTS, "diffusers-fast")
+# A student needs a trained teacher, and a generator of movement draws clips
+_OTHERS = ("student", "motion")
+FAMILIES = ("real", *(kind for kind in KIND_FACTS if kind not in _OTHERS), "diffusers-fast")
 OWN_SIDES = (
     "real",
     "real-all",
