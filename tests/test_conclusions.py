@@ -191,6 +191,9 @@ def test_what_was_left_out_is_said_with_the_way_to_get_it(store: Store):
     assert 'set `protocol = "frame"`' in found["split"] and "file of bare" in found["split"]
     uncopied = study(store, "uncopied", controls=["nearest"])
     assert "the control copycat; add it to `controls`" in answer([uncopied], "copies").sentence
+    moving = study(store, "moving", controls=["nearest"])
+    moving.spec["generator"] = {"kind": "motion"}
+    assert "the control pasted or shuffled; add" in answer([moving], "copies").sentence
     assert "without these controls: majority class" in answer([uncopied], "controls").basis
 
 

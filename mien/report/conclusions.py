@@ -32,6 +32,7 @@ from mien.report.worth import ask_if_a_way_is_best, ask_where_a_way_helps
 from mien.runs.progress import quantify
 from mien.stats import Interval
 from mien.study.cells import MIN_PEOPLE, SIGNIFICANT_P, ResultCell
+from mien.study.fields import draws_clips
 from mien.study.results import StudyResults
 from mien.study.settings import CONTROLS, SOURCES, describe_arm, find_setting, list_mixed_settings
 from mien.study.unit_scores import UnitCell, estimate_gap
@@ -100,7 +101,7 @@ def _ask_if_more_than_copies(study: StudyResults) -> list[Conclusion]:
     mixed = _find_mixed_setting(study)
     if mixed is None or not sources:
         lacking = (
-            f"the control {' or '.join(SOURCES)}; add it to `controls`"
+            f"the control {' or '.join(_list_fitting_sources(study))}; add it to `controls`"
             if mixed is not None
             else _name_lacking(study, ("both_to_real",))
         )
@@ -134,6 +135,12 @@ def _find_mixed_setting(study: StudyResults) -> str | None:
     Of several ratios it is the one that is nearest to one synthetic image per real one.
     """
     return next(iter(list_mixed_settings(study.settings, "both_to_real")), None)
+
+
+def _list_fitting_sources(study: StudyResults) -> list[str]:
+    """Return the sources of copies that fit what the generator draws: faces, or movements."""
+    moves = draws_clips(study.spec["generator"])
+    return [name for name, source in SOURCES.items() if draws_clips(source.generator) == moves]
 
 
 def _name_lacking(

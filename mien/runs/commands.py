@@ -116,13 +116,16 @@ def read_command(run: str, store: Store) -> Command | None:
     if not isinstance(note, dict) or not isinstance(note.get("words"), list):
         return None
     pid = int(note.get("pid", 0))
-    code = _poll(pid)
+    child = _children.get(pid)
+    code = None if child is None else child.poll()
+    # Of a child, the code decides: while it ends, its first thread can have ended already
+    running = _is_running(note) if child is None else code is None
     return Command(
         run=run,
         words=tuple(map(str, note["words"])),
         pid=pid,
         began=float(note.get("began", 0)),
-        running=code is None and _is_running(note),
+        running=running,
         code=code,
         log=_read_end(folder / f"{run}.log"),
     )
@@ -155,12 +158,6 @@ def stop_command(run: str, store: Store, now: bool = False) -> bool:
 def _require_run_name(run: str) -> None:
     if not COMMAND_NAME.match(run):
         raise UsageError(f"the name of a run must be given, such as edm-0123456789ab; given: {run}")
-
-
-def _poll(pid: int) -> int | None:
-    """Return the exit code of a process that this one started, None while it runs."""
-    child = _children.get(pid)
-    return None if child is None else child.poll()
 
 
 def _is_running(note: dict[str, Any]) -> bool:
