@@ -20,6 +20,8 @@ from mien.audit import plain_folders, verdict
 from mien.audit.leakage.run import list_leakage_lines, run_leakage
 from mien.audit.leakage.sides import find_compared_sides
 from mien.audit.levels import prepare_levels
+from mien.audit.memorisation.recogniser import import_recogniser
+from mien.audit.memorisation.recogniser_file import read_recogniser
 from mien.audit.run import choose_worker_count, run_audit
 from mien.audit.specs import OFFLINE_SPACES, AuditSpec, SpaceName
 from mien.errors import UsageError
@@ -555,6 +557,7 @@ def audit_faces(
     test: FacesLike | None = None,
     *,
     spaces: Sequence[SpaceName] = OFFLINE_SPACES,
+    space: Mapping[str, Path | str] | None = None,
     thresholds: Path | str | None = None,
     subject_pattern: Sequence[str] = (),
     device: str = "auto",
@@ -565,11 +568,15 @@ def audit_faces(
     """Audit a synthetic database: is it realistic, new and correctly labelled? `mien audit`.
 
     `train` are the real faces that its generator was trained on, and `test` real faces of people
-    whom it never saw; without them some questions cannot be answered. `subject_pattern` is for
-    folders. A failed audit is a result: look at its `verdict`.
+    whom it never saw; without them some questions cannot be answered. `space` maps the name of a
+    space to the TOML file of a network that recognises people. `subject_pattern` is for folders. A
+    failed audit is a result: look at its `verdict`.
     """
     # Each side becomes a run; folders get the form of the others
+    recogniser = read_recogniser({name: Path(file) for name, file in (space or {}).items()})
     home = _find_store(store, synthetic, train, test)
+    if recogniser is not None:
+        recogniser = import_recogniser(recogniser, home)
     given = {"synthetic": synthetic, "train": train, **({} if test is None else {"test": test})}
     names = {side: _name(faces, home, side == "synthetic") for side, faces in given.items()}
     how = plain_folders.make_reading([*names][1:], subject_pattern)
@@ -581,6 +588,7 @@ def audit_faces(
         "spaces": list(spaces),
         "thresholds": verdict.read_thresholds(None if thresholds is None else Path(thresholds)),
         **{side: side_run.name for side, side_run in runs.items()},
+        **({} if recogniser is None else {"recogniser": recogniser.model_dump()}),
     }
     spec = read_spec(AuditSpec, request, "audit")
     count = choose_worker_count(runs.values(), workers)

@@ -82,7 +82,7 @@ class Space:
     [n, d].
     """
 
-    name: SpaceName
+    name: str
     about: str
     extract_vectors: Callable[[UInt8[np.ndarray, "n c h w"]], Vectors]
     colour: Colour = "grey"

@@ -47,6 +47,7 @@ def render(
     """
     # The content of audit.json, with charts, pictures and tables
     charts_of = _draw_charts(records)
+    families = {check["family"] for check in contents["checks"]}
     if face_map is not None:
         charts_of["fidelity"].insert(0, _draw_face_map(face_map, contents["spaces"]))
     content = {
@@ -69,7 +70,12 @@ def render(
         "variety": draw_tables(records, format_number),
         "membership": draw_membership(records, format_number),
         "not_measured": say_what_is_not_measured(records, format_number),
-        "meanings": {name: text for part in PARTS.values() for name, text in part.meanings.items()},
+        "meanings": {
+            name: text
+            for part in PARTS.values()
+            if not part.needs_recogniser or families & set(part.families)
+            for name, text in part.meanings.items()
+        },
         "number": format_number,
     }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mien.audit.features import SpaceFeatures
+from mien.audit.features import Space, SpaceFeatures
 from mien.audit.memorisation.matches import Matches
 from mien.errors import DataError, LeakageError
 from mien.faces import Faces
@@ -38,6 +38,11 @@ def find_no_generator() -> Generator | None:
     return None
 
 
+def find_no_recogniser() -> Space | None:
+    """Return None: the user gave no network that recognises people."""
+    return None
+
+
 @dataclass(frozen=True)
 class PartInput:
     """The input of a part: the faces of the sides, their features by space, and their matches.
@@ -45,7 +50,8 @@ class PartInput:
     `test` is empty if nobody was held out. `synthetic` is None for a part that compares the real
     sides. `find` returns the matches of the images in pixels; it is called only if a part needs
     them. `find_generator` returns the generator that drew the synthetic images, None if it is not
-    known or not at hand.
+    known or not at hand. `find_recogniser` returns the space of the user's network that recognises
+    people, None if none was given.
     """
 
     train: Faces
@@ -54,6 +60,7 @@ class PartInput:
     spaces: Mapping[str, SpaceFeatures]
     find: Callable[[], Matches]
     find_generator: Callable[[], Generator | None] = find_no_generator
+    find_recogniser: Callable[[], Space | None] = find_no_recogniser
 
     def require_synthetic(self) -> Faces:
         """Return the synthetic images; raise DataError if the part was planned without them."""
@@ -91,9 +98,10 @@ class Part:
 
     `question` is the question that its numbers answer, and `families` are the first words of their
     names. `meanings` explains the numbers on the page. `needs_held_out`, `needs_synthetic`,
-    `needs_spaces`, `needs_matches`, `needs_generator` and `needs_clips` say what it is measured on.
-    The generator is asked only if it is at hand. A part that needs clips is left out, with its
-    question, where the synthetic images are not whole clips. A part that needs held-out people may
+    `needs_spaces`, `needs_matches`, `needs_generator`, `needs_clips` and `needs_recogniser` say
+    what it is measured on. The generator is asked only if it is at hand. A part that needs clips is
+    left out, with its question, where the synthetic images are not whole clips; one that needs a
+    recogniser is left out where the user gave none. A part that needs held-out people may
     have numbers that do not: `measure_alone` returns these if nobody was held out. `picture` is the
     name of its picture, empty if it has none. `sees_channels` says that it looks at each named
     channel, so that its run is named by these. `version` is a part of the names of its runs:
@@ -111,6 +119,7 @@ class Part:
     needs_matches: bool = False
     needs_clips: bool = False
     needs_generator: bool = False
+    needs_recogniser: bool = False
     picture: str = ""
     sees_channels: bool = False
     version: int = 1

@@ -22,12 +22,28 @@ from mien.audit import features, fidelity
 from mien.audit.inverted_lists import EXACT_ROWS
 from mien.audit.labels import part as labels
 from mien.audit.leakage import part as leakage
-from mien.audit.memorisation import matches, membership_part
+from mien.audit.memorisation import matches, membership_part, recogniser_part
 from mien.audit.memorisation import part as memorisation
+from mien.audit.memorisation.recogniser import open_recogniser
 from mien.audit.movement import part as movement
 from mien.audit.movement.clips import count_whole_clips
-from mien.audit.part import Part, PartInput, PartResult, find_no_generator, make_empty_side
-from mien.audit.specs import FeaturesSpec, JudgeSpec, MatchesSpec, PartName, PartSpec, SpaceName
+from mien.audit.part import (
+    Part,
+    PartInput,
+    PartResult,
+    find_no_generator,
+    find_no_recogniser,
+    make_empty_side,
+)
+from mien.audit.specs import (
+    FeaturesSpec,
+    JudgeSpec,
+    MatchesSpec,
+    PartName,
+    PartSpec,
+    RecogniserSpec,
+    SpaceName,
+)
 from mien.audit.variety import part as variety
 from mien.errors import DataError, SpecError
 from mien.faces import Faces
@@ -48,6 +64,7 @@ PARTS: Mapping[PartName, Part] = {
     "variety": variety.PART,
     "movement": movement.PART,
     "membership": membership_part.PART,
+    "recogniser": recogniser_part.PART,
 }
 """The parts of an audit, by the names that their specs have."""
 
@@ -100,13 +117,15 @@ def plan_parts(
     train_count: int = 0,
     clips: bool = False,
     generator: str = "",
+    recogniser: RecogniserSpec | None = None,
 ) -> dict[PartName, PartSpec]:
     """Return the spec of each part of an audit of these runs of faces.
 
     `channels` are the names of the channels of the training faces, and `train_count` is the number
     of these: many are searched by inverted lists. `clips` says that the synthetic images are whole
     clips; other images have no part that needs them. `generator` is the run of the generator, empty
-    if it is not in the store.
+    if it is not in the store. `recogniser` is the user's network that recognises people; without
+    one no part looks for people with it.
     """
     spaces_options = {"spaces": spaces, "filter": filter, "weights": dict(weights)}
     return {
@@ -120,11 +139,12 @@ def plan_parts(
                 **(spaces_options if part.needs_spaces else {}),
                 **({"channels": channels} if part.sees_channels else {}),
                 **({"generator": generator} if part.needs_generator else {}),
+                **({"recogniser": recogniser} if part.needs_recogniser else {}),
                 **({"by_lists": train_count > EXACT_ROWS} if part.needs_matches else {}),
             }
         )
         for name, part in PARTS.items()
-        if clips or not part.needs_clips
+        if (clips or not part.needs_clips) and (recogniser or not part.needs_recogniser)
     }
 
 
@@ -309,7 +329,13 @@ def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
             if spec.generator
             else find_no_generator
         )
-        sides = PartInput(train, test, synthetic, spaces, find, find_generator)
+        find_recogniser = (
+            partial(open_recogniser, spec.recogniser, store, device)
+            if spec.recogniser
+            else find_no_recogniser
+        )
+        own = {spec.recogniser.space: spec.recogniser.about} if spec.recogniser else {}
+        sides = PartInput(train, test, synthetic, spaces, find, find_generator, find_recogniser)
         measured = measure_part(spec.part, sides)
 
         # Write numbers, rows, notes and the picture
@@ -317,7 +343,7 @@ def run_part(spec: PartSpec, store: Store, device: str = "auto") -> Run:
             out / "records.parquet", index=False
         )
         measured.rows.to_parquet(out / "rows.parquet", index=False)
-        notes = {"notes": measured.notes, "spaces": dict(about)}
+        notes = {"notes": measured.notes, "spaces": {**about, **own}}
         (out / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
         if measured.picture is not None:
             measured.picture.save(out / "picture.png")

@@ -186,7 +186,8 @@ def run_audit(
     train_faces = Faces.load(runs["train"].path)
     names = {side: side_run.name for side, side_run in runs.items()}
     clips = holds_clips(Faces.load(runs["synthetic"].path))
-    thresholds = verdict.select_thresholds(spec.thresholds, clips)
+    recognises = spec.recogniser is not None
+    thresholds = verdict.select_thresholds(spec.thresholds, clips, recognises)
     known = {"channels": train_faces.channels, "clips": clips, "thresholds": thresholds}
     spec = spec.model_copy(update={**names, **known})
     _report_real_images(runs["synthetic"])
@@ -195,6 +196,7 @@ def run_audit(
         *(spec.spaces, spec.filter, spec.weights, spec.channels, len(train_faces)),
         clips=spec.clips,
         generator=find_generator_run(runs["synthetic"], store),
+        recogniser=spec.recogniser,
     )
 
     def build(out: Path, scratch: Path) -> RunSummary:
@@ -225,6 +227,8 @@ def run_audit(
             for name, part in PARTS.items()
             if part.needs_spaces
         )
+        if spec.recogniser is not None:
+            about = {**about, spec.recogniser.space: spec.recogniser.about}
         return write_audit(
             result,
             spec,
@@ -288,7 +292,9 @@ def write_audit(
         "questions": [asdict(question) for question in measurements.questions],
         "thresholds_changed": [
             question.convert_to_json()
-            for question in verdict.find_changes(spec.thresholds, spec.clips)
+            for question in verdict.find_changes(
+                spec.thresholds, spec.clips, spec.recogniser is not None
+            )
         ],
         "synthetic": spec.synthetic,
         "content": content,

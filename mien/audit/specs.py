@@ -1,17 +1,70 @@
 """The specs of audits and their parts, of leakage, rejection and review."""
 
-from typing import Any, ClassVar, Literal
+import re
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from mien.generators.specs import GenerateSpec
 from mien.pictures import Filter
 from mien.prepare.specs import Unit
-from mien.runs.spec import Spec, is_unset
+from mien.runs.spec import Spec, Strict, is_unset
 
 SpaceName = Literal["pixels", "random", "judge", "inception", "dinov2"]
 
 OFFLINE_SPACES: tuple[SpaceName, ...] = ("pixels", "random", "judge")
+
+
+class RecogniserFile(Strict):
+    """What a user's file says of a network that recognises people, and how it takes images.
+
+    `network` is a name of timm, and `weights` a file: its path, or in the spec of an audit its name
+    in the store (`pretrained.import_weights`). Images are resized to `size` pixels a side; values
+    in [0, 1] are normalised by `mean` and `std`, one number each for red, green and blue, which
+    are those that timm states for the network if they are not given. `output` says what describes
+    a face: the input of the network's head ("features"), or the head's output ("head").
+    """
+
+    network: str = Field(min_length=1)
+    weights: str = Field(min_length=1)
+    size: int = Field(ge=8, le=1024)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    output: Literal["features", "head"] = "features"
+
+    @field_validator("std")
+    @classmethod
+    def _require_positive(
+        cls, std: tuple[float, float, float] | None
+    ) -> tuple[float, float, float] | None:
+        if std is not None and min(std) <= 0:
+            raise ValueError("std must hold three numbers above 0")
+        return std
+
+
+class RecogniserSpec(RecogniserFile):
+    """A network that recognises people, and the name `space` that a user gives to its space."""
+
+    space: str
+
+    @field_validator("space")
+    @classmethod
+    def _require_new_name(cls, space: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", space) or space in get_args(SpaceName):
+            raise ValueError(
+                "the name of the space must consist of small letters, digits and _, begin with a "
+                f"letter, and differ from {', '.join(get_args(SpaceName))}"
+            )
+        return space
+
+    @property
+    def about(self) -> str:
+        """The space in words, for pages."""
+        output = "the output of its head" if self.output == "head" else "the input of its head"
+        return (
+            f"recogniser {self.network} in {self.size} x {self.size} pixels, bilinear: {output}; "
+            f"weights {self.weights}"
+        )
 
 
 class AuditSpec(Spec):
@@ -22,7 +75,8 @@ class AuditSpec(Spec):
     `weights` name files for spaces that need them (`fit.import_weights`). An empty `test` says that
     nobody was held out; numbers that need such people are not measured then. `channels` are those
     of the training faces, empty for plain pictures: the judges of labels see each of them. `clips`
-    says that the synthetic images are whole clips, whose movement is audited too.
+    says that the synthetic images are whole clips, whose movement is audited too. `recogniser` is a
+    user's network in whose space people are looked for.
     """
 
     stage: ClassVar[str] = "audit"
@@ -37,6 +91,7 @@ class AuditSpec(Spec):
     weights: dict[str, str] = Field(default_factory=dict)
     channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
     clips: bool = Field(default=False, exclude_if=is_unset)
+    recogniser: RecogniserSpec | None = Field(default=None, exclude_if=is_unset)
 
     @field_validator("spaces")
     @classmethod
@@ -104,7 +159,7 @@ class PartSpec(Spec):
     nobody was held out. `channels` matter only to a part that sees each of them. `by_lists` says
     that near images are searched for in inverted lists, because there are many. `generator` is the
     run of the generator that drew the synthetic images, for a part that asks it; empty if it is not
-    in the store.
+    in the store. `recogniser` is the network of the part that looks for people with it.
     """
 
     stage: ClassVar[str] = "measures"
@@ -119,6 +174,7 @@ class PartSpec(Spec):
     channels: tuple[str, ...] = Field(default=(), exclude_if=is_unset)
     by_lists: bool = Field(default=False, exclude_if=is_unset)
     generator: str = Field(default="", exclude_if=is_unset)
+    recogniser: RecogniserSpec | None = Field(default=None, exclude_if=is_unset)
 
 
 Reason = Literal["memorised", "unlike"]

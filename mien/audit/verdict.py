@@ -45,6 +45,11 @@ CLIP_FAMILIES = frozenset(
 )
 """The families that only an audit of whole clips has."""
 
+RECOGNISER_FAMILIES = frozenset(
+    family for part in PARTS.values() if part.needs_recogniser for family in part.families
+)
+"""The families that only an audit with a user's recogniser has."""
+
 MAX_NAMED_CHECKS = 4  # checks that a sentence names, at most
 
 DEFAULT_THRESHOLDS = Path(__file__).with_name("thresholds.toml")
@@ -211,26 +216,34 @@ class ThresholdChange:
 
 
 def select_thresholds(
-    limits: Mapping[str, Mapping[str, Any]], clips: bool
+    limits: Mapping[str, Mapping[str, Any]], clips: bool, recogniser: bool = True
 ) -> dict[str, dict[str, Any]]:
-    """Return the thresholds of an audit: of images that are not `clips`, those for all images."""
+    """Return the thresholds of an audit.
+
+    Of images that are not `clips`, they are those for all images. An audit without a user's
+    `recogniser` has no thresholds for its numbers.
+    """
+    unused = (frozenset() if clips else CLIP_FAMILIES) | (
+        frozenset() if recogniser else RECOGNISER_FAMILIES
+    )
     return {
         metric: dict(fields)
         for metric, fields in limits.items()
-        if clips or metric.partition(".")[0] not in CLIP_FAMILIES
+        if metric.partition(".")[0] not in unused
     }
 
 
 def find_changes(
-    limits: Mapping[str, Mapping[str, Any]], clips: bool = True
+    limits: Mapping[str, Mapping[str, Any]], clips: bool = True, recogniser: bool = True
 ) -> list[ThresholdChange]:
     """Return how `limits` differ from the defaults; changes that make passing easier are first.
 
-    For an audit of images that are not `clips`, those of movement are not compared.
+    For an audit of images that are not `clips`, those of movement are not compared, and without a
+    `recogniser` those of its numbers are not.
     """
     differences = []
-    defaults = select_thresholds(read_toml(DEFAULT_THRESHOLDS), clips)
-    limits = select_thresholds(limits, clips)
+    defaults = select_thresholds(read_toml(DEFAULT_THRESHOLDS), clips, recogniser)
+    limits = select_thresholds(limits, clips, recogniser)
     for metric in sorted({*defaults, *limits}):
         default, fields_given = defaults.get(metric), limits.get(metric)
 

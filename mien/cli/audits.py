@@ -68,6 +68,14 @@ def audit_command(
             help="The file of weights of a feature space, such as dinov2=FILE. Repeatable."
         ),
     ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A network of your own that recognises people, as NAME=FILE.toml: the audit looks "
+            "for training people with it. The file states network, weights and size.",
+            metavar="NAME=FILE",
+        ),
+    ] = None,
     thresholds: Annotated[
         Path | None,
         typer.Option(
@@ -95,6 +103,7 @@ def audit_command(
     the answer comes at once, and a stopped command resumes where it was stopped.
     """
     from mien.audit import plain_folders
+    from mien.audit.memorisation.recogniser_file import read_recogniser
     from mien.audit.specs import AuditSpec
     from mien.runs.spec import read_spec
 
@@ -107,6 +116,8 @@ def audit_command(
         )
     home = open_store(store)
     files = _read_weight_files(read_pairs(weights or [], "--weights"), spaces)
+    named_spaces = read_pairs(space or [], "--space")
+    recogniser = read_recogniser({name: Path(file) for name, file in named_spaces.items()})
     request: dict[str, Any] = {
         "spaces": [name.strip() for name in spaces.split(",")],
         "filter": filter,
@@ -125,6 +136,7 @@ def audit_command(
 
     from mien.audit import verdict
     from mien.audit.features import require_weights
+    from mien.audit.memorisation.recogniser import import_recogniser
     from mien.audit.run import choose_worker_count, run_audit
     from mien.classifiers.pretrained import import_weights
     from mien.runs.engine import make_engine
@@ -135,6 +147,8 @@ def audit_command(
     for name, file in files.items():
         require_weights(name, file, home)
     request["weights"] = {name: import_weights(file, home) for name, file in files.items()}
+    if recogniser is not None:
+        request["recogniser"] = import_recogniser(recogniser, home).model_dump()
     runs = plain_folders.mark_sides(sides, plain_folders.read_sides(sides, how, home), home)
     run_names = {side: run.name for side, run in runs.items()}
     spec = read_spec(AuditSpec, {**request, **run_names}, "audit")
