@@ -242,9 +242,12 @@ def test_an_audit_without_a_recogniser_has_none_of_its_limits_and_parts():
     plain = verdict.select_thresholds(known, clips=True, recogniser=False)
     assert set(known) - set(plain) == {"recogniser.auc", "recogniser.gap"}
     assert verdict.find_changes(plain, clips=True, recogniser=False) == []
-    spec = {"synthetic": "a-0000000000", "train": "b-0000000000", "thresholds": plain}
+    names = ("a-0000000000", "b-0000000000")
+    spec = {"synthetic": names[0], "train": names[1], "thresholds": plain}
     assert "recogniser" not in AuditSpec.model_validate(spec).model_dump()
-    names = (spec["synthetic"], spec["train"], "", ("pixels",), "bilinear", {})
     own = RecogniserSpec(space="own", network="tiny", weights="file:0", size=16)
-    plans = [set(plan_parts(*names, recogniser=given)) for given in (None, own)]
+    plans = [
+        set(plan_parts(*names, "", ("pixels",), "bilinear", {}, recogniser=given))
+        for given in (None, own)
+    ]
     assert plans[1] - plans[0] == {"recogniser"}
