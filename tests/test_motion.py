@@ -1,6 +1,7 @@
 """Generators of movement: what they learn from clips, and the clips that they draw."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from worlds import MOVED, SMALL_NET, films, inside, keep, table, toy, training_o
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces
 from mien.generators.clips.database import CLIPS_FILE
+from mien.generators.clips.drift import HeadDrift, draw_drift, fit_drift, measure_poses, move_head
 from mien.generators.clips.pairs import collect_pairs, list_clips
 from mien.generators.clips.rendering import place_in_moments, render_frames
 from mien.generators.clips.seeds import find_person_seeds, plan_clips
@@ -109,6 +111,107 @@ def test_the_timing_of_clips_is_found_again():
     straight = np.interp(np.arange(49), [0, 16, 48], [0, 1, 0])
     assert np.abs(course.positions - straight).mean() < 0.12
     assert MotionTiming.from_json(json.loads(json.dumps(timing.to_json()))) == timing
+
+
+DRIFT = HeadDrift((0.3, 0.2, 0.25, 0.0), seconds=0.15)
+
+
+def drifting_films() -> Faces:
+    """Films whose heads drift: each frame is moved, and has its sensor noise afterwards."""
+    faces = films(subjects=10, size=32, noise=0.0)
+    images = np.asarray(faces.images).astype(np.float32)
+    rng = np.random.default_rng(0)
+    for number, (_, frames) in enumerate(faces.index.groupby("clip", sort=False)):
+        rows = frames.index.to_numpy()
+        for row, pose in zip(rows, draw_drift(DRIFT, number, len(rows), FPS), strict=True):
+            images[row, 0] = move_head(images[row, 0], pose) + rng.normal(0, 1, images.shape[2:])
+    return replace(faces, images=images.round().clip(0, 255).astype(np.uint8))
+
+
+def measure_border(clips: list[np.ndarray]) -> float:
+    """How far the border of a picture moves in eight frames, in pixels: the median."""
+    moved = [np.hypot(*compute_flow(clip[0], clip[8])) for clip in clips]
+    return float(np.median([np.concatenate([one[:4], one[-4:]]) for one in moved]))
+
+
+def test_a_head_in_another_pose_is_measured():
+    face = collect_pairs(films(noise=0.0, size=48), FPS, "films").onsets[0]
+    for part in range(4):
+        pose = 0.4 * np.eye(4)[part]
+        moved = move_head(face, pose).round().clip(0, 255).astype(np.uint8)
+        np.testing.assert_allclose(measure_poses(moved[None], face)[0], pose, atol=0.15)
+    np.testing.assert_array_equal(move_head(face, np.zeros(4)), face)
+    right = move_head(face, np.array([1.0, 0, 0, 0]))
+    np.testing.assert_allclose(right[:, 1:], face[:, :-1], atol=0.1)
+
+
+def test_the_drift_of_heads_is_found_again_and_generated_heads_drift_as_far():
+    faces = drifting_films()
+    clips, pairs = list(list_clips(faces)), collect_pairs(faces, FPS, "films")
+    timing = fit_timing(clips, pairs, FPS)
+    assert timing.drift is not None
+    np.testing.assert_allclose(timing.drift.deviations, DRIFT.deviations, atol=0.12)
+    assert 0.5 < timing.drift.seconds / DRIFT.seconds < 2
+    assert MotionTiming.from_json(json.loads(json.dumps(timing.to_json()))) == timing
+
+    # neutral faces that move with nothing but the drift: the border moves as in the films
+    made = []
+    for number, onset in enumerate(pairs.onsets.round().astype(np.uint8)):
+        poses = draw_drift(timing.drift, 500 + number, 25, FPS)
+        moments = np.stack([onset, onset])
+        made.append(render_frames(moments, np.zeros(25), 1.0, 500 + number, poses))
+        grain = render_frames(moments, np.zeros(1), 1.0, 500 + number)
+        np.testing.assert_array_equal(made[-1][:1], grain)  # the onset has not drifted
+    real = measure_border([clip.frames for clip in clips])
+    assert 0.6 < measure_border(made) / real < 1.6
+    still = [render_frames(clip[:1].repeat(2, 0), np.zeros(25), 1.0, 1) for clip in made]
+    assert measure_border(still) < 0.5 * real
+
+
+def test_heads_that_keep_still_or_are_hardly_seen_get_no_drift():
+    faces = films(subjects=10, size=32, noise=0.0)
+    images = np.asarray(faces.images).astype(np.float32)
+    for _, frames in faces.index.groupby("clip", sort=False):  # the mouth moves, and no border
+        rows = frames.index.to_numpy()
+        for side in (np.s_[:, :, :7], np.s_[:, :, :, :7], np.s_[:, :, :, -7:]):
+            whole = images[rows]
+            whole[side] = whole[:1][side]
+            images[rows] = whole
+    images += np.random.default_rng(0).normal(0, 1, images.shape)
+    still = replace(faces, images=images.round().clip(0, 255).astype(np.uint8))
+    pairs = collect_pairs(still, FPS, "films")
+    assert fit_drift(list(list_clips(still)), pairs.onsets, FPS) is None
+
+    # of three frames each, no path is seen
+    moved = drifting_films()
+    few = moved.select(moved.index["frame"].isin([0, 8, 24]).to_numpy())
+    assert fit_drift(list(list_clips(few)), collect_pairs(few, FPS, "few").onsets, FPS) is None
+    small = films(size=16)  # the mouth reaches the border
+    onsets = collect_pairs(small, FPS, "small").onsets
+    assert fit_drift(list(list_clips(small)), onsets, FPS) is None
+    assert not draw_drift(None, 1, 20, FPS).any()
+
+
+def test_a_path_of_a_head_belongs_to_its_clip_and_not_to_the_frame_rate():
+    path = draw_drift(DRIFT, 3, 40, 200.0)
+    np.testing.assert_allclose(draw_drift(DRIFT, 3, 20, 100.0), path[::2], atol=1e-9)
+    np.testing.assert_array_equal(path[0], 0)
+    assert not np.allclose(draw_drift(DRIFT, 4, 40, 200.0)[1:], path[1:])
+    far = np.stack([draw_drift(DRIFT, seed, 2, 0.5)[1] for seed in range(1000)]).std(axis=0)
+    np.testing.assert_allclose(far, np.sqrt(2) * np.array(DRIFT.deviations), rtol=0.1)
+    assert np.abs(np.diff(path, axis=0)).max() < 0.1  # smooth: a frame is near the last one
+
+
+def test_generators_from_before_heads_drifted_are_read_and_later_versions_refused():
+    pairs = collect_pairs(films(), FPS, "films")
+    timing = replace(fit_timing(list(list_clips(films())), pairs, FPS), drift=DRIFT)
+    fields = json.loads(json.dumps(timing.to_json()))
+    assert MotionTiming.from_json(fields) == timing
+    later = {**fields, "drift": {**fields["drift"], "version": 2}}
+    with pytest.raises(DataError, match=r"version 1.*version 2.*update mien"):
+        MotionTiming.from_json(later)
+    del fields["drift"]
+    assert MotionTiming.from_json(fields) == replace(timing, drift=None)
 
 
 def test_courses_differ_from_clip_to_clip_within_the_limits_of_the_training_clips():

@@ -5,7 +5,7 @@ training clip is warped along the optical flow of another. For comparison, it pa
 other classes than the one that is asked for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +51,10 @@ def fit(
     Raises DataError if they do not have clips with onset and apex of two subjects, and of two
     classes where movements of other classes are pasted.
     """
-    # Movements of other people, and of other classes if they are asked for
+    # Movements of other people, and of other classes if they are asked for; what is pasted is all
+    # that moved from onset to apex, so the head of the real clip has drifted already
     pairs = collect_pairs(faces, spec.fps, spec.faces)
-    timing = fit_timing(list(list_clips(faces)), pairs, spec.fps)
+    timing = replace(fit_timing(list(list_clips(faces)), pairs, spec.fps), drift=None)
     shown, subjects = pairs.show(), tuple(str(name) for name in pairs.index["subject"])
     if len(set(subjects)) < 2 or (spec.of == "other" and len(shown.classes) < 2):
         raise DataError(

@@ -8,6 +8,7 @@ import pandas as pd
 from jaxtyping import Int64, UInt8
 
 from mien.faces import Faces, make_index
+from mien.generators.clips.drift import draw_drift
 from mien.generators.clips.rendering import place_in_moments, render_frames
 from mien.generators.clips.seeds import draw_intensities
 from mien.generators.clips.timing import MovingGenerator, draw_course
@@ -66,7 +67,9 @@ def assemble_clips(
         np.lib.format.write_array_header_1_0(file, head)
         for row, (clip, course) in enumerate(zip(moments, courses, strict=True)):
             places = place_in_moments(course, len(clip))
-            frames = render_frames(np.asarray(clip), places, noise, int(numbers[row]))
+            number = int(numbers[row])
+            poses = draw_drift(generator.timing.drift, number, len(places), how.fps)
+            frames = render_frames(np.asarray(clip), places, noise, number, poses)
             file.write(np.ascontiguousarray(frames).data)
             tracker.update(row + 1)
             stopping.raise_if_asked()

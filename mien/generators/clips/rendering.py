@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mien import seeds
+from mien.generators.clips.drift import move_head
 from mien.generators.clips.timing import Course
 from mien.prepare.flow import compute_flow, warp_image
 
@@ -30,12 +31,17 @@ def place_in_moments(course: Course, moments: int) -> Float[np.ndarray, " t"]:
 
 
 def render_frames(
-    moments: UInt8[np.ndarray, "k h w"], places: Float[np.ndarray, " t"], noise: float, seed: int
+    moments: UInt8[np.ndarray, "k h w"],
+    places: Float[np.ndarray, " t"],
+    noise: float,
+    seed: int,
+    poses: Float[np.ndarray, "t 4"] | None = None,
 ) -> UInt8[np.ndarray, "t h w"]:
     """Return the frames at `places` among the moments, with independent sensor noise in each.
 
     `noise` is the standard deviation of the noise in grey levels, before the frame is rounded to
-    bytes. A frame depends on its clip and on its number, but not on the other frames.
+    bytes. `poses` are those of the head in each frame, as in POSE; without them it keeps still. A
+    frame depends on its clip and on its number, but not on the other frames.
     """
     # From each moment to the next: the flow, and what it leaves
     steps = []
@@ -49,6 +55,8 @@ def render_frames(
         before = min(int(place), len(steps) - 1)
         share, (flow, rest) = place - before, steps[before]
         frame = warp_image(moments[before].astype(np.float32), share * flow) + share * rest
+        if poses is not None:
+            frame = move_head(frame, poses[number])
         grain = seeds.make_rng("sensor", seed, number).normal(0, 1, frame.shape)
         frames[number] = (frame + noise * grain).round().clip(0, 255)
     return frames

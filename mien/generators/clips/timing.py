@@ -1,4 +1,4 @@
-"""Timing: how movements rise and decay, and how strong sensor noise is.
+"""Timing: how movements rise and decay, how heads drift, and how strong noise is.
 
 The course of a clip is how far each frame has moved from onset (0) to apex (1). Rise and decay each
 follow the distribution function of Kumaraswamy (1980, "A generalized probability density function
@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 from mien import seeds
 from mien.generators.base import Generator
+from mien.generators.clips.drift import HeadDrift, fit_drift
 from mien.generators.clips.pairs import Pairs, TrainingClip
 
 PARAMETERS = ("rise", "decay", "rise_p", "rise_q", "decay_p", "decay_q", "rest")
@@ -36,11 +37,12 @@ SHORTEST_S = 0.01  # of a rise and of a decay
 
 @dataclass(frozen=True)
 class MotionTiming:
-    """The courses of training clips, and their sensor noise.
+    """The courses of training clips, their sensor noise, and the drift of their heads.
 
     `mean` and `covariance` are those of PARAMETERS over `clips` clips; `low` and `high` are the
     smallest and largest value of each. `noise` is the standard deviation of the noise of a pixel
     from frame to frame, in grey levels; it is 0 where the clips have too few frames to show it.
+    `drift` is None where heads keep still, or the clips have too few frames to show it.
     """
 
     mean: tuple[float, ...]
@@ -49,17 +51,25 @@ class MotionTiming:
     high: tuple[float, ...]
     noise: float
     clips: int
+    drift: HeadDrift | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as they are written to a file."""
-        return {"parameters": list(PARAMETERS), **asdict(self)}
+        drift = self.drift.to_json() if self.drift else None
+        return {"parameters": list(PARAMETERS), **asdict(self), "drift": drift}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "MotionTiming":
-        """Return what `to_json` wrote."""
+        """Return what `to_json` wrote; files from before heads drifted have no drift."""
         rows = {name: tuple(fields[name]) for name in ("mean", "low", "high")}
         covariance = tuple(tuple(row) for row in fields["covariance"])
-        return cls(**rows, covariance=covariance, noise=fields["noise"], clips=fields["clips"])
+        return cls(
+            **rows,
+            covariance=covariance,
+            noise=fields["noise"],
+            clips=fields["clips"],
+            drift=HeadDrift.from_json(fields["drift"]) if fields.get("drift") else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,7 @@ def fit_timing(clips: Sequence[TrainingClip], pairs: Pairs, fps: float) -> Motio
         tuple(table.max(axis=0).tolist()),
         float(np.sqrt(np.median(noises))) if noises else 0.0,
         len(rows),
+        fit_drift(clips, pairs.onsets, fps),
     )
 
 
