@@ -13,7 +13,7 @@ from worlds import MOVED, SMALL_NET, films, inside, keep, table, toy, training_o
 from mien.errors import DataError, SpecError, UsageError
 from mien.faces import EMOTIONS, Faces
 from mien.generators.clips.database import CLIPS_FILE
-from mien.generators.clips.drift import HeadDrift, draw_drift, fit_drift, measure_poses, move_head
+from mien.generators.clips.drift import HeadDrift, draw_drift, fit_drift
 from mien.generators.clips.pairs import collect_pairs, list_clips
 from mien.generators.clips.rendering import place_in_moments, render_frames
 from mien.generators.clips.seeds import find_person_seeds, plan_clips
@@ -28,6 +28,7 @@ from mien.generators.train import load_training_faces, train_generator
 from mien.generators.units import parse_order
 from mien.prepare.flow import compute_flow, warp_image
 from mien.prepare.movement import iterate_clips, measure_noise
+from mien.prepare.poses import measure_poses, move_head
 from mien.prepare.preprocess import run_preprocess
 from mien.prepare.specs import PreprocessSpec, SplitSpec
 from mien.prepare.splits import run_split

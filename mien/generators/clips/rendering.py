@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mien import seeds
-from mien.generators.clips.drift import move_head
 from mien.generators.clips.timing import Course
 from mien.prepare.flow import compute_flow, warp_image
+from mien.prepare.poses import move_head
 
 
 def place_in_moments(course: Course, moments: int) -> Float[np.ndarray, " t"]:
@@ -40,8 +40,8 @@ def render_frames(
     """Return the frames at `places` among the moments, with independent sensor noise in each.
 
     `noise` is the standard deviation of the noise in grey levels, before the frame is rounded to
-    bytes. `poses` are those of the head in each frame, as in POSE; without them it keeps still. A
-    frame depends on its clip and on its number, but not on the other frames.
+    bytes. `poses` are those of the head in each frame, as in prepare/poses.py; without them it
+    keeps still. A frame depends on its clip and on its number, but not on the other frames.
     """
     # From each moment to the next: the flow, and what it leaves
     steps = []
