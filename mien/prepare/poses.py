@@ -13,9 +13,9 @@ POSE = ("right", "down", "turn", "growth")
 turning (clockwise) and growing have moved a point at the middle of a side.
 """
 
-BORDER_SHARE = 1 / 6  # of the width on either side, and of the height: there heads are measured
+POSE_BORDER = 1 / 6  # of the width on either side, and of the height: there heads are measured
 
-BLUR_SHARE = 1 / 40  # of the width, as standard deviation: less noise, and smooth gradients
+POSE_BLUR = 1 / 40  # of the width, as standard deviation: less noise, and smooth gradients
 
 
 def measure_poses(
@@ -63,7 +63,7 @@ def move_head(
 
 def _blur(image: np.ndarray) -> Float[np.ndarray, "h w"]:
     """Return a picture in which the gradient of a pixel says how it changes with movement."""
-    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), max(1.0, BLUR_SHARE * image.shape[1]))
+    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), max(1.0, POSE_BLUR * image.shape[1]))
 
 
 def _find_border(h: int, w: int) -> Bool[np.ndarray, "h w"]:
@@ -73,7 +73,7 @@ def _find_border(h: int, w: int) -> Bool[np.ndarray, "h w"]:
     them.
     """
     border = np.ones((h, w), dtype=bool)
-    down, right = max(2, round(BORDER_SHARE * h)), max(2, round(BORDER_SHARE * w))
+    down, right = max(2, round(POSE_BORDER * h)), max(2, round(POSE_BORDER * w))
     border[down:, right : w - right] = False
     border[[0, -1]] = border[:, [0, -1]] = False
     return border

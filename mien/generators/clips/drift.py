@@ -19,11 +19,11 @@ from mien.errors import DataError
 from mien.generators.clips.pairs import TrainingClip
 from mien.prepare.poses import POSE, measure_poses
 
-VERSION = 1  # of what is written to a file
+DRIFT_VERSION = 1  # of what is written to a file
 
 LEAST_PX = 0.02  # smaller deviations, and movements in the longest clip, may be noise
 
-MIN_SIDE = 24  # pixels: in smaller pictures, expressions reach the border
+MIN_DRIFT_SIDE = 24  # pixels: in smaller pictures, expressions reach the border
 
 MIN_LAGS = 4  # distances in time that the fit needs
 
@@ -45,15 +45,15 @@ class HeadDrift:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as they are written to a file."""
-        return {"version": VERSION, "pose": list(POSE), **asdict(self)}
+        return {"version": DRIFT_VERSION, "pose": list(POSE), **asdict(self)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "HeadDrift":
         """Return what `to_json` wrote; raises DataError if a later mien wrote it."""
-        if fields["version"] != VERSION:
+        if fields["version"] != DRIFT_VERSION:
             raise DataError(
-                f"this mien reads the drift of heads in version {VERSION}, and the generator has "
-                f"version {fields['version']}; update mien"
+                f"this mien reads the drift of heads in version {DRIFT_VERSION}, and the generator "
+                f"has version {fields['version']}; update mien"
             )
         right, down, turn, growth = fields["deviations"]
         return cls((right, down, turn, growth), fields["seconds"])
@@ -70,12 +70,11 @@ def fit_drift(
     The mean square of the difference of two poses of a clip depends on their distance in time; it
     is fitted by the least squares over distances, with a share that does not depend on it, which
     is the error of the measurement. There is no drift to be found in clips of few frames, or in
-    pictures with fewer than MIN_SIDE pixels per side.
+    pictures with fewer than MIN_DRIFT_SIDE pixels per side.
     """
-    if min(onsets.shape[1:]) < MIN_SIDE:
+    # Each clip's poses, by frame number, where a border is to be seen
+    if min(onsets.shape[1:]) < MIN_DRIFT_SIDE:
         return None
-
-    # Each clip's poses, by frame number
     paths = []
     for clip, onset in zip(clips, onsets, strict=True):
         places = clip.numbers - clip.numbers[0]
