@@ -1,4 +1,4 @@
-"""Timing: how movements rise and decay, how heads drift, and how strong noise is.
+"""Timing: the courses of movements, the drift of heads, and sensor noise.
 
 The course of a clip is how far each frame has moved from onset (0) to apex (1). Rise and decay each
 follow the distribution function of Kumaraswamy (1980, "A generalized probability density function
