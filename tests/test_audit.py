@@ -91,7 +91,8 @@ def test_the_run_holds_everything_and_the_page_opens_without_a_network(audit_hom
     } <= set(rows)
     records = pd.read_parquet(run.find_file("records.parquet"))
     assert {name.partition(".")[0] for name in records["metric"]} == set(verdict.FAMILIES) - {
-        "movement"
+        "movement",
+        "recogniser",
     }
     page = run.find_file("index.html").read_text(encoding="utf-8")
     for word in ("src=", "href="):
