@@ -1,15 +1,17 @@
 """Whether the audit tells who was trained on, by the generator and by the published images.
 
-    python benchmarks/membership.py --passes 200 3200 --clean 20
+    python benchmarks/membership.py --passes 50 500 --clean 20 --sets 20
 
 A diffusion model is trained on drawn people for each number of passes over their images, and the
 audit's part on membership compares them with held-out people. Positive controls are a training far
 too long, a generator of the kind `imle`, which approaches every training image, and a database with
-planted copies. Negative controls are sets of further people in the place of the training people.
+planted copies. Negative controls are sets of further people in the place of the training people
+and of the held-out people. The generator `imle` is compared with several sets of held-out people.
 """
 
 import argparse
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from mien.generators.base import Generator
 from mien.generators.kinds import fit_generator, sample_generator
 from mien.generators.specs import GeneratorSpec, read_training
 from mien.prepare.preprocess import reform
+from mien.stats import Record
 
 SIZE = 16  # pixels per side
 
@@ -32,6 +35,8 @@ PEOPLE = (20, 20)  # to learn from, and held out
 NET = {"width": 16, "multipliers": [1], "attention": [], "dropout": 0.0}
 
 DECODER = {"width": 16}
+
+LIMITS = (0.65, 0.75)  # an earlier limit of the check, and the limit
 
 METRICS = (
     "auc.generator",
@@ -85,8 +90,10 @@ def plant(database: Faces, faces: Faces, share: float) -> Faces:
     return as_made(images, database.index["emotion"].tolist())
 
 
-def measure(members: Faces, outsiders: Faces, database: Faces, generator: Generator) -> list[str]:
-    """Return the numbers of METRICS, as texts."""
+def measure(
+    members: Faces, outsiders: Faces, database: Faces, generator: Generator
+) -> dict[str, Record]:
+    """Return the numbers of membership by name, without the first word of the name."""
     given = PartInput(
         members,
         outsiders,
@@ -95,63 +102,89 @@ def measure(members: Faces, outsiders: Faces, database: Faces, generator: Genera
         lambda: find_matches(members, outsiders, database),
         lambda: replace(generator, seen=members.index[["key", "subject", "clip", "dataset"]]),
     )
-    found = {record.metric: record for record in measure_part(given).records}
-    records = [found.get(f"membership.{name}") for name in METRICS]
-    return [
-        "-" if record is None else _write(record.value, record.low, record.high)
-        for record in records
-    ]
-
-
-def _write(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
+    return {
+        record.metric.removeprefix("membership."): record for record in measure_part(given).records
+    }
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description="Who can tell training images.")
-    parser.add_argument("--passes", type=int, nargs="+", default=[100, 400, 1600])
+    parser.add_argument("--passes", type=int, nargs="+", default=[50, 500])
+    parser.add_argument("--kinds", nargs="+", choices=["edm", "imle"], default=["edm", "imle"])
     parser.add_argument("--images", type=int, default=400, help="synthetic images of a database")
     parser.add_argument("--clean", type=int, default=20, help="pairs of further people")
+    parser.add_argument("--sets", type=int, default=20, help="further sets of held-out people")
     parser.add_argument("--seed", type=int, default=0, help="another one draws everybody anew")
     given = parser.parse_args()
 
+    # The people, and the heads of the columns
     faces, outsiders = (
         draw_small(1000 * given.seed + place, count) for place, count in enumerate(PEOPLE)
     )
     learnt, held = PEOPLE
     print(f"{len(faces)} images of {learnt} people, {len(outsiders)} of {held}, seed {given.seed}")
     print(f"| generator | {' | '.join(METRICS)} |\n| --- {'| --: ' * len(METRICS)}|", flush=True)
-    for passes in given.passes:
+
+    # Diffusion models, the first of them also with copies and with further people
+    clean: list[str] = []
+    for passes in given.passes if "edm" in given.kinds else []:
         generator = train(faces, passes, "edm", given.seed)
         database = draw_database(generator, given.images)
         _print_row(f"edm, {passes} passes", measure(faces, outsiders, database, generator))
         if passes == given.passes[0]:
             planted = plant(database, faces, 0.2)
             _print_row("the same, 20 % copies", measure(faces, outsiders, planted, generator))
-            _print_clean(generator, database, given.clean, given.seed)
-    imle = train(faces, given.passes[-1], "imle", given.seed)
-    _print_row("imle", measure(faces, outsiders, draw_database(imle, given.images), imle))
+            clean = _list_clean(generator, database, given.clean, given.seed)
+
+    # A generator that approaches every training image, beside several sets of held-out people
+    of_imle: list[str] = []
+    if "imle" in given.kinds:
+        imle = train(faces, given.passes[-1], "imle", given.seed)
+        database = draw_database(imle, given.images)
+        title = f"imle, {given.passes[-1]} passes"
+        _print_row(title, measure(faces, outsiders, database, imle))
+        further = [draw_small(1000 * given.seed + 500 + n, held) for n in range(given.sets)]
+        found = [measure(faces, others, database, imle) for others in further]
+        of_imle = _list_spread(title, found)
+    for line in [*clean, *of_imle]:
+        print(line)
+    print(f"{time.process_time():.0f} CPU-seconds")
 
 
-def _print_clean(generator: Generator, database: Faces, count: int, seed: int) -> None:
-    """Print how often further people in place of the training people are beyond the limits."""
-    aucs = []
+def _list_clean(generator: Generator, database: Faces, count: int, seed: int) -> list[str]:
+    """Return how far further people in the place of both sides are told, by metric."""
+    found = []
     for number in range(count):
         fresh = [
             draw_small(1000 * seed + 100 + 2 * number + side, size)
             for side, size in enumerate(PEOPLE)
         ]
-        texts = measure(fresh[0], fresh[1], database, generator)
-        aucs.append([float(texts[place].split()[0]) for place in (0, 3)])
-    for name, values in zip(("generator", "density"), np.array(aucs).T, strict=True):
-        beyond = int((values > 0.75).sum())
-        spread = f"{values.mean():.2f} ± {values.std():.2f}"
-        print(f"clean: {name} {spread}, {beyond} of {count} above 0.75", flush=True)
+        found.append(measure(fresh[0], fresh[1], database, generator))
+    return _list_spread("clean", found)
 
 
-def _print_row(title: str, texts: list[str]) -> None:
+def _list_spread(title: str, found: list[dict[str, Record]]) -> list[str]:
+    """Return a line for each metric: mean and deviation, and how many are above the limit."""
+    lines = []
+    for name in METRICS:
+        values = np.array([records[name].value for records in found if name in records])
+        if len(values):
+            above = ", ".join(f"{(values > limit).sum()} above {limit}" for limit in LIMITS)
+            spread = f"{values.mean():.2f} ± {values.std():.2f}"
+            lines.append(f"{title}: {name} {spread}, of {len(values)} sets {above}")
+    return lines
+
+
+def _print_row(title: str, records: dict[str, Record]) -> None:
+    texts = [_write(records[name]) if name in records else "-" for name in METRICS]
     print(f"| {title} | {' | '.join(texts)} |", flush=True)
+
+
+def _write(record: Record) -> str:
+    if record.low is None or record.high is None:
+        return f"{record.value:.2f}"
+    return f"{record.value:.2f} [{record.low:.2f}, {record.high:.2f}]"
 
 
 if __name__ == "__main__":

@@ -17,42 +17,48 @@ from mien.audit.memorisation.membership import (
 from mien.audit.memorisation.membership_part import measure_part
 from mien.audit.memorisation.membership_table import draw_membership
 from mien.audit.page import format_number
-from mien.audit.part import PartInput
-from mien.faces import Faces
+from mien.audit.part import PartInput, PartResult
+from mien.faces import UNKNOWN_SOURCE, Faces
 from mien.generators.diffusion.model import Diffusion
 
 
 @cache
 def drawn(first: int, last: int) -> Faces:
-    return people(range(first, last), clips=1, frames=1, size=16, emotions=THREE)
+    return people(range(first, last), clips=1, frames=1, size=12, emotions=THREE)
 
 
 @pytest.fixture(scope="module")
 def overtrained(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
     net = {"width": 16, "multipliers": [1], "attention": [], "dropout": 0.0}
-    spec = spec_of("edm", images_seen=3000, batch=12, net=net, moves=0.0, label_drop=0.0, seed=1)
-    return fitted(drawn(0, 8), spec, tmp_path_factory.mktemp("overtrained"))
+    plain = {"moves": 0.0, "label_drop": 0.0, "seed": 1}
+    spec = spec_of("edm", images_seen=1200, batch=12, learning_rate=6e-3, net=net, **plain)
+    return fitted(drawn(0, 4), spec, tmp_path_factory.mktemp("overtrained"))
 
 
-def told(train: Faces, generator: Diffusion | None, synthetic: Faces) -> dict[str, float]:
-    """The numbers of membership, beside twenty-two people whom nobody trained on."""
+def measure(train: Faces, generator: Diffusion | None, synthetic: Faces) -> PartResult:
+    """What the part measures, beside people whom nobody trained on."""
     given = PartInput(
         train,
-        drawn(20, 42),
+        drawn(20, 30),
         synthetic,
         {},
         lambda: pytest.fail("membership needs no matches"),
         lambda: generator,
     )
-    return {record.metric: record.value for record in measure_part(given).records}
+    return measure_part(given)
+
+
+def told(train: Faces, generator: Diffusion | None, synthetic: Faces) -> dict[str, float]:
+    """The numbers of membership."""
+    return {record.metric: record.value for record in measure(train, generator, synthetic).records}
 
 
 def test_a_generator_trained_for_too_long_is_told_from_one_that_never_saw_the_people(
     overtrained: Diffusion,
 ):
-    others = drawn(50, 58)
+    others = drawn(50, 54)
     seen = others.index[["key", "subject", "clip", "dataset"]]
-    guilty = told(drawn(0, 8), overtrained, drawn(60, 68))
+    guilty = told(drawn(0, 4), overtrained, drawn(60, 68))
     innocent = told(others, replace(overtrained, seen=seen), drawn(60, 68))
     assert guilty["membership.auc.generator"] > 0.75 > 0.65 > innocent["membership.auc.generator"]
     assert guilty["membership.auc.level_40"] > 0.65
@@ -65,6 +71,20 @@ def test_copies_among_published_images_are_found_without_the_generator():
     found, clean = told(train, None, copied), told(train, None, fresh)
     assert found["membership.auc.density"] > 0.8 > 0.65 > clean["membership.auc.density"]
     assert "membership.auc.generator" not in found
+
+
+def test_the_reason_is_named_if_the_generator_cannot_be_asked(overtrained: Diffusion):
+    def reason(generator: Diffusion | None, source: str) -> str:
+        fresh = drawn(60, 68)
+        synthetic = replace(fresh, index=fresh.index.assign(source=source))
+        (note,) = measure(drawn(0, 4), generator, synthetic).notes
+        return note
+
+    assert "several generators" in reason(None, "generate-000000000000")
+    assert "is not known" in reason(None, UNKNOWN_SOURCE)
+    assert "some of the images are real" in reason(None, "real")
+    larger = replace(overtrained, size=(1, 24, 24))
+    assert "1 x 24 x 24 and 1 x 12 x 12" in reason(larger, "generate-000000000000")
 
 
 def test_what_too_few_people_or_images_cannot_resolve_is_said_and_not_guessed():
@@ -89,7 +109,8 @@ def test_the_table_of_membership_names_what_is_needed():
     records = measure_part(
         PartInput(drawn(0, 8), drawn(20, 26), drawn(60, 68), {}, lambda: pytest.fail("no matches"))
     ).records
-    (line,) = draw_membership(records, format_number).lines
-    texts = [cell.plain for cell in line.entries]
-    assert texts[2] == "cannot resolve 20 people on each side are needed"
-    assert texts[3] == "cannot resolve 100 held-out images are needed"
+    drawn_table = draw_membership(records, format_number)
+    (line,) = drawn_table.lines
+    assert [cell.hole for cell in line.entries] == [False, False, True, True, True]
+    assert "By person, 20 people are needed" in drawn_table.note
+    assert "for 1 % false, 100 held-out images" in drawn_table.note

@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from pydantic import ValidationError
 from worlds import DIFFUSIONS, Stop, blobs, crowd, inside, keep, same_weights, spec_of
 
 from mien.audit.labels.units import measure_units
+from mien.audit.memorisation.denoising import RealImages, measure_errors
+from mien.audit.memorisation.membership_part import measure_part
+from mien.audit.part import PartInput
+from mien.audit.run import find_generator_run
 from mien.errors import DataError, SpecError, UsageError
 from mien.export.run import export
 from mien.faces import EMOTIONS, Faces, make_index
@@ -118,6 +123,50 @@ def test_images_show_the_units_that_were_ordered(home: tuple[Store, Run]):
         np.abs(draw(generator, units) - draw(generator, SHUT)).mean() for units in (half, OPEN)
     ]
     assert 0 < steps[0] < steps[1]
+
+
+def test_an_audit_asks_the_conditioned_generator_behind_a_filtered_database(
+    home: tuple[Store, Run],
+):
+    # The generator is found by the images, whatever happened to the database
+    store, run = home
+    spec = order_database(run, "each:4", store, steps=2)
+    kept = Faces.load(generate_database(spec, store, device="cpu").path).select(np.arange(0, 8, 2))
+    assert find_generator_run(keep(kept, store, "filtered"), store) == run.name
+    sources = ["generate-000000000000", *kept.index["source"][1:]]
+    lost = replace(kept, index=kept.index.assign(source=sources))
+    assert find_generator_run(keep(lost, store, "lost"), store) == ""
+
+    # Membership is measured with the units of each image, or without any if one side has none
+    def measure(train: Faces, test: Faces) -> list[float]:
+        others = replace(test, index=test.index.assign(subject=test.index["subject"] + " b"))
+        given = PartInput(
+            train, others, kept, {}, lambda: pytest.fail("no matches"), lambda: load(run)
+        )
+        measured = measure_part(given)
+        assert measured.notes == []
+        names = ("membership.auc.generator", "membership.auc.level_80")
+        return [record.value for record in measured.records if record.metric in names]
+
+    faces = drawn()
+    bare = replace(faces, index=faces.index.assign(action_units=""))
+    assert len(measure(faces, faces)) == 2
+    assert measure(faces, bare) == measure(bare, bare)
+
+
+def test_the_error_of_denoising_depends_on_the_units_of_the_image(home: tuple[Store, Run]):
+    faces, generator = drawn().select(np.arange(6)), load(home[1])
+    assert generator.units is not None
+    units = generator.units.encode_faces(faces)
+    shut, opened, again = (
+        measure_errors(
+            generator,
+            RealImages(np.asarray(faces.images), faces.number_labels(), np.zeros(6), given),
+        )
+        for given in (units, units[::-1].copy(), units)
+    )
+    assert np.abs(shut - opened)[0].max() > 0.01
+    assert (shut == again).all()
 
 
 def test_a_database_records_the_units_of_each_image(home: tuple[Store, Run]):

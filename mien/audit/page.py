@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mien.audit.memorisation.membership_part import BY_GENERATOR, BY_IMAGES
 from mien.audit.memorisation.membership_table import draw_membership
 from mien.audit.parts import PARTS
 from mien.audit.variety.table import draw_tables, say_what_is_not_measured
@@ -25,6 +26,8 @@ Name = TypeVar("Name", bound=str)
 ROUNDING_ERROR = 1e-9  # values below this are rounding errors of 0
 
 SUSPECTS_PER_CLASS = 12  # images per class on the sheet of suspects
+
+NOT_MEASURED = (BY_GENERATOR, BY_IMAGES)  # what notes that belong to a table begin with
 
 MAX_WORST_ROWS = 20  # rows of a table of single images
 
@@ -50,8 +53,11 @@ def render(
     families = {check["family"] for check in contents["checks"]}
     if face_map is not None:
         charts_of["fidelity"].insert(0, _draw_face_map(face_map, contents["spaces"]))
+    of_membership = [note for note in contents["notes"] if note.startswith(NOT_MEASURED)]
     content = {
         **contents,
+        "notes": [note for note in contents["notes"] if note not in of_membership],
+        "membership_notes": of_membership,
         "title": contents["synthetic"],
         "counted": {
             name: sum(check["verdict"] == name for check in contents["checks"]) for name in ORDER

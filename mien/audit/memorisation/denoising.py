@@ -20,6 +20,7 @@ from mien.audit.labels.nuisance import measure_features
 from mien.audit.memorisation.membership import MembershipScores
 from mien.generators import scaling
 from mien.generators.diffusion.model import Diffusion
+from mien.generators.diffusion.unet import condition_on_units
 from mien.generators.kinds import GENERATORS
 from mien.seeds import make_rng
 
@@ -38,11 +39,15 @@ REGRESSION_PENALTY = 1e-3  # of the weights of the regression, which keeps few i
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real images of one side, with their labels and whom they show."""
+    """Real images of one side, with their labels and whom they show.
+
+    `units` are the numbers for their action units, None for a generator without action units.
+    """
 
     images: UInt8[np.ndarray, "n c h w"]
     labels: Int[np.ndarray, " n"]
     people: np.ndarray
+    units: Float[np.ndarray, "n units"] | None = None
 
 
 def measure_errors(generator: Diffusion, real: RealImages) -> Float[np.ndarray, "n levels"]:
@@ -51,10 +56,9 @@ def measure_errors(generator: Diffusion, real: RealImages) -> Float[np.ndarray, 
     It is measured at each of NOISE_SHARES of the generator's sigma_data, as the mean over four
     noises, which are the same for all images.
     """
-    # The denoiser, and the noises
+    # The noises
     make_denoiser = GENERATORS[generator.spec.kind].make_denoiser
     assert make_denoiser is not None, "the caller asks for a kind with a denoiser"
-    denoise = make_denoiser(generator, generator.network)
     half = make_rng("membership", "noise").standard_normal(
         (NOISES // 2, *real.images.shape[1:]), dtype=np.float32
     )
@@ -66,6 +70,8 @@ def measure_errors(generator: Diffusion, real: RealImages) -> Float[np.ndarray, 
         rows = slice(first, first + DENOISED_TOGETHER)
         x0 = scaling.scale_for_model(real.images[rows]).to(generator.device)
         labels = torch.from_numpy(np.asarray(real.labels[rows])).to(generator.device)
+        units = None if real.units is None else torch.from_numpy(real.units[rows]).to(x0)
+        denoise = make_denoiser(generator, condition_on_units(generator.network, units))
         for place, share in enumerate(NOISE_SHARES):
             sigma = x0.new_full((len(x0),), share * generator.sigma_data)
             for noise in noises.to(generator.device):

@@ -14,10 +14,11 @@ from mien.audit.memorisation.membership import (
 )
 from mien.audit.memorisation.search import Coarse, soften
 from mien.audit.part import Part, PartInput, PartResult
-from mien.faces import Faces, name_distinct_units
+from mien.faces import UNKNOWN_SOURCE, Faces, name_distinct_units
 from mien.generators.base import Generator
 from mien.generators.diffusion.model import Diffusion
-from mien.generators.specs import KIND_FACTS
+from mien.generators.specs import KIND_FACTS, TrainSpec
+from mien.prepare.action_units import find_coded
 from mien.stats import Record
 
 MAX_COMPARED = 200  # images of each side that are compared, at most
@@ -25,6 +26,14 @@ MAX_COMPARED = 200  # images of each side that are compared, at most
 MIN_COMPARED = 10  # images of each side that are needed
 
 MAX_SYNTHETIC = 2000  # synthetic images that a density is measured on, at most
+
+BY_GENERATOR = "membership by the generator was not measured"
+
+BY_IMAGES = "membership by the published images was not measured"
+
+TOO_FEW = (
+    f"{MIN_COMPARED} images of two people are needed of those trained on, and of people held out"
+)
 
 MEMBERSHIP_MEANINGS = {
     "membership.auc": (
@@ -40,9 +49,9 @@ MEMBERSHIP_MEANINGS = {
 def measure_part(part_input: PartInput) -> PartResult:
     """Return how well one can tell training images from held-out ones, in both ways.
 
-    A comparison that the data do not allow has no number: the generator is not at hand or has no
-    denoiser, there are fewer than 10 images or two people on a side, or too few images for so small
-    a share of false alarms.
+    A comparison that the data do not allow has no number: there are fewer than 10 images or two
+    people on a side, or too few images for so small a share of false alarms. A note says why the
+    generator was not asked.
     """
     measured = PartResult()
     train, test, synthetic = part_input.train, part_input.test, part_input.require_synthetic()
@@ -53,9 +62,12 @@ def measure_part(part_input: PartInput) -> PartResult:
     members = _choose_images(train, np.ones(len(train), dtype=bool))
     if _can_compare(members, outsiders):
         measured.records += _list_records("density", _score_density(members, outsiders, synthetic))
+    else:
+        measured.notes.append(f"{BY_IMAGES}: {TOO_FEW}")
 
     # By the generator itself
-    if isinstance(generator, Diffusion) and _can_denoise(generator, train):
+    obstacle = _find_obstacle(generator, synthetic, train)
+    if isinstance(generator, Diffusion) and not obstacle:
         known = [
             faces.index["emotion"].isin(generator.classes).to_numpy() for faces in (train, test)
         ]
@@ -63,10 +75,14 @@ def measure_part(part_input: PartInput) -> PartResult:
         members = _choose_images(train, is_member & known[0])
         outsiders = _choose_images(test, _find_unseen(train, test, generator) & known[1])
         if _can_compare(members, outsiders):
-            scores = score_denoising(generator, _show(members), _show(outsiders))
+            scores = score_denoising(generator, *_show_sides(generator, members, outsiders))
             for name, one in scores.items():
                 records = _list_records(name, one)
                 measured.records += records if name == "generator" else records[:1]
+        else:
+            obstacle = TOO_FEW
+    if obstacle:
+        measured.notes.append(f"{BY_GENERATOR}: {obstacle}")
     return measured
 
 
@@ -95,18 +111,50 @@ def _can_compare(members: Faces, outsiders: Faces) -> bool:
     return min(len(members), len(outsiders)) >= MIN_COMPARED and min(map(len, people)) >= 2
 
 
-def _can_denoise(generator: Diffusion, train: Faces) -> bool:
-    """Return whether the generator denoises such images, and by a label alone."""
-    return (
-        not KIND_FACTS[generator.spec.kind].distilled
-        and generator.units is None
-        and (generator.size, generator.channels) == (train.size, train.channels)
-    )
+def _find_obstacle(generator: Generator | None, synthetic: Faces, train: Faces) -> str:
+    """Return why a generator cannot be asked about training images, empty if it can."""
+    if generator is None:
+        sources = set(synthetic.index["source"])
+        if "real" in sources:
+            return "some of the images are real"
+        if UNKNOWN_SOURCE in sources:
+            return "the generator of these images is not known"
+        return "the images come from several generators, or theirs is not in the store"
+    if not isinstance(generator, Diffusion) or KIND_FACTS[generator.spec.kind].distilled:
+        kinds = [name for name, facts in KIND_FACTS.items() if issubclass(facts.spec, TrainSpec)]
+        return f"it needs a generator of the kinds {', '.join(kinds)}; given: {generator.spec.kind}"
+    if (generator.size, generator.channels) != (train.size, train.channels):
+        sizes = (" x ".join(map(str, faces.size)) for faces in (generator, train))
+        return (
+            "the generator and the real images need one size and the same channels; given "
+            f"(channels x height x width): {' and '.join(sizes)}"
+        )
+    return ""
 
 
-def _show(faces: Faces) -> RealImages:
-    people = name_distinct_units(faces.index, "subject")
-    return RealImages(np.asarray(faces.images), faces.number_labels(), people)
+def _show_sides(
+    generator: Diffusion, members: Faces, outsiders: Faces
+) -> tuple[RealImages, RealImages]:
+    """Return both sides as the generator sees them.
+
+    A generator that is conditioned on action units sees those of each image if they are coded on
+    both sides, and otherwise none of any image: one side must not have more help than the other.
+    """
+    sides, coded = (members, outsiders), (find_coded(members), find_coded(outsiders))
+    units: list[np.ndarray | None] = [None, None]
+    if generator.units is not None:
+        both = bool(coded[0].all() and coded[1].all())
+        units = [generator.units.encode_faces(side) * np.float32(both) for side in sides]
+    shown = [
+        RealImages(
+            np.asarray(side.images),
+            side.number_labels(),
+            name_distinct_units(side.index, "subject"),
+            of_side,
+        )
+        for side, of_side in zip(sides, units, strict=True)
+    ]
+    return shown[0], shown[1]
 
 
 def _score_density(members: Faces, outsiders: Faces, synthetic: Faces) -> MembershipScores:
@@ -143,4 +191,5 @@ PART = Part(
     meanings=MEMBERSHIP_MEANINGS,
     needs_held_out=True,
     needs_generator=True,
+    version=2,
 )

@@ -29,8 +29,8 @@ GREY_SENTENCE = (
 
 COLOUR_SENTENCE = (
     "Age, sex and origin were not measured, because mien does not guess who a person is. Skin tone "
-    "and hue are those of pixels, and depend on the light: {errors}; smaller differences mean "
-    "nothing. Synthetic faces cannot be more varied than the people of their source; what the "
+    "and hue are those of pixels, and depend on the light: relit by 10 to 30 %, a real image "
+    "moves {errors}; smaller differences mean nothing. Synthetic faces cannot be more varied than the people of their source; what the "
     "source says of them belongs in `people.shown` of `dataset.toml`, and the card prints it."
 )
 
@@ -64,7 +64,7 @@ def say_what_is_not_measured(records: Sequence[Record], format_number: Format) -
         return GREY_SENTENCE
     titles = ("tone", "hue")
     texts = [
-        f"relit by 10 to 30 %, the {title} of a real image moves by {format_number(error.value)}°"
+        f"by {format_number(error.value)}° in {title}"
         for title, error in zip(titles, errors, strict=True)
         if error is not None
     ]
@@ -123,7 +123,7 @@ def _draw_pictures(by_name: ByName) -> ReportTable:
                 cells.append(TableCell(away or EMPTY_CELL, hole=not away))
                 continue
             digits = 1 if measure.unit else 3
-            text = f"{mean.value:.{digits}f} ± {spread.value:.{digits}f}{measure.unit}"
+            text = f"{mean.value:.{digits}f}\u00a0±\u00a0{spread.value:.{digits}f}{measure.unit}"
             cells.append(TableCell(f"{text} ({away})" if away else text))
         if any(not cell.hole for cell in cells):
             term = measure.term if measure.term != name.replace("_", "-") else ""
