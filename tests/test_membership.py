@@ -31,7 +31,7 @@ def drawn(first: int, last: int) -> Faces:
 def overtrained(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
     net = {"width": 16, "multipliers": [1], "attention": [], "dropout": 0.0}
     plain = {"moves": 0.0, "label_drop": 0.0, "seed": 1}
-    spec = spec_of("edm", images_seen=1200, batch=12, learning_rate=6e-3, net=net, **plain)
+    spec = spec_of("edm", images_seen=900, batch=12, learning_rate=6e-3, net=net, **plain)
     return fitted(drawn(0, 4), spec, tmp_path_factory.mktemp("overtrained"))
 
 

@@ -30,8 +30,9 @@ GREY_SENTENCE = (
 COLOUR_SENTENCE = (
     "Age, sex and origin were not measured, because mien does not guess who a person is. Skin tone "
     "and hue are those of pixels, and depend on the light: relit by 10 to 30 %, a real image "
-    "moves {errors}; smaller differences mean nothing. Synthetic faces cannot be more varied than the people of their source; what the "
-    "source says of them belongs in `people.shown` of `dataset.toml`, and the card prints it."
+    "moves {errors}; smaller differences mean nothing. Synthetic faces cannot be more varied than "
+    "the people of their source; what the source says of them belongs in `people.shown` of "
+    "`dataset.toml`, and the card prints it."
 )
 
 Format = Callable[[float | None], str]
