@@ -16,6 +16,7 @@ def draw_membership(
     records: Sequence[Record], format_number: Callable[[float | None], str]
 ) -> ReportTable:
     """Return the table of membership, without lines if it was not measured."""
+    # A line for each way of telling, as far as it was measured
     by_name = {record.metric: record for record in records if not record.part}
     lines = []
     for name, title in TESTS.items():
@@ -27,6 +28,8 @@ def draw_membership(
             record = by_name.get(f"membership.found_{100 * share:.0f}.{name}")
             cells.append(_write(record, format_number))
         lines.append(make_row(title, *cells))
+
+    # The note says what a dash means
     needed = " and ".join(
         f"for {100 * share:.0f} % false, {count} held-out images"
         for share, count in FALSE_SHARES.items()
