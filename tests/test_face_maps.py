@@ -85,7 +85,7 @@ def test_the_judge_says_how_likely_each_label_is(home: tuple[Store, Run, Run, Ru
 
 def test_other_runs_and_sides_are_refused(home: tuple[Store, Run, Run, Run], tmp_path: Path):
     store, train, _, made = home
-    with pytest.raises(StoreError, match="mien ls map"):
+    with pytest.raises(StoreError, match="`mien ls map` lists them"):
         read_map(train)
     with pytest.raises(DataError, match="training side of a map must be real"):
         make_map(MapSpec(synthetic=made.name, train=made.name, space="pixels"), store)

@@ -1164,6 +1164,7 @@ def test_counts_that_cannot_be_shared_equally_are_told(
         ("balanced:6,fear=9", "give balanced:7 or more"),
         (f"balanced:{'9' * 5000}", "'999999999999...' must be a whole number"),
         (f"happiness={'9' * 5000}", "must be a whole number"),
+        (f"each:{'9' * 13}", "must be a whole number above 0, of at most 12 digits"),
     ],
 )
 def test_counts_that_cannot_be_met_are_named(text: str, message: str):

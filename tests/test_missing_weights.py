@@ -68,6 +68,17 @@ def test_missing_weights_are_refused_before_anything_is_made(
     assert "timing" not in err and "features of" not in err
 
 
+def test_a_map_without_weights_is_told_which_spaces_need_none(offline: Store):
+    before = offline.list_names()
+    code, err = run_inside(
+        Path.cwd(), "map", "other", "--train", "blobs", "--space", "dinov2", columns=1000
+    )
+
+    assert code == 2 and err.count("mien: ") == 1
+    assert "give --space judge, random or pixels" in err and "--weights" not in err
+    assert offline.list_names() == before
+
+
 def test_a_study_whose_weights_are_not_needed_runs(offline: Store, tmp_path: Path):
     (tmp_path / "small.toml").write_text(
         STUDY.replace("size = 48", 'size = 48\nweights = "none"\nepochs = 1')

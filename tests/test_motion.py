@@ -1,6 +1,7 @@
 """Generators of movement: what they learn from clips, and the clips that they draw."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -531,11 +532,16 @@ def test_options_of_clips_are_for_generators_of_movement(store: Store, run: Run,
         order_database(run, "each:1", store, steps="auto")
     with pytest.raises(SpecError, match="first limit of intensity must be the lower"):
         order_database(run, "each:1", store, intensity=(1.5, 0.5))
-    with pytest.raises(UsageError, match=r"such as 0.5..1.5; given: 'strong'"):
-        read_intensity("strong")
+    with pytest.raises(SpecError, match=r"fps: must be more than 0.0 \(given: 0"):
+        order_database(run, "each:1", store, fps=0.0)
+    for wrong in ("strong", "nan", "1.5..0.5", "-1", "11", "1..inf", "1..", "..1", ""):
+        with pytest.raises(UsageError, match=re.escape(f"such as 0.5..1.5; given: '{wrong}'")):
+            read_intensity(wrong)
     assert read_intensity("0.5..1.5") == (0.5, 1.5) and read_intensity("2") == (2, 2)
+    text = inside(tmp_path, "generate", run.name, "--fps", "0", "--store", str(store.root), code=2)
+    assert "fps: must be more than 0.0" in text
     text = inside(tmp_path, "generate", "x", "--intensity", "strong", code=2)
-    assert "intensity must be a number" in text or "x" in text
+    assert "there is no run or alias 'x'" in text
 
 
 def test_the_plan_of_clips_does_not_depend_on_the_counts(run: Run):

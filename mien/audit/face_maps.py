@@ -60,7 +60,9 @@ class StoredMap:
 def read_map(run: Run) -> StoredMap:
     """Return the map that a run holds; raises StoreError if it holds none."""
     if run.stage != "map":
-        raise StoreError(f"a map of faces must be named, and {run.name} is none; `mien ls map`")
+        raise StoreError(
+            f"a map of faces must be named, and {run.name} is none; `mien ls map` lists them"
+        )
     facts: dict[str, Any] = json.loads(run.find_file(MAP_FACTS_FILE).read_text(encoding="utf-8"))
     return StoredMap(
         run=run.name,

@@ -278,19 +278,22 @@ def require_weights(name: SpaceName, file: Path, store: Store) -> None:
     _load_network(name, str(file), store)
 
 
-def require_hub_weights(spaces: Iterable[SpaceName]) -> None:
+def require_hub_weights(
+    spaces: Iterable[SpaceName],
+    remedy: str = (
+        "For the audit, give `--weights SPACE=FILE` instead, or omit the space in --spaces"
+    ),
+) -> None:
     """Raise WeightsError unless the ImageNet weights of all these spaces are at hand.
 
-    They are downloaded where they are missing and the hub answers.
+    They are downloaded where they are missing and the hub answers. `remedy` is a sentence of the
+    message, for commands that can do without them.
     """
     specs = [NETWORKS[name] for name in dict.fromkeys(spaces) if name in NETWORKS]
     try:
         pretrained.require_hub_weights(specs, fetch=True)
     except WeightsError as error:
-        raise WeightsError(
-            f"{error}. For the audit, give `--weights SPACE=FILE` instead, or omit the space in "
-            "--spaces"
-        ) from None
+        raise WeightsError(f"{error}. {remedy}") from None
 
 
 def _load_network(name: SpaceName, weights: str, store: Store) -> TrainedNetwork:

@@ -229,8 +229,14 @@ def map_command(
     }
     spec = read_spec(MapSpec, fields, "map")
 
+    from mien.audit.features import require_hub_weights
     from mien.audit.mapping import make_map
 
+    # Missing weights are refused here, with what this command can do without them
+    if not home.is_done(spec.name):
+        require_hub_weights(
+            [spec.space], "For a map, give --space judge, random or pixels, which need no weights"
+        )
     show_run(make_map(spec, home, alias=alias, device=device), alias)
     show_next(["mien", "studio"], store)
 

@@ -746,7 +746,8 @@ def generate(
     given |= {"generator": generator, "counts": {"happiness": 1}, "seed": seed}
     limits = read_intensity(intensity)
     moving = {"fps": fps, "intensity": limits, "per_person": per_person}
-    checked = {**moving, "fps": fps or (200 if any(moving.values()) else None)}
+    asked = any(value is not None for value in moving.values())
+    checked = {**moving, "fps": 200 if asked and fps is None else fps}
     read_steps({**given, **checked, "steps": count, "guidance_mix": guidance_mix}, "generate")
 
     from mien.audit.levels import prepare_levels

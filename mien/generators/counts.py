@@ -175,7 +175,7 @@ def _parse_number(digits: str, text: str, least: int) -> int:
         text = text if len(text) <= 200 else f"{text[:100]}..."
         raise UsageError(
             f"counts '{text}': '{digits_text}' must be a whole number "
-            f"{'above 0' if least else 'from 0'}"
+            f"{'above 0' if least else 'from 0'}, of at most {MAX_DIGITS} digits"
         )
     return int(digits)
 

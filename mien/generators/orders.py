@@ -68,7 +68,7 @@ def order_database(
             "--steps auto chooses noise levels by images, and a generator of movement draws clips; "
             "give a number of steps, or omit --steps"
         )
-    if not facts.moves and (fps or intensity or per_person):
+    if not facts.moves and any(value is not None for value in (fps, intensity, per_person)):
         raise UsageError(
             f"--fps, --intensity and --per-person are for generators of movement, and "
             f"{generator.name} draws single images (kind {kind}); omit them, or train one with "
@@ -92,7 +92,7 @@ def order_database(
         "guide": guide,
         "seed": seed,
         "guidance_mix": guidance_mix,
-        "fps": fps or get_usual_fps(kind),
+        "fps": get_usual_fps(kind) if fps is None else fps,
         "intensity": intensity,
         "per_person": per_person,
         "units": None if units is None else parse_order(units),

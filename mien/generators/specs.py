@@ -17,7 +17,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 Depth = Annotated[int, Field(ge=0)]
 
-Intensity = Annotated[float, Field(ge=0, le=10)]
+MOST_INTENSITY = 10
+Intensity = Annotated[float, Field(ge=0, le=MOST_INTENSITY)]
 
 DEFAULT_FPS = 200.0  # frames a second of generated clips, those of CASME II
 
@@ -663,18 +664,23 @@ def read_steps(fields: Mapping[str, Any], where: str) -> GenerateSpec:
 def read_intensity(text: str | None) -> tuple[float, float] | None:
     """Return the limits of the intensity of clips in a text such as 0.5..1.5, or 1.2 for both.
 
-    Raises UsageError for another text.
+    Raises UsageError unless both are from 0 to 10, and the lower one is the first.
     """
     if text is None:
         return None
-    low, _, high = text.replace(" ", "").partition("..")
+    low, dots, high = text.replace(" ", "").partition("..")
     try:
-        return float(low), float(high or low)
+        limits = float(low), float(high if dots else low)
+        valid = 0 <= limits[0] <= limits[1] <= MOST_INTENSITY
     except ValueError:
+        valid = False
+
+    if not valid:
         raise UsageError(
-            "intensity must be a number, or two with .. between them, such as 0.5..1.5; given: "
-            f"'{text}'"
-        ) from None
+            f"--intensity must be a number from 0 to {MOST_INTENSITY}, or two with .. between "
+            f"them and the lower one first, such as 0.5..1.5; given: '{text[:100]}'"
+        )
+    return limits
 
 
 def name_levels(how: GenerateSpec) -> GenerateSpec:
