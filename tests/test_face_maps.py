@@ -87,5 +87,8 @@ def test_other_runs_and_sides_are_refused(home: tuple[Store, Run, Run, Run], tmp
     store, train, _, made = home
     with pytest.raises(StoreError, match="`mien ls map` lists them"):
         read_map(train)
+    same = MapSpec(synthetic=made.name, train=train.name, test=train.name, space="pixels")
+    with pytest.raises(DataError, match="held-out side of a map must be other faces"):
+        make_map(same, store)
     with pytest.raises(DataError, match="training side of a map must be real"):
         make_map(MapSpec(synthetic=made.name, train=made.name, space="pixels"), store)

@@ -39,6 +39,11 @@ def make_map(spec: MapSpec, store: Store, *, alias: str | None = None, device: s
             "test": runs["held-out"].name if "held-out" in runs else "",
         }
     )
+    if spec.test == spec.train:
+        raise DataError(
+            "the held-out side of a map must be other faces than the training side; given for "
+            f"both: {spec.train}. Omit --test, or name faces of held-out subjects"
+        )
 
     def build(out: Path, scratch: Path) -> RunSummary:
         # The sides, and the space

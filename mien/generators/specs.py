@@ -1,5 +1,6 @@
 """The specs of trainings, samplers and generated databases."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -671,11 +672,10 @@ def read_intensity(text: str | None) -> tuple[float, float] | None:
     low, dots, high = text.replace(" ", "").partition("..")
     try:
         limits = float(low), float(high if dots else low)
-        valid = 0 <= limits[0] <= limits[1] <= MOST_INTENSITY
     except ValueError:
-        valid = False
+        limits = (math.nan, math.nan)
 
-    if not valid:
+    if not 0 <= limits[0] <= limits[1] <= MOST_INTENSITY:
         raise UsageError(
             f"--intensity must be a number from 0 to {MOST_INTENSITY}, or two with .. between "
             f"them and the lower one first, such as 0.5..1.5; given: '{text[:100]}'"
