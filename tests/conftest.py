@@ -36,10 +36,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is loaded out of the search for garbage, and search less often for it."""
+    """Leave what is loaded out of the search for garbage, which would go through it many times."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_runtest_setup() -> None:
