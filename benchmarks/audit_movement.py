@@ -20,6 +20,7 @@ from mien.audit import verdict
 from mien.audit.memorisation.matches import Matches
 from mien.audit.movement.part import measure_part
 from mien.audit.part import PartInput
+from mien.errors import DataError
 from mien.faces import Faces
 from mien.ingest.run import run_ingest
 from mien.ingest.toy import dataset
@@ -43,8 +44,8 @@ def draw_set(store: Store, root: Path, seed: int, people: int, clips: int, size:
 
 
 def find_no_matches() -> Matches:
-    """Movement needs no matches of images."""
-    raise NotImplementedError
+    """Raise DataError: the part that measures movement asks for no matches of images."""
+    raise DataError("the matches of images play no part in movement, and were asked for")
 
 
 def audit(train: Faces, test: Faces, made: Faces) -> tuple[dict[str, str], dict[str, float]]:

@@ -213,7 +213,7 @@ def main() -> None:
         "--sets", type=int, default=5, help="sets with copies, of each kind and share"
     )
     parser.add_argument("--clean", type=int, default=20, help="sets without")
-    parser.add_argument("--seed", type=int, default=0, help="another one draws everybody anew")
+    parser.add_argument("--seed", type=int, default=0, help="of the people that are drawn")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)

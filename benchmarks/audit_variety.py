@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=240, help="drawn faces of known pose")
     parser.add_argument("--clean", type=int, default=20, help="sets of further people")
     parser.add_argument("--sets", type=int, default=5, help="sets with each fault")
-    parser.add_argument("--seed", type=int, default=0, help="another one draws everybody anew")
+    parser.add_argument("--seed", type=int, default=0, help="of the people that are drawn")
     given = parser.parse_args()
 
     _print_correlations(given.faces, given.seed)

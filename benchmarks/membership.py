@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400, help="synthetic images of a database")
     parser.add_argument("--clean", type=int, default=20, help="pairs of further people")
     parser.add_argument("--sets", type=int, default=20, help="further sets of held-out people")
-    parser.add_argument("--seed", type=int, default=0, help="another one draws everybody anew")
+    parser.add_argument("--seed", type=int, default=0, help="of the people that are drawn")
     given = parser.parse_args()
 
     # The people, and the heads of the columns

@@ -42,7 +42,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup() -> None:
-    """Check the shapes of arrays anew in each test."""
+    """Check the shapes of arrays in each test from its first calls on."""
     shape_checks.begin_test()
 
 

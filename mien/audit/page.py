@@ -1,7 +1,7 @@
 """The page of an audit: one HTML file with the verdict, then the questions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,8 @@ MAX_WORST_ROWS = 20  # rows of a table of single images
 SERIES_LABELS = {"": "synthetic", "_heldout": "held-out people", "_floor": "real against real"}
 
 HELD_OUT_LABELS = {"": "synthetic", "_heldout": "real held-out people"}
+
+RecordsByName: TypeAlias = Mapping[tuple[str, str], Record]
 
 
 def render(
@@ -153,47 +155,58 @@ def choose_map_space(spaces: Iterable[Name]) -> Name:
 def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
     """Return the charts of each family, by class, each with the table of its numbers."""
     by_name = {(record.metric, record.part): record for record in records}
-    class_names = list(
-        dict.fromkeys(record.part for record in records if record.metric.startswith("fidelity"))
-    )
-    spaces = list(
-        dict.fromkeys(
-            record.metric.split(".")[2]
-            for record in records
-            if record.metric.startswith("fidelity")
+    of_fidelity = [record for record in records if record.metric.startswith("fidelity")]
+    class_names = list(dict.fromkeys(record.part for record in of_fidelity))
+    spaces = list(dict.fromkeys(record.metric.split(".")[2] for record in of_fidelity))
+    return {
+        "fidelity": _draw_fidelity(by_name, class_names, spaces),
+        "memorisation": _draw_copies(by_name, class_names, spaces),
+        "labels": _draw_labels(by_name, class_names),
+        "movement": _draw_movement(by_name),
+    }
+
+
+def _draw_fidelity(
+    by_name: RecordsByName, class_names: list[str], spaces: list[str]
+) -> list[dict[str, Any]]:
+    """Return distances and variety of synthetic images, held-out people and the floor."""
+    return [
+        _draw_chart(
+            f"{title}, {space}",
+            "",
+            class_names,
+            {label: f"{metric}{suffix}.{space}" for suffix, label in SERIES_LABELS.items()},
+            by_name,
         )
-    )
+        for title, metric in (
+            ("Fréchet distance", "fidelity.frechet"),
+            ("precision", "fidelity.precision"),
+            ("coverage", "variety.coverage"),
+        )
+        for space in [name for name in spaces if name != "pixels"] or spaces
+    ]
 
-    # Fidelity and variety: synthetic images, held-out people and the floor, in each space
-    names = ("fidelity", "memorisation", "labels", "movement")
-    charts_of: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for title, metric in (
-        ("Fréchet distance", "fidelity.frechet"),
-        ("precision", "fidelity.precision"),
-        ("coverage", "variety.coverage"),
-    ):
-        for space in [name for name in spaces if name != "pixels"] or spaces:
-            series = {label: f"{metric}{suffix}.{space}" for suffix, label in SERIES_LABELS.items()}
-            charts_of["fidelity"].append(
-                _draw_chart(f"{title}, {space}", "", class_names, series, by_name)
-            )
 
-    # Memorisation: copies, in each space
+def _draw_copies(
+    by_name: RecordsByName, class_names: list[str], spaces: list[str]
+) -> list[dict[str, Any]]:
+    """Return the share of copies in each space."""
     copied = [
         name for name in ("pixels", *spaces) if (f"memorisation.copied.{name}", "") in by_name
     ]
-    if copied:
-        series = {name: f"memorisation.copied.{name}" for name in dict.fromkeys(copied)}
-        charts_of["memorisation"].append(
-            _draw_chart(
-                "nearer to one clip than held-out people are", "share", class_names, series, by_name
-            )
-        )
+    if not copied:
+        return []
+    series = {name: f"memorisation.copied.{name}" for name in dict.fromkeys(copied)}
+    title = "nearer to one clip than held-out people are"
+    return [_draw_chart(title, "share", class_names, series, by_name)]
 
-    # Labels: agreement, and what tells the label without the expression
+
+def _draw_labels(by_name: RecordsByName, class_names: list[str]) -> list[dict[str, Any]]:
+    """Return the agreement with labels, and what tells the label without the expression."""
+    charts: list[dict[str, Any]] = []
     if ("labels.agreement", "") in by_name:
         series = {"synthetic": "labels.agreement", "real held-out people": "labels.ceiling"}
-        charts_of["labels"].append(
+        charts.append(
             _draw_chart("agreement with the label", "share", class_names, series, by_name)
         )
     names = [
@@ -201,36 +214,32 @@ def _draw_charts(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
         for name in ("brightness", "contrast", "sharpness", "border", "all")
         if (f"nuisance.{name}", "") in by_name
     ]
-    if names:
-        dots = {
-            label: [_make_dot(by_name.get((f"nuisance.{name}{suffix}", ""))) for name in names]
-            for suffix, label in {
-                "": "synthetic",
-                "_train": "real",
-                "_chance": "permuted labels",
-            }.items()
-        }
-        charts_of["labels"].append(
-            _make_interval_figure(
-                "the label predicted from other features than the face",
-                "mean recall",
-                "feature",
-                names,
-                dots,
-            )
-        )
+    if not names:
+        return charts
 
-    # Movement: flow against real people, and what a judge of it says of the labels
+    # The same features of synthetic and real faces, and with permuted labels
+    suffixes = {"": "synthetic", "_train": "real", "_chance": "permuted labels"}
+    dots = {
+        label: [_make_dot(by_name.get((f"nuisance.{name}{suffix}", ""))) for name in names]
+        for suffix, label in suffixes.items()
+    }
+    title = "the label predicted from other features than the face"
+    return [*charts, _make_interval_figure(title, "mean recall", "feature", names, dots)]
+
+
+def _draw_movement(by_name: RecordsByName) -> list[dict[str, Any]]:
+    """Return flow against real people, and what a judge of it says of labels and action units."""
+    charts: list[dict[str, Any]] = []
     for title, metric, kinds in (
         ("flow by region of the face, energy distance", "movement.flow", SERIES_LABELS),
         ("label predicted from flow, recall", "movement.labels", HELD_OUT_LABELS),
         ("action units predicted from flow, F1", "movement.units", HELD_OUT_LABELS),
     ):
-        parts = [record.part for record in records if record.metric == metric]
+        parts = [part for name, part in by_name if name == metric]
         if parts:
             series = {label: f"{metric}{suffix}" for suffix, label in kinds.items()}
-            charts_of["movement"].append(_draw_chart(title, "", parts, series, by_name))
-    return charts_of
+            charts.append(_draw_chart(title, "", parts, series, by_name))
+    return charts
 
 
 def _draw_chart(
@@ -238,7 +247,7 @@ def _draw_chart(
     unit: str,
     class_names: Sequence[str],
     series: Mapping[str, str],
-    by_name: Mapping[tuple[str, str], Record],
+    by_name: RecordsByName,
 ) -> dict[str, Any]:
     dots = {
         label: [_make_dot(by_name.get((metric, class_name))) for class_name in class_names]

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mien.errors import StoreError
 from mien.runs.activity import Activity, find_command, list_activity
-from mien.runs.commands import Command, read_command, start_command, stop_command
+from mien.runs.commands import Command, list_commands, read_command, start_command, stop_command
 from mien.runs.progress import format_duration
 from mien.runs.store import Store
 from mien.studio.base import Here, is_partial, render_page
@@ -60,6 +60,12 @@ def read_task(run: str, store: Store) -> Task | None:
         else []
     )
     return Task(command, _is_made(run, store), tuple(own))
+
+
+def list_tasks(stage: str, store: Store) -> list[Task]:
+    """Return the commands that were started for runs of a stage, the latest first."""
+    runs = [one.run for one in list_commands(store) if one.run.startswith(f"{stage}-")]
+    return [task for run in runs if (task := read_task(run, store)) is not None]
 
 
 def _is_made(run: str, store: Store) -> bool:

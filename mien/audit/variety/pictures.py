@@ -50,11 +50,13 @@ def measure_sides(
 
     `pictures` are the pictures of all images of each side.
     """
+    # The measures of each side
     measured = [
         MeasuredSide(side, measure_pictures(images[side.positions]), suffix)
         for images, side, suffix in zip(pictures, sides, SIDE_SUFFIXES, strict=True)
         if len(side) >= MIN_IMAGES
     ]
+
     # Angles of a whole turn are measured from the mean direction of the first side
     centres = {
         name: _find_mean_direction(measured[0].values[name])

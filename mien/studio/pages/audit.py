@@ -10,12 +10,11 @@ from starlette.responses import HTMLResponse
 from mien.audit.face_maps import find_real_sides
 from mien.errors import AuditFailed, MienError
 from mien.pages.tables import EMPTY_CELL
-from mien.runs.commands import list_commands
 from mien.runs.spec import compute_digest
 from mien.runs.store import Run, Store
 from mien.studio.base import Here, Studio, render_page
 from mien.studio.choices import holds_real, holds_synthetic, list_choices, name_shortly
-from mien.studio.tasks import Task, begin_task, go_back, read_task
+from mien.studio.tasks import Task, begin_task, go_back, list_tasks
 
 router = APIRouter()
 
@@ -38,8 +37,7 @@ def show_audits(request: Request, studio: Here) -> HTMLResponse:
 def _render_audits(request: Request, studio: Studio, fault: str = "") -> HTMLResponse:
     """Return the page of audits; `fault` says why none was started."""
     store = studio.store
-    begun = [one.run for one in list_commands(store) if one.run.startswith("audit-")]
-    tasks = [task for run in begun if (task := read_task(run, store)) is not None]
+    tasks = list_tasks("audit", store)
     audits = []
     for choice in list_choices(store, lambda run: run.stage == "audit"):
         contents = _read_contents(Run(choice.run, store.root / "runs" / choice.run))

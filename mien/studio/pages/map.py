@@ -13,11 +13,10 @@ from mien.audit.specs import OFFLINE_SPACES, MapSpec
 from mien.errors import MienError
 from mien.pages.charts import draw_points
 from mien.pages.tables import EMPTY_CELL
-from mien.runs.commands import list_commands
 from mien.runs.spec import read_spec
 from mien.studio.base import Here, Studio, render_page
 from mien.studio.choices import holds_synthetic, list_choices
-from mien.studio.tasks import begin_task, go_back, read_task
+from mien.studio.tasks import begin_task, go_back, list_tasks
 
 router = APIRouter()
 
@@ -38,8 +37,7 @@ def show_maps(request: Request, studio: Here) -> HTMLResponse:
 def _render_maps(request: Request, studio: Studio, fault: str = "") -> HTMLResponse:
     """Return the page of maps; `fault` says why none was made."""
     store = studio.store
-    begun = [one.run for one in list_commands(store) if one.run.startswith("map-")]
-    tasks = [task for run in begun if (task := read_task(run, store)) is not None]
+    tasks = list_tasks("map", store)
     maps = [
         {"choice": choice, "synthetic": store.run(choice.run).spec["synthetic"]}
         for choice in list_choices(store, lambda run: run.stage == "map")

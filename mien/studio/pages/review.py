@@ -18,12 +18,11 @@ from mien.audit.labels.reviewers import (
 from mien.audit.specs import QueueSpec
 from mien.errors import MienError, UsageError
 from mien.faces import EMOTIONS
-from mien.runs.commands import list_commands
 from mien.runs.spec import read_spec
 from mien.runs.store import Run
 from mien.studio.base import Here, Studio, is_partial, render_page
 from mien.studio.choices import holds_faces, holds_real, list_choices
-from mien.studio.tasks import begin_task, go_back, read_task
+from mien.studio.tasks import begin_task, go_back, list_tasks
 
 router = APIRouter()
 
@@ -59,18 +58,9 @@ def _render_queues(request: Request, studio: Studio, fault: str = "") -> HTMLRes
         queues=queues,
         sets=list_choices(store, holds_faces),
         people=list_choices(store, holds_real),
-        tasks=[
-            task
-            for command in _list_queue_runs(studio)
-            if (task := read_task(command, store)) is not None and task.state != "done"
-        ],
+        tasks=[task for task in list_tasks("review", store) if task.state != "done"],
         back="/review",
     )
-
-
-def _list_queue_runs(studio: Studio) -> list[str]:
-    """Return the queues for which a command was started."""
-    return [one.run for one in list_commands(studio.store) if one.run.startswith("review-")]
 
 
 @router.post("/review")
