@@ -149,17 +149,25 @@ def measure_flow(clip: Clip) -> Float[np.ndarray, "2 h w"]:
 
 
 def measure_course(clip: Clip) -> Float[np.ndarray, " t"]:
+    """Return how much of the change from onset to apex each frame of a clip shows."""
+    return compute_course(clip.frames, clip.onset_mean, clip.apex_mean)
+
+
+def compute_course(
+    frames: UInt8[np.ndarray, "t h w"],
+    onset: Float[np.ndarray, "h w"],
+    apex: Float[np.ndarray, "h w"],
+) -> Float[np.ndarray, " t"]:
     """Return how much of the change from onset to apex each frame shows: about 0 to 1, and back.
 
     It is the least-squares share of the change from onset to apex in the change from the onset to
-    the frame. A clip that does not change has zeros.
+    the frame. Frames between an onset and an apex that do not differ have zeros.
     """
-    onset = clip.onset_mean
-    change = (clip.apex_mean - onset).ravel()
+    change = (apex - onset).ravel()
     power = float(change @ change)
     if power <= MIN_CHANGE * len(change):
-        return np.zeros(len(clip.frames), dtype=np.float32)
-    differences = clip.frames.reshape(len(clip.frames), -1).astype(np.float32) - onset.ravel()
+        return np.zeros(len(frames), dtype=np.float32)
+    differences = frames.reshape(len(frames), -1).astype(np.float32) - onset.ravel()
     return (differences @ change / power).astype(np.float32)
 
 

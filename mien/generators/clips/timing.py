@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from mien import seeds
 from mien.generators.base import Generator
 from mien.generators.clips.drift import HeadDrift, fit_drift
 from mien.generators.clips.pairs import Pairs, TrainingClip
+from mien.prepare.movement import compute_course
 
 PARAMETERS = ("rise", "decay", "rise_p", "rise_q", "decay_p", "decay_q", "rest")
 """The parameters of a course: the natural logarithms of rise and decay in seconds and of the two
@@ -120,7 +121,7 @@ def fit_timing(clips: Sequence[TrainingClip], pairs: Pairs, fps: float) -> Motio
     for clip, onset, apex in zip(clips, pairs.onsets, pairs.apexes, strict=True):
         rise = max((clip.apex - clip.onset) / fps, SHORTEST_S)
         decay = max((clip.offset - clip.apex) / fps, SHORTEST_S)
-        shapes = _fit_shapes(clip, measure_course(clip.frames, onset, apex))
+        shapes = _fit_shapes(clip, compute_course(clip.frames, onset, apex))
         rows.append([np.log(rise), np.log(decay), *shapes])
         if (variance := _measure_noise(clip)) is not None:
             noises.append(variance)
@@ -140,20 +141,6 @@ def fit_timing(clips: Sequence[TrainingClip], pairs: Pairs, fps: float) -> Motio
         len(rows),
         fit_drift(clips, pairs.onsets, fps),
     )
-
-
-def measure_course(
-    frames: UInt8[np.ndarray, "t h w"],
-    onset: Float[np.ndarray, "h w"],
-    apex: Float[np.ndarray, "h w"],
-) -> Float[np.ndarray, " t"]:
-    """Return how far each frame has moved from onset (0) to apex (1).
-
-    It is the coefficient of the difference between apex and onset, by least squares over pixels.
-    """
-    difference = apex - onset
-    power = max(float((difference**2).sum()), 1e-9)
-    return ((frames - onset) * difference).sum(axis=(1, 2)) / power
 
 
 def _rise(u: Float[np.ndarray, " t"], p: float, q: float) -> Float[np.ndarray, " t"]:
