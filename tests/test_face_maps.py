@@ -7,8 +7,9 @@ import pytest
 from drawn import keep, people
 from worlds import tiny
 
-from mien.audit.face_maps import find_real_sides, read_map
+from mien.audit.face_maps import read_map
 from mien.audit.mapping import make_map
+from mien.audit.origin import find_real_sides
 from mien.audit.specs import JudgeSpec, MapSpec
 from mien.classifiers.predict import save_network, start_network
 from mien.errors import DataError, StoreError, UsageError

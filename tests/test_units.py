@@ -18,8 +18,8 @@ from worlds import DIFFUSIONS, Stop, blobs, crowd, inside, keep, same_weights, s
 from mien.audit.labels.units import measure_units
 from mien.audit.memorisation.denoising import RealImages, measure_errors
 from mien.audit.memorisation.membership_part import measure_part
+from mien.audit.origin import find_generator_run
 from mien.audit.part import PartInput
-from mien.audit.run import find_generator_run
 from mien.errors import DataError, SpecError, UsageError
 from mien.export.run import export
 from mien.faces import EMOTIONS, Faces, make_index

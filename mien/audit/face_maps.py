@@ -7,10 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from mien.errors import StoreError, UsageError
-from mien.faces import Faces
-from mien.prepare.splits import find_test_side
-from mien.runs.store import Run, Store
+from mien.errors import StoreError
+from mien.runs.store import Run
 
 MAP_SIDES = ("training", "held-out", "synthetic")
 
@@ -72,24 +70,3 @@ def read_map(run: Run) -> StoredMap:
         about=str(facts["about"]),
         sizes={str(side): int(count) for side, count in facts["sizes"].items()},
     )
-
-
-def find_real_sides(database: Run, store: Store) -> tuple[str, str]:
-    """Return the runs of the training faces and of the held-out people of a generated database.
-
-    The training faces are those of its generator. Held out is the other side of their split; it is
-    empty if they are no training side, or if that side is not in the store. Raises UsageError if
-    the training faces are not known, because no run of mien generated the database.
-    """
-    maker = database.spec.get("generator", "")
-    if not maker:  # such as a filtered or reviewed database
-        sources = set(Faces.load(database.path).index["source"])
-        makers = [name for name in sources if store.is_done(name)]
-        maker = store.run(makers[0]).spec.get("generator", "") if len(makers) == 1 else ""
-    if not maker:
-        raise UsageError(
-            f"it is not known which faces the generator of {database.name} was trained on; name "
-            "them with --train"
-        )
-    train = store.run(str(store.run(maker).spec["faces"]))
-    return train.name, find_test_side(train, store)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from mien.audit import features
 from mien.audit.face_maps import MAP_COLUMNS, MAP_FACTS_FILE, MAP_SIDES, POINTS_FILE
@@ -14,6 +14,7 @@ from mien.audit.specs import MapSpec
 from mien.classifiers.predict import TrainedNetwork, predict_classes
 from mien.errors import DataError
 from mien.faces import Faces, name_distinct_units
+from mien.pages.planes import choose_points, measure_shares
 from mien.runs.progress import quantify
 from mien.runs.store import Run, RunSummary, Store
 
@@ -66,7 +67,7 @@ def make_map(spec: MapSpec, store: Store, *, alias: str | None = None, device: s
         for side in MAP_SIDES:
             if side not in faces:
                 continue
-            positions = _choose_positions(len(faces[side]), spec.points)
+            positions = choose_points(len(faces[side]), spec.points)
             chosen = faces[side].select(positions)
             own = vectors[positions] if side == "training" else space.extract(chosen.images)
             table = _place_points(chosen, own, centre, axes)
@@ -80,12 +81,10 @@ def make_map(spec: MapSpec, store: Store, *, alias: str | None = None, device: s
         points = pd.concat(tables, ignore_index=True)
         points = points.reindex(columns=list(MAP_COLUMNS)).astype(MAP_COLUMNS)
         points.to_parquet(out / POINTS_FILE, index=False)
-        total = float(vectors.var(axis=0, dtype=np.float64).sum())
-        spread = ((vectors - centre) @ axes).var(axis=0, dtype=np.float64) / max(total, 1e-12)
         facts = {
             "space": spec.space,
             "about": space.about,
-            "shares": [float(share) for share in spread],
+            "shares": measure_shares(vectors, (vectors - centre) @ axes),
             "sizes": {side: len(side_faces) for side, side_faces in faces.items()},
         }
         text = json.dumps(facts, indent=1) + "\n"
@@ -103,11 +102,6 @@ def _require_sides(faces: dict[str, Faces]) -> None:
         if side != "synthetic":
             side_faces.require_real(f"the {side} side of a map")
     require_one_form(faces)
-
-
-def _choose_positions(count: int, most: int) -> Int[np.ndarray, " k"]:
-    """Return up to `most` positions, evenly spaced."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def _place_points(

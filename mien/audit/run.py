@@ -11,6 +11,7 @@ from PIL import Image
 
 from mien.audit import features, verdict
 from mien.audit.leakage.part import add_generator_overlap
+from mien.audit.origin import find_generator_run
 from mien.audit.page import choose_map_space, draw_suspects, render
 from mien.audit.part import PartResult, make_empty_side, require_one_form
 from mien.audit.parts import (
@@ -110,22 +111,6 @@ def count_held_out(train: Faces, test: Faces) -> HeldOut:
         name_distinct_units(train.index, "subject")
     )
     return HeldOut(len(people), int((~is_known).sum()))
-
-
-def find_generator_run(synthetic: Run, store: Store) -> str:
-    """Return the run of the generator that drew all images of a database.
-
-    Each image names the run that drew it, so the generator is found behind filtered and joined
-    databases too. The name is empty if there are several generators or an unknown one, or if a run
-    on the way is not in the store.
-    """
-    names = set()
-    for maker in set(Faces.load(synthetic.path).index["source"]):
-        run = Run(maker, store.root / "runs" / maker) if store.is_done(maker) else synthetic
-        drew = run.name == maker and run.stage == "generate"
-        names.add(str(run.spec.get("generator", "")) if drew else "")
-    name = names.pop() if len(names) == 1 else ""
-    return name if name and store.is_done(name) else ""
 
 
 def _report_real_images(run: Run) -> None:

@@ -212,7 +212,7 @@ def map_command(
     The axes are those on which the features of the training faces vary most. Each face also has the
     distance to its nearest training face.
     """
-    from mien.audit.face_maps import find_real_sides
+    from mien.audit.origin import find_real_sides
     from mien.audit.specs import MapSpec
     from mien.runs.spec import read_spec
 

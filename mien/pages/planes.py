@@ -31,11 +31,20 @@ class FaceMap:
     fold: int = -1
 
 
-def choose_points(count: int) -> np.ndarray:
-    """Return at most MAP_POINTS positions of `count` faces, evenly spaced."""
-    if count <= MAP_POINTS:
+def choose_points(count: int, most: int = MAP_POINTS) -> np.ndarray:
+    """Return at most `most` positions of `count` faces, evenly spaced."""
+    if count <= most:
         return np.arange(count)
-    return np.linspace(0, count - 1, MAP_POINTS).astype(np.int64)
+    return np.linspace(0, count - 1, most).astype(np.int64)
+
+
+def measure_shares(
+    vectors: Float[np.ndarray, "n d"], points: Float[np.ndarray, "n 2"]
+) -> tuple[float, float]:
+    """Return the shares of the variance of vectors along the two axes of their points."""
+    total = float(vectors.var(axis=0, dtype=np.float64).sum())
+    first, second = points.var(axis=0, dtype=np.float64) / max(total, 1e-12)
+    return float(first), float(second)
 
 
 def place_faces(
@@ -50,12 +59,10 @@ def place_faces(
     `centre` and `axes` are those of the real training faces, whose shares of variance are given.
     """
     points = {group: (rows - centre) @ axes for group, rows in vectors.items()}
-    total = float(vectors["real training"].var(axis=0).sum())
-    variances = points["real training"].var(axis=0) / max(total, 1e-12)
     return FaceMap(
         points,
         {group: list(faces.index["emotion"]) for group, faces in sides.items()},
-        (float(variances[0]), float(variances[1])),
+        measure_shares(vectors["real training"], points["real training"]),
         fold,
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from starlette.responses import HTMLResponse
 
-from mien.audit.face_maps import find_real_sides
+from mien.audit.origin import find_real_sides
 from mien.errors import AuditFailed, MienError
 from mien.pages.tables import EMPTY_CELL
 from mien.runs.spec import compute_digest

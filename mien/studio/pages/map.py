@@ -8,7 +8,8 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.responses import HTMLResponse
 
-from mien.audit.face_maps import MAP_NUMBERS, MAP_SIDES, StoredMap, find_real_sides, read_map
+from mien.audit.face_maps import MAP_NUMBERS, MAP_SIDES, StoredMap, read_map
+from mien.audit.origin import find_real_sides
 from mien.audit.specs import OFFLINE_SPACES, MapSpec
 from mien.errors import MienError
 from mien.pages.charts import draw_points

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from starlette.responses import HTMLResponse, Response
 
-from mien.audit.face_maps import find_real_sides
 from mien.audit.labels.reviewers import (
     Review,
     ReviewerAgreement,
@@ -15,6 +14,7 @@ from mien.audit.labels.reviewers import (
     compare_reviewers,
     list_reviewers,
 )
+from mien.audit.origin import find_real_sides
 from mien.audit.specs import QueueSpec
 from mien.errors import MienError, UsageError
 from mien.faces import EMOTIONS
